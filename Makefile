@@ -1,0 +1,30 @@
+# Every target works alone on a fresh checkout: it makes .venv first, and again when a dependency file changes.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check bench clean
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,torchvision,timm,transformers]'
+	touch $(READY)
+
+demo: $(READY)  ## the whole story on drawn pictures, in demo-out/
+	$(BIN)/sightline demo --out demo-out
+
+test: $(READY)  ## all tests but the slow studies
+	$(BIN)/pytest -m "not slow"
+
+check: $(READY)  ## lint, types, spelling, docs
+	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+bench: $(READY)  ## measurements beside the field's libraries, into benchmarks/RESULTS.md
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf .venv demo-out out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,35 @@
+"""Sightline: saliency maps of image classifiers, computed right, tested, and sharpened until a person can read them.
+
+A saliency method is three choices: at which inputs the network is asked (`sampling`), how the signal flows back
+through each operation (`propagation`), and which tensors make the map (`aggregation`).
+"""
+
+from sightline.catalogue import Method, catalogue
+from sightline.errors import InputError, RefusalError, SightlineError
+from sightline.explain import explain
+from sightline.explanation import Checks, Explanation
+from sightline.images import ImageBatch, load_images
+from sightline.models import ModelInfo, Preprocessing, load_model, model_info
+from sightline.targets import Direction, Pair, Unit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Checks",
+    "Direction",
+    "Explanation",
+    "ImageBatch",
+    "InputError",
+    "Method",
+    "ModelInfo",
+    "Pair",
+    "Preprocessing",
+    "RefusalError",
+    "SightlineError",
+    "Unit",
+    "catalogue",
+    "explain",
+    "load_images",
+    "load_model",
+    "model_info",
+]

@@ -1,0 +1,34 @@
+"""Aggregations that read the signal at the input."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sightline.aggregation.base import Sign
+from sightline.operations import INPUT
+
+
+@dataclass(frozen=True)
+class InputSignal:
+    """M = s(R), with R the signal at the input and s the sign handling. Shape: the images'."""
+
+    sign: Sign = Sign.SIGNED
+    places = (INPUT,)
+
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:  # noqa: D102
+        del results
+        return self.sign(signals[INPUT])
+
+
+@dataclass(frozen=True)
+class InputTimesSignal:
+    """M = (x - x0) * R, with x0 the sampling's baseline, or zero where it has none. Shape: the images'.
+
+    Blind where x = x0: a pixel of that colour gets zero whatever its part in the decision.
+    """
+
+    places = (INPUT,)
+
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:  # noqa: D102
+        return results[INPUT] * signals[INPUT]

@@ -1,0 +1,231 @@
+"""The command `sightline`: parses, calls, prints; no arithmetic."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sightline import __version__
+from sightline.catalogue import catalogue
+from sightline.errors import InputError, RefusalError, SightlineError
+from sightline.explain import explain as explain_images
+from sightline.explanation import Explanation
+from sightline.images import load_images
+from sightline.models import load_model
+from sightline.targets import Pair, TargetLike
+
+app = typer.Typer(
+    name="sightline",
+    help="Saliency maps of image classifiers: computed right, tested, and sharpened until a person can read them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+USER_ERROR, REFUSED = 2, 3
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sightline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def explain(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="torchvision:NAME, timm:NAME, hf:ID_OR_DIR, FILE.py:FACTORY or package.module:FACTORY.",
+        ),
+    ],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, or folders of class folders.")],
+    methods: Annotated[
+        str, typer.Option(help="Names from `sightline methods`, with commas; NAME@LAYER reads another layer.")
+    ] = "gradient,integrated_gradients,guided_backprop,grad_cam",
+    target: Annotated[
+        str,
+        typer.Option(help="predicted; a class; a class per image (1,5,7); or a pair, 281-207: why 281 and not 207."),
+    ] = "predicted",
+    out: Annotated[Path, typer.Option(help="Folder for maps.safetensors, manifest.json and montage.png.")] = Path(
+        "out"
+    ),
+    weights: Annotated[Path | None, typer.Option(help="A .pt or .safetensors file of weights.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="A text file with a class name per line.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean per channel, with commas, in the units of --range.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation per channel, in the units of --range.")] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option("--range", help="What pixels 0..255 become before mean and std: 0,1 or -1,1 or 0,255."),
+    ] = None,
+    pretrained: Annotated[bool, typer.Option(help="Fetch the model's published weights if none are given.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
+) -> None:
+    """Explain images: write raw maps, a manifest and a montage to look at."""
+    network = load_model(
+        model,
+        weights=weights,
+        size=size,
+        mean=_numbers(mean, "--mean"),
+        std=_numbers(std, "--std"),
+        value_range=_range(value_range),
+        classes=classes,
+        pretrained=pretrained,
+        device=_device(device),
+    )
+    batch = load_images(images, network)
+    for path, reason in batch.failures:
+        _say("skipped", f"{path}: {reason}")
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    result = _with_progress(
+        lambda report: explain_images(
+            network, batch, names, _target(target), seed=seed, on_refusal="record", progress=report
+        )
+    )
+    folder = result.save(out)
+    _summary(result)
+    _out.print(
+        f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def methods() -> None:
+    """Print the table of methods."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("method", "sampling", "propagation", "aggregation", "formula"):
+        table.add_column(heading, overflow="fold")
+    for name, row in catalogue().items():
+        choices = (type(row.sampling).__name__, row.propagation.name, type(row.aggregation).__name__)
+        table.add_row(name, *choices, row.formula)
+    _out.print(table)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the table.")] = Path("demo-out"),
+    seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
+) -> None:
+    """The whole story on drawn pictures, where the part that decides the class is known."""
+    from sightline.demo import run_demo
+
+    run_demo(out, seed, _out)
+
+
+def main() -> None:
+    """Run the command line; mistakes end in one sentence and an exit code, never in a traceback.
+
+    Exit codes: 0 done; 2 the request cannot be carried out as given; 3 refused, because the answer would be wrong;
+    130 interrupted.
+    """
+    try:
+        app(standalone_mode=True)
+    except RefusalError as error:
+        _say("refused", str(error))
+        sys.exit(REFUSED)
+    except SightlineError as error:
+        _say("error", str(error))
+        sys.exit(USER_ERROR)
+    except torch.OutOfMemoryError:
+        _say("error", "The device ran out of memory. Use --device cpu, a smaller --size, or fewer images.")
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        _say("interrupted", "nothing more was written.")
+        sys.exit(130)
+
+
+def _with_progress(work: Callable[[Callable[[int, int], None]], Explanation]) -> Explanation:
+    columns = (
+        TextColumn("explaining"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("passes"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True) as progress:
+        task = progress.add_task("explaining", total=None)
+        return work(lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _summary(result: Explanation) -> None:
+    for name, reason in result.refused.items():
+        _say("refused", f"{name}: {reason}")
+    for note in result.checks.notes:
+        _say("note", note)
+    for name, residual in result.checks.completeness.items():
+        _out.print(f"{name}: completeness residual at most {float(residual.abs().max()):.2g}", soft_wrap=True)
+
+
+def _say(word: str, sentence: str) -> None:
+    _err.print(f"[bold]{word}:[/bold] {escape(sentence)}", soft_wrap=True, highlight=False)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there: dict[str, Callable[[], Any]] = {
+        "cpu": lambda: True,
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if name not in there:
+        raise InputError(f"--device is auto, cpu, cuda or mps; came {name!r}.")
+    if not there[name]():
+        raise InputError(f"--device {name} was asked for, but torch finds no such device here. Use --device auto.")
+    return name
+
+
+def _target(text: str) -> TargetLike:
+    text = text.strip()
+    if text in {"", "predicted"}:
+        return None
+    try:
+        if "-" in text.strip("-") and not text.startswith("-"):
+            first, second = text.split("-")
+            return Pair(int(first), int(second))
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--target is `predicted`, a class (281), a class per image (281,207) or a pair (281-207); came {text!r}."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; came {text!r}.") from None
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    numbers = _numbers(text, "--range")
+    if numbers is None:
+        return None
+    if len(numbers) != 2 or numbers[0] >= numbers[1]:
+        raise InputError(f"--range takes two rising numbers, as in 0,1 or -1,1 or 0,255; came {text!r}.")
+    return numbers[0], numbers[1]

@@ -1,0 +1,158 @@
+"""The demo: a network trained on Creatures, explained by every method, and scored against the known truth."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+from sightline.audit import centre_map, edge_map, relevance_mass
+from sightline.catalogue import catalogue
+from sightline.errors import InputError
+from sightline.explain import explain
+from sightline.explanation import Explanation
+from sightline.images.creatures import Creatures, passes_twin_test
+from sightline.models import ModelInfo, Preprocessing
+from sightline.models.small_resnet import SmallResNet, train_on
+
+TRAINING, HELD_OUT, SCORED, SHOWN = 6000, 1000, 48, 6
+
+# The encoding of `sightline.images.creatures.encode`, in the words of a model that is loaded from a file.
+_PREPROCESSING = Preprocessing(
+    size=(64, 64), resize=None, mean=(0.5,) * 3, std=(0.25,) * 3, value_range=(0, 1), source="Creatures"
+)
+
+
+def run_demo(out: Path, seed: int, console: Console) -> pd.DataFrame:
+    """Train, explain, score; print the table and write the montage, the maps and the table to `out`.
+
+    Returns:
+        A row for each method and control, with the mean share of its magnitude on the deciding parts, their ring and
+        the creature, and the half-width of a 95 % interval over pictures.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {out} cannot be made: {error.strerror}. Name another with --out.") from error
+    console.print(
+        "Creatures: drawn pictures of four classes, the shape of the ears times the shape of the tail. "
+        "Nothing else tells the classes apart, so what a right map must point at is known.",
+        soft_wrap=True,
+    )
+    started = time.perf_counter()
+    model = _train(seed, console)
+    held_out = Creatures(HELD_OUT, seed=seed + 1_000_000)
+    correct = _correct(model, held_out)
+    console.print(
+        f"Trained on {TRAINING} pictures in {time.perf_counter() - started:.0f} s; "
+        f"right on {correct.double().mean():.1%} of {HELD_OUT} held-out pictures."
+    )
+    chosen = _scored(model, held_out, correct)
+    console.print(
+        f"Scored: {len(chosen)} pictures whose class turns when a part alone is swapped for its twin, and stays when "
+        "all else is swapped.",
+        soft_wrap=True,
+    )
+    explanation = _explained(model, held_out, chosen, seed, console)
+    table = _scores(explanation, held_out, chosen)
+    table.to_csv(out / "scores.csv", float_format="%.4f")
+    explanation.subset(range(min(SHOWN, len(chosen)))).save(out)
+    console.print(_printed(table))
+    for note in explanation.checks.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False)
+    console.print(f"Look at {out / 'montage.png'}; the table is in {out / 'scores.csv'}.", soft_wrap=True)
+    return table
+
+
+def _train(seed: int, console: Console) -> SmallResNet:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("drawing pictures", total=None)
+        creatures = Creatures(TRAINING, seed=seed)
+        _ = creatures.pixels
+        progress.update(task, description="training")
+        model = train_on(creatures, seed=seed, progress=lambda n, of, _: progress.update(task, completed=n, total=of))
+    model.sightline_info = ModelInfo(  # type: ignore[assignment]  # a plain attribute, not a sub-module
+        spec="SmallResNet on Creatures",
+        preprocessing=_PREPROCESSING,
+        class_names=creatures.class_names,
+        weights=f"trained with seed {seed}",
+    )
+    return model
+
+
+def _correct(model: SmallResNet, creatures: Creatures) -> Tensor:
+    with torch.no_grad():
+        said = torch.cat([model(images).argmax(1) for images in creatures.images.split(250)])
+    return said == creatures.labels
+
+
+def _scored(model: SmallResNet, creatures: Creatures, correct: Tensor) -> list[int]:
+    passed = passes_twin_test(model, creatures) & correct
+    return passed.nonzero().flatten().tolist()[:SCORED]
+
+
+def _explained(model: SmallResNet, creatures: Creatures, chosen: list[int], seed: int, console: Console) -> Explanation:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("explaining", total=None)
+        explanation = explain(
+            model,
+            creatures.images[chosen],
+            list(catalogue()),
+            creatures.labels[chosen],
+            seed=seed,
+            on_refusal="record",
+            progress=lambda done, of: progress.update(task, completed=done, total=of),
+        )
+    names = [f"picture {index}" for index in chosen]
+    return replace(explanation, names=names)
+
+
+def _scores(explanation: Explanation, creatures: Creatures, chosen: list[int]) -> pd.DataFrame:
+    deciding, ring, body = creatures.deciding[chosen], creatures.ring[chosen], creatures.creature_masks[chosen]
+    images = explanation.images
+    maps: dict[str, Tensor] = {name: explanation.heatmap(name) for name in explanation.maps}
+    controls = {
+        "chance (area)": torch.ones_like(images[:, 0]),
+        "edge detector": edge_map(images),
+        "centre": centre_map(images),
+        "oracle": deciding.to(images.dtype),
+    }
+    rows = {}
+    for name, heatmaps in {**maps, **controls}.items():
+        row: dict[str, float] = {}
+        for region, mask in {"deciding": deciding, "ring": ring, "creature": body}.items():
+            shares = relevance_mass(heatmaps, mask).double().numpy()
+            known = shares[np.isfinite(shares)]
+            row[region] = float(known.mean()) if known.size else float("nan")
+            row[f"{region} ±"] = (
+                float(1.96 * known.std(ddof=1) / np.sqrt(known.size)) if known.size > 1 else float("nan")
+            )
+        row["zero maps"] = int((heatmaps == 0).flatten(1).all(1).sum())
+        rows[name] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("map")
+
+
+def _printed(table: pd.DataFrame) -> Table:
+    printed = Table(
+        title="Share of each map's magnitude, mean over pictures ± 95 % interval", title_justify="left", box=None
+    )
+    printed.add_column("map")
+    for heading in ("on the deciding parts", "on the ring around them", "on the creature"):
+        printed.add_column(heading, justify="right")
+    chance = float(table["deciding"]["chance (area)"])
+    printed.add_column("times chance", justify="right")
+    for name, row in table.iterrows():
+        cells = [f"{row[region]:.1%} ± {row[f'{region} ±']:.1%}" for region in ("deciding", "ring", "creature")]
+        printed.add_row(str(name), *cells, f"{row['deciding'] / chance:.1f}")
+        if name == list(table.index)[-5]:
+            printed.add_section()
+    return printed

@@ -1,0 +1,204 @@
+"""`explain`: a model and images in, an `Explanation` out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sightline.catalogue import Method, as_method
+from sightline.errors import InputError, RefusalError
+from sightline.explanation import Checks, Explanation, versions
+from sightline.images import ImageBatch
+from sightline.models import model_info
+from sightline.operations import INPUT
+from sightline.planner import Job, Progress, Results
+from sightline.targets import Target, TargetLike, as_target
+
+
+def explain(
+    model: Callable[..., Any],
+    images: Tensor | ImageBatch,
+    methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
+    target: TargetLike = None,
+    *,
+    seed: int = 0,
+    chunk: int | None = None,
+    on_refusal: Literal["raise", "record"] = "raise",
+    progress: Progress | None = None,
+) -> Explanation:
+    """Explain what a model sees in some images.
+
+    All methods share their passes: one forward for every propagation, one backward for every aggregation that reads
+    from it. The model comes back as it was.
+
+    Args:
+        model: a network in evaluation mode (or any callable from a batch of images to its output).
+        images: floating point, shape (batch, channel, height, width), encoded as the model wants them; or what
+            `load_images` returns.
+        methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
+        target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
+            B); a `Unit` or `Direction`; or a callable from the model's output to one value per image.
+        seed: base of all randomness. The noise of an image depends on this and on its content alone.
+        chunk: rows of each pass; by default from the memory at hand. The rows used are recorded: with the same
+            number, the same job gives the same numbers.
+        on_refusal: `raise` when a method cannot be right on this model, or `record` the reason in `refused` and go
+            on with the others.
+        progress: called with (rows done, rows in all) after each pass.
+
+    Returns:
+        The maps and their checks.
+
+    Raises:
+        InputError: images, methods or target cannot be used as given.
+        RefusalError: a method would be wrong or undefined on this model; or all of them are.
+    """
+    rows = _methods(methods)
+    batch = _tensor(images)
+    chosen = as_target(target, len(batch))
+    if chunk is not None and chunk < 1:
+        raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
+    device, dtype = _home(model, batch)
+    job = Job(model, batch.detach().to(device, dtype), rows, chosen, seed=seed, chunk=chunk, progress=progress)
+    results = job.run()
+    _refuse(results, rows, on_refusal)
+    maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
+    predicted, probabilities = _prediction(results)
+    info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
+    settings = {
+        "seed": seed,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": str(device),
+        "rows_per_pass": results.chunks,
+        "versions": versions(),
+    }
+    if info is not None:
+        settings |= {"model": info.spec, "weights": info.weights, "preprocessing": info.preprocessing.source}
+    checks = Checks(
+        operations=results.operations,
+        completeness={name: residual.cpu() for name, residual in results.completeness.items()},
+        nan={name: int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
+        notes=tuple(_notes(results, rows, maps)),
+        settings=settings,
+    )
+    height, width = batch.shape[2:]
+    loaded = images if isinstance(images, ImageBatch) else None
+    return Explanation(
+        images=batch,
+        names=loaded.names if loaded else [f"image {index}" for index in range(len(batch))],
+        targets=[chosen.describe(index) for index in range(len(batch))],
+        values=results.values.to(batch.device),
+        predicted=predicted,
+        probabilities=probabilities,
+        methods={row.name: row for row in rows},
+        refused=results.refused,
+        layers=results.where,
+        checks=checks,
+        class_names=(info.class_names if info else None) or (),
+        display=loaded.display() if loaded else info.preprocessing.decode(batch) if info else _stretched(batch),
+        boxes=loaded.boxes if loaded else [(0.0, 0.0, float(width), float(height))] * len(batch),
+        sizes=loaded.sizes if loaded else [(width, height)] * len(batch),
+        image_notes=loaded.notes if loaded else [[]] * len(batch),
+        maps=maps,
+    )
+
+
+def _methods(methods: str | Method | Sequence[str | Method]) -> list[Method]:
+    rows = [as_method(m) for m in ([methods] if isinstance(methods, str | Method) else methods)]
+    names = [row.name for row in rows]
+    twice = {name for name in names if names.count(name) > 1}
+    if not rows or twice:
+        what = f"{', '.join(sorted(twice))} came twice" if twice else "none came"
+        raise InputError(f"At least one method is needed, each under a name of its own; {what}.")
+    return rows
+
+
+def _tensor(images: Tensor | ImageBatch) -> Tensor:
+    batch = images.tensor if isinstance(images, ImageBatch) else images
+    if not isinstance(batch, Tensor) or batch.dim() != 4 or 0 in batch.shape:
+        came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+        raise InputError(
+            f"Images are a tensor of shape (batch, channel, height, width), none of them 0; came {came}. One image "
+            "becomes a batch with image[None]."
+        )
+    if not batch.is_floating_point():
+        raise InputError(
+            f"Images are floating point, encoded as the model wants them; came {batch.dtype}. sightline.load_images "
+            "reads and encodes files."
+        )
+    bad = (~batch.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise InputError(
+            f"{len(bad)} image(s) have values that are not finite (NaN or infinity), first image {bad[0]}."
+        )
+    return batch
+
+
+def _home(model: Callable[..., Any], batch: Tensor) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype the model works in; the images' own for a model without parameters."""
+    if isinstance(model, nn.Module):
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                return parameter.device, parameter.dtype
+    return batch.device, batch.dtype
+
+
+def _refuse(results: Results, rows: list[Method], on_refusal: str) -> None:
+    if not results.refused or (on_refusal == "record" and len(results.refused) < len(rows)):
+        return
+    raise RefusalError(" ".join(dict.fromkeys(results.refused.values())))
+
+
+def _prediction(results: Results) -> tuple[Tensor | None, Tensor | None]:
+    scores = results.scores
+    if scores is None:
+        return None, None
+    scores = scores.float().cpu()
+    if results.ends_in in {"softmax", "sigmoid"}:
+        shares = scores
+    elif scores.shape[1] == 1:
+        shares = scores.sigmoid()
+    else:
+        shares = scores.softmax(1)
+    best = shares.max(1)
+    return best.indices, best.values
+
+
+def _notes(results: Results, rows: list[Method], maps: dict[str, Tensor]) -> list[str]:
+    notes = []
+    if results.ends_in:
+        notes.append(
+            f"The model's last operation is {results.ends_in}, so what is explained is not a logit. Where it "
+            "saturates its gradient vanishes, and it mixes the evidence for all classes; explain the layer before it "
+            "if you can."
+        )
+    for row in rows:
+        if row.name not in maps:
+            continue
+        tensor = maps[row.name]
+        zero = (tensor == 0).flatten(1).all(1)
+        if bool(zero.any()):
+            reason = (
+                "the explained value does not change with the input there (dead rectifiers, or a saturated output)"
+                if INPUT in row.aggregation.places
+                else "no position of the layer speaks for the target"
+            )
+            which = ", ".join(str(i) for i in zero.nonzero().flatten().tolist()[:8])
+            notes.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {reason}.")
+        if not bool(tensor.isfinite().all()):
+            notes.append(f"{row.name} has values that are not finite: its numbers overflowed; do not read this map.")
+    return notes
+
+
+def _stretched(batch: Tensor) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+    """Encoded images stretched to 0..1 each, for want of knowing how they were encoded."""
+    values = batch.detach().float().cpu()
+    low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
+    stretched = (values - low) / (high - low).clamp(min=1e-12)
+    if stretched.shape[1] != 3:
+        stretched = stretched.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return stretched.permute(0, 2, 3, 1).numpy()
+
+
+__all__ = ["Target", "explain"]

@@ -1,0 +1,276 @@
+"""An explanation: raw maps, what they explain, and the checks they carry."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sightline.catalogue import Method
+from sightline.errors import InputError, RefusalError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What every explanation carries, so that a map can be doubted on evidence.
+
+    Attributes:
+        operations: for each method, how many operations on the way from the input were `ruled`, `passed` and
+            `not covered`.
+        completeness: for each method that promises it, the residual sum of map - (value - value of the baseline),
+            shape (image,).
+        nan: for each method, how many values of its maps are not finite.
+        notes: sentences a reader should see before the picture: maps that are zero everywhere, saturated outputs.
+        settings: seed, dtype, device, rows per pass and versions.
+    """
+
+    operations: Mapping[str, Mapping[str, int]]
+    completeness: Mapping[str, Tensor]
+    nan: Mapping[str, int]
+    notes: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The checks with a row for each method."""
+        rows = {
+            name: {
+                **counts,
+                "not finite": self.nan.get(name, 0),
+                "completeness residual": (
+                    float(self.completeness[name].abs().max()) if name in self.completeness else float("nan")
+                ),
+            }
+            for name, counts in self.operations.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Raw, signed saliency maps of a batch of images.
+
+    Index it with a method's name for the raw map: input-space methods (batch, channel, height, width) like the
+    images, class activation maps (batch, 1, h, w) of their layer.
+
+    Attributes:
+        images: shape (batch, channel, height, width): the encoded images that were explained.
+        names: a name for each image.
+        targets: what is explained for each image, in words.
+        values: shape (batch,): the explained value (a logit, unless the target says otherwise).
+        predicted: shape (batch,): the class of the highest score; None where the model gives no class scores.
+        probabilities: shape (batch,): the probability of the predicted class (softmax; sigmoid for one logit).
+        methods: the methods, by name.
+        refused: for each method without a map, why.
+        layers: for each method that reads a layer, which one.
+        checks: see `Checks`.
+        class_names: a name for each class, or empty.
+        display: shape (batch, height, width, 3), 0 to 1: the images as a person sees them.
+        boxes: for each image, the part of the original that the maps cover (left, top, right, bottom; pixels).
+        sizes: for each image, the original's (width, height).
+        image_notes: for each image, what was done to it beyond resizing and cropping.
+    """
+
+    images: Tensor
+    names: Sequence[str]
+    targets: Sequence[str]
+    values: Tensor
+    predicted: Tensor | None
+    probabilities: Tensor | None
+    methods: Mapping[str, Method]
+    refused: Mapping[str, str]
+    layers: Mapping[str, str]
+    checks: Checks
+    class_names: Sequence[str]
+    display: np.ndarray[Any, np.dtype[np.floating[Any]]]
+    boxes: Sequence[tuple[float, float, float, float]]
+    sizes: Sequence[tuple[int, int]]
+    image_notes: Sequence[Sequence[str]]
+    maps: Mapping[str, Tensor] = field(repr=False)
+
+    def __getitem__(self, method: str) -> Tensor:
+        if method in self.refused:
+            raise RefusalError(self.refused[method])
+        if method not in self.maps:
+            raise InputError(f"There is no map of {method!r} here; there are: {', '.join(self.maps)}.")
+        return self.maps[method]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, images: Sequence[int]) -> "Explanation":
+        """The same explanation of some of its images; the checks stay those of the whole."""
+        rows = list(images)
+
+        def pick(values: Sequence[Any]) -> list[Any]:
+            return [values[row] for row in rows]
+
+        return replace(
+            self,
+            images=self.images[rows],
+            names=pick(self.names),
+            targets=pick(self.targets),
+            values=self.values[rows],
+            predicted=None if self.predicted is None else self.predicted[rows],
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
+            display=self.display[rows],
+            boxes=pick(self.boxes),
+            sizes=pick(self.sizes),
+            image_notes=pick(self.image_notes),
+            maps={name: tensor[rows] for name, tensor in self.maps.items()},
+        )
+
+    def heatmap(self, method: str) -> Float[Tensor, "batch height width"]:
+        """The map at the image's size with its channels joined; `heatmap_steps` says how.
+
+        Raises:
+            InputError: there is no such map.
+            RefusalError: the method was refused.
+        """
+        joined = self[method]
+        if joined.shape[1] > 1:
+            joined = joined.amax(1, keepdim=True) if self._reduction(method) == "max" else joined.mean(1, keepdim=True)
+        if joined.shape[2:] != self.images.shape[2:]:
+            joined = interpolate(
+                joined,
+                size=tuple(self.images.shape[2:]),
+                mode="bilinear",
+                align_corners=False,
+                antialias=False,
+            )
+        return joined.squeeze(1)
+
+    def heatmap_steps(self, method: str) -> tuple[str, ...]:
+        """What `heatmap` does to the raw map of a method, in order."""
+        shape, size = self[method].shape, self.images.shape[2:]
+        steps = []
+        if shape[1] > 1:
+            steps.append(f"{self._reduction(method)} over {shape[1]} channels")
+        if shape[2:] != size:
+            steps.append(f"bilinear from {shape[2]}x{shape[3]} to {size[0]}x{size[1]} pixels, corners not aligned")
+        return tuple(steps)
+
+    def _reduction(self, method: str) -> str:
+        return self.methods[method].reduction
+
+    def caption(self, image: int) -> str:
+        """Name, predicted class with probability, and what is explained, for one image."""
+        lines = [self.names[image]]
+        if self.predicted is not None and self.probabilities is not None:
+            label, share = int(self.predicted[image]), float(self.probabilities[image])
+            lines.append(f"{self._class_name(label)}, {share:.0%}")
+        explained = self.targets[image]
+        if not explained.startswith("predicted"):
+            lines.append(f"explained: {self._named(explained)}")
+        return "\n".join(lines)
+
+    def _class_name(self, label: int) -> str:
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+
+    def _named(self, words: str) -> str:
+        label = words.removeprefix("class ")
+        return self._class_name(int(label)) if label.isdigit() else words
+
+    def show(self) -> "Figure":
+        """The montage as a matplotlib figure: the images and their maps side by side (the first twelve)."""
+        from sightline.report.montage import montage
+
+        return montage(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `maps.safetensors`, `manifest.json` and `montage.png` into a folder, which is made if need be.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        from sightline.report.montage import save_montages
+
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.maps.items()}
+            save_file(tensors, folder / "maps.safetensors")
+            text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
+            (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+            save_montages(self, folder)
+        except OSError as error:
+            raise InputError(
+                f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
+            ) from error
+        return folder
+
+    def manifest(self) -> dict[str, Any]:
+        """What was explained, with which settings, and where each map lies in original pixels; ready for JSON."""
+        images = []
+        for index, name in enumerate(self.names):
+            entry: dict[str, Any] = {
+                "name": name,
+                "explained": self.targets[index],
+                "value": float(self.values[index]),
+                "original_size": list(self.sizes[index]),
+                "box": list(self.boxes[index]),
+            }
+            if self.image_notes[index]:
+                entry["notes"] = list(self.image_notes[index])
+            if self.predicted is not None and self.probabilities is not None:
+                label = int(self.predicted[index])
+                entry |= {
+                    "predicted": label,
+                    "predicted_name": self._class_name(label),
+                    "probability": float(self.probabilities[index]),
+                }
+            images.append(entry)
+        methods = {}
+        for name, method in self.methods.items():
+            entry = {
+                "formula": method.formula,
+                "source": method.source,
+                "sampling": _described(method.sampling),
+            }
+            entry |= {"propagation": method.propagation.name, "aggregation": _described(method.aggregation)}
+            if name in self.refused:
+                entry["refused"] = self.refused[name]
+            else:
+                entry |= {"shape": list(self.maps[name].shape), "heatmap": list(self.heatmap_steps(name))}
+                entry |= {
+                    "operations": dict(self.checks.operations.get(name, {})),
+                    "not_finite": self.checks.nan[name],
+                }
+            if name in self.layers:
+                entry["layer"] = self.layers[name]
+            if name in self.checks.completeness:
+                entry["completeness_residual"] = self.checks.completeness[name].tolist()
+            methods[name] = entry
+        return {
+            "images": images,
+            "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; every map covers it "
+            "evenly, whatever its resolution",
+            "methods": methods,
+            "notes": list(self.checks.notes),
+            "settings": dict(self.checks.settings),
+        }
+
+
+def _described(choice: object) -> dict[str, Any]:
+    fields = {k: v for k, v in asdict(choice).items() if not k.startswith("_")}  # type: ignore[call-overload]
+    plain = {k: (list(v.shape) if isinstance(v, Tensor) else v) for k, v in fields.items() if not callable(v)}
+    return {"name": type(choice).__name__, **plain}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    from sightline import __version__
+
+    return {"sightline": __version__, "torch": torch.__version__, "python": platform.python_version()}

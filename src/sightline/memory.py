@@ -1,0 +1,34 @@
+"""How much memory a pass may take, and into what chunks that cuts a job."""
+
+import psutil
+import torch
+from torch import Tensor
+
+# Activations of common networks take 50 to 350 times their input; until the first pass has been measured, assume far
+# more.
+_ASSUMED_EXPANSION = 2000
+_SHARE = 0.4
+_LARGEST = {"cpu": 16, "cuda": 64}
+
+
+def first_chunk(row: Tensor) -> int:
+    """Rows of the first pass, before anything is measured; `row` is one input."""
+    return _rows(row.device, _ASSUMED_EXPANSION * row.numel() * row.element_size())
+
+
+def next_chunk(row: Tensor, measured: int) -> int:
+    """Rows of later passes, where one row's results took `measured` bytes."""
+    return _rows(row.device, 2 * measured)
+
+
+def _rows(device: torch.device, bytes_per_row: int) -> int:
+    rows = int(_SHARE * available(device) / max(bytes_per_row, 1))
+    # Powers of two, so that small changes in free memory do not change the chunks, and with them the last digits.
+    return 1 << max(0, min(rows, _LARGEST.get(device.type, 16)).bit_length() - 1)
+
+
+def available(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,86 @@
+"""Models from a function in the user's own code."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.models.info import ModelInfo, info_from
+
+
+def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
+    """Call a function that builds a model.
+
+    Args:
+        place: A Python file, or a module that can be imported.
+        name: The function, called without arguments.
+
+    Returns:
+        The model, and what the model or the function carries as `preprocessing` and `class_names`.
+
+    Raises:
+        InputError: If the code cannot be imported or fails, or if no model comes back.
+    """
+    spec = f"{place}:{name}"
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        matches = get_close_matches(name, own)
+        hint = f"did you mean {' or '.join(matches)}?" if matches else f"it has {', '.join(own) or 'none'}."
+        raise InputError(f"Expected a function {name} in {place}, but there is none; {hint}")
+    try:
+        model = factory()
+    except Exception as error:
+        raise InputError(
+            f"{spec} must build a model when called without arguments, but it failed with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{spec} must return a torch.nn.Module, but it returned {_article(model)}.")
+    return model, info_from(model, factory, spec=spec)
+
+
+def _article(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"Expected a Python file, but {path} is not a file; check the path.")
+    name = f"_sightline_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} cannot be imported as Python.")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickling look a class's module up by name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _not_importable(str(path), error) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise InputError(
+                f"There is no module {name} where Python looks; give the file as path/FILE.py:FACTORY, or install it."
+            ) from error
+        raise _not_importable(name, error) from error
+    except Exception as error:
+        raise _not_importable(name, error) from error
+
+
+def _not_importable(place: str, error: Exception) -> InputError:
+    return InputError(f"{place} cannot be imported; it failed with {type(error).__name__}: {error}")

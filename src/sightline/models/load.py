@@ -1,0 +1,145 @@
+"""A model from a name, ready to be explained."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.models.factories import load_factory
+from sightline.models.huggingface import load_huggingface
+from sightline.models.info import ModelInfo, model_info
+from sightline.models.preprocessing import Number, Preprocessing
+from sightline.models.timm_zoo import load_timm
+from sightline.models.torchvision_zoo import load_torchvision
+from sightline.models.weights import load_weights
+
+_FORMS = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, path/FILE.py:FACTORY or package.module:FACTORY"
+
+
+def load_model(
+    spec: str | nn.Module,
+    *,
+    weights: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    mean: Number | Sequence[Number] | None = None,
+    std: Number | Sequence[Number] | None = None,
+    value_range: tuple[Number, Number] | None = None,
+    resize: int | Literal["stretch", "none"] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    pretrained: bool = True,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """Load a model in evaluation mode, with what it expects of its pictures.
+
+    What is stated here replaces what the model says about itself, and is noted. `model_info` gives the result.
+
+    Args:
+        spec: ``torchvision:NAME``, ``timm:NAME``, ``hf:ID_OR_FOLDER``, ``path/FILE.py:FACTORY``,
+            ``package.module:FACTORY``, or a model. A FACTORY is called without arguments; it, or the model that
+            it returns, may carry a `preprocessing` (a `Preprocessing`) and `class_names`.
+        weights: A file of weights to load (see `load_weights`); nothing is then fetched.
+        size: Height and width of the input in pixels, or one number for both.
+        mean: Mean of each channel, or one for all, in units of `value_range`.
+        std: Standard deviation of each channel, or one for all, in units of `value_range`.
+        value_range: What pixel values 0 and 255 become before mean and std.
+        resize: Short side before the centre crop in pixels, ``"stretch"`` or ``"none"``.
+        classes: One name per output: the names, a file with one per line or a JSON list, or a text with commas.
+        pretrained: Whether to fetch the weights that the name stands for.
+        device: Where to put the model.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If the model cannot be had, or the settings contradict each other.
+    """
+    stated = {
+        name: value
+        for name, value in (
+            ("size", size),
+            ("mean", mean),
+            ("std", std),
+            ("value_range", value_range),
+            ("resize", resize),
+        )
+        if value is not None
+    }
+    if isinstance(spec, nn.Module):
+        model, info = spec, model_info(spec)
+    else:
+        model, info = _load(spec, pretrained and weights is None, stated)
+    if weights is not None:
+        info = replace(info, weights=load_weights(model, weights))
+    if stated:
+        info = replace(info, preprocessing=_override(info.preprocessing, stated))
+        info = replace(info, notes=(*info.notes, f"Stated, not the model's own: {', '.join(stated)}."))
+    if classes is not None:
+        info = replace(info, class_names=_class_names(classes))
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"The model cannot be put on device {str(device)!r} ({reason}); try cpu.") from error
+    model.sightline_info = info  # type: ignore[assignment] # a plain attribute, not a sub-module
+    return model.eval()
+
+
+def _load(spec: str, pretrained: bool, stated: dict[str, Any]) -> tuple[nn.Module, ModelInfo]:
+    library, _, name = spec.partition(":")
+    place, _, factory = spec.rpartition(":")
+    if not place or not factory:
+        raise InputError(f"Expected a model as {_FORMS}, but {spec!r} was given.")
+    match library:
+        case "torchvision":
+            model, info = load_torchvision(name, pretrained)
+        case "timm":
+            model, info = load_timm(name, pretrained)
+        case "hf":
+            model, info = load_huggingface(name, pretrained, stated)
+        case _:
+            return load_factory(place, factory)
+    if not pretrained:
+        info = replace(info, weights="untrained: drawn at random")
+    return model, info
+
+
+def _override(own: Preprocessing, stated: dict[str, Any]) -> Preprocessing:
+    changes = dict(stated)
+    size = changes.get("size", own.size)
+    changes["size"] = size = (size, size) if isinstance(size, int) else tuple(size)
+    for name in {"mean", "std"} & stated.keys():
+        value = stated[name]
+        values = (value,) * own.channels if isinstance(value, int | float) else tuple(value)
+        changes[name] = tuple(float(number) for number in values)
+    if stated.get("resize") == "none":
+        changes["resize"] = None
+    elif "size" in stated and "resize" not in stated and isinstance(own.resize, int):
+        # Another size keeps the share of the picture that the crop shows.
+        changes["resize"] = round(min(size) * own.resize / min(own.size))
+    if "mean" in stated:
+        changes["channels"] = len(changes["mean"])
+    rest = [] if {"size", "mean", "std", "value_range"} <= stated.keys() else [own.source]
+    return replace(own, **changes, source="; ".join([f"stated ({', '.join(stated)})", *rest]))
+
+
+def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
+    if not isinstance(classes, str | Path):
+        return tuple(classes)
+    path = Path(classes)
+    if not path.is_file():
+        if isinstance(classes, str) and "," in classes:
+            return tuple(name.strip() for name in classes.split(","))
+        raise InputError(f"Expected class names or a file of them, but {path} is not a file; check the path.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"The class names in {path} cannot be read ({error}).") from error
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"Expected a list of names in {path}: one per line, or a JSON list of texts.")
+    return tuple(name.strip() for name in names if name.strip())

@@ -1,0 +1,71 @@
+"""Class scores out of whatever a model returns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sightline.errors import RefusalError
+
+_ADVICE = "Say what to explain with a callable: target=lambda output: ... that returns one value per image."
+
+
+def class_scores(output: Any, rows: int) -> Tensor:
+    """The class scores in a model's output.
+
+    A tensor is taken as it is; in a dict or a `ModelOutput` the entry `logits`; else, and in a tuple, the only
+    tensor that has the shape of class scores.
+
+    Args:
+        output: what the model returned.
+        rows: number of images it was given.
+
+    Returns:
+        Shape (rows, classes); one column for a head with one logit.
+
+    Raises:
+        RefusalError: there is no such tensor, or more than one.
+    """
+    if isinstance(output, Tensor):
+        scores = _as_scores(output, rows)
+        if scores is None:
+            raise RefusalError(
+                f"The model returned a tensor of shape {tuple(output.shape)} for {rows} image(s), not class scores "
+                f"of shape ({rows}, classes). {_ADVICE}"
+            )
+        return scores
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return class_scores(logits, rows)
+    if isinstance(output, Mapping):
+        named = {repr(key): value for key, value in output.items()}
+    elif isinstance(output, tuple | list):
+        named = {str(index): value for index, value in enumerate(output)}
+    else:
+        raise RefusalError(f"The model returned a {type(output).__name__}, not class scores. {_ADVICE}")
+    found = {
+        key: scores
+        for key, value in named.items()
+        if isinstance(value, Tensor) and (scores := _as_scores(value, rows)) is not None
+    }
+    if len(found) != 1:
+        shapes = ", ".join(
+            f"{key}: {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}"
+            for key, value in named.items()
+        )
+        count = "none" if not found else f"{len(found)}"
+        raise RefusalError(
+            f"The model returned a {type(output).__name__} ({shapes}), of which {count} could be the class scores. "
+            f"{_ADVICE}"
+        )
+    return next(iter(found.values()))
+
+
+def _as_scores(tensor: Tensor, rows: int) -> Tensor | None:
+    if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[0] != rows:
+        return None
+    if tensor.dim() == 1:
+        return tensor.unsqueeze(1)
+    if all(size == 1 for size in tensor.shape[2:]):
+        return tensor.flatten(1)
+    return None

@@ -1,0 +1,15 @@
+"""What a network does, operation by operation: the vocabulary, the interception, and the walk that checks it.
+
+- `vocabulary`: every spelling of an operation (`nn.ReLU`, `F.relu`, `x.relu_()`) in a few kinds.
+- `interception`: the one mode that sees every operation a model performs.
+- `tape`: what one pass leaves behind, from which signals are pulled back.
+- `rectifier`: the rectifier whose backward is chosen when the backward runs.
+- `graph`: the walk over the recorded graph that finds what escaped.
+- `modules`, `places`: where in the model an operation runs, and the inner results asked for.
+"""
+
+from sightline.operations.places import INPUT, LAST_SPATIAL
+from sightline.operations.tape import Tape
+from sightline.operations.vocabulary import Kind, Operation
+
+__all__ = ["INPUT", "LAST_SPATIAL", "Kind", "Operation", "Tape"]

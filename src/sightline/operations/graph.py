@@ -1,0 +1,96 @@
+"""The walk over the recorded graph: which operations lie between input and value, and which escaped notice.
+
+The interception sees what runs as Python calls of torch. A scripted or compiled sub-module, another thread, a
+checkpoint's recomputation or a user's own `autograd.Function` does not; but autograd records all of them. So every
+node that an intercepted operation made is marked, and the walk from the explained value lists the marked operations
+and every node that nobody marked.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+from sightline.operations.vocabulary import Operation
+
+_KEY = "sightline.operation"
+# A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
+_LEAF = "AccumulateGrad"
+
+Node = Any  # torch.autograd.graph.Node; its Python classes share no usable type
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What lies between the explained value and the input.
+
+    Attributes:
+        operations: the intercepted operations, in order of execution.
+        unseen: for every node that no intercepted operation made, a phrase that names it and its nearest known
+            neighbour.
+    """
+
+    operations: tuple[Operation, ...]
+    unseen: tuple[str, ...]
+
+
+def makers(tensors: list[Tensor]) -> set[Node]:
+    """The nodes that made these tensors: where marking of a later operation has to stop."""
+    return {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None}
+
+
+def adopt(tensor: Tensor) -> None:
+    """Mark the node of a view that torch made anew because its base was written to after the view was taken.
+
+    Such a node leads straight to its base's, so it is the view again and nothing else.
+    """
+    node: Node = tensor.grad_fn
+    base: Node = tensor._base.grad_fn if tensor._base is not None else None
+    if base is None or node is None or _KEY in node.metadata:
+        return
+    if [parent for parent, _ in node.next_functions] == [base] and _KEY in base.metadata:
+        node.metadata[_KEY] = base.metadata[_KEY]
+
+
+def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None:
+    """Mark every node from `results` back to the nodes that were there `before` the operation ran."""
+    stack = [result.grad_fn for result in results if result.grad_fn is not None]
+    while stack:
+        node: Node = stack.pop()
+        if node in before or type(node).__name__ == _LEAF or _KEY in node.metadata:
+            continue
+        node.metadata[_KEY] = operation
+        stack.extend(parent for parent, _ in node.next_functions if parent is not None)
+
+
+def walk(value: Tensor, leaves: list[Tensor]) -> Walk:
+    """List the operations between `value` and `leaves`, and the nodes that escaped the interception.
+
+    Nodes that lead to none of the leaves (work on weights alone) are left out: no signal passes them.
+    """
+    wanted: set[Node] = {get_gradient_edge(leaf).node for leaf in leaves}
+    leads: dict[Node, bool] = {}
+    operations: dict[int, Operation] = {}
+    unseen: list[str] = []
+    stack: list[tuple[Node, Operation | None, bool]] = [(value.grad_fn, None, False)]
+    while stack:
+        node, later, done = stack.pop()
+        if node is None or (node in leads and not done):
+            continue
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        operation: Operation | None = node.metadata.get(_KEY)
+        if not done:
+            leads[node] = node in wanted
+            stack.append((node, later, True))
+            stack.extend((parent, operation or later, False) for parent in parents)
+            continue
+        leads[node] = leads[node] or any(leads[parent] for parent in parents)
+        if not leads[node] or type(node).__name__ == _LEAF:
+            continue
+        if operation is None:
+            name = type(node).__name__.removesuffix("Backward0").removesuffix("Backward")
+            unseen.append(f"{name} (a step before {later})" if later else f"{name} (the model's last step)")
+        else:
+            operations[operation.index] = operation
+    return Walk(tuple(operations[index] for index in sorted(operations)), tuple(dict.fromkeys(unseen)))

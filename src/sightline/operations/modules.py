@@ -1,0 +1,64 @@
+"""Where in the model an operation runs, and the results of modules that were asked for by name."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+
+class ModuleStack:
+    """Follows which module of `model` is running, without touching the model.
+
+    The hooks are torch's process-wide ones, so the model itself never carries any; calls of other threads and of
+    other models are passed over.
+
+    Attributes:
+        calls: how often each module has been entered in this pass, by name.
+    """
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self._names = (
+            {id(module): name for name, module in model.named_modules()} if isinstance(model, nn.Module) else {}
+        )
+        self._stack: list[str] = []
+        self._thread = threading.get_ident()
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def where(self) -> str:
+        """Name of the innermost running module; empty outside all of them."""
+        return self._stack[-1] if self._stack else ""
+
+    @contextmanager
+    def following(self, on_exit: Callable[[str, Any], Any]) -> Iterator[None]:
+        """While active, keep `where` and `calls`, and show each module's result to `on_exit(name, output)`.
+
+        What `on_exit` returns (if not None) takes the result's place.
+        """
+
+        def mine(module: nn.Module) -> str | None:
+            return self._names.get(id(module)) if threading.get_ident() == self._thread else None
+
+        def enter(module: nn.Module, _args: Any) -> None:
+            name = mine(module)
+            if name is not None:
+                self._stack.append(name)
+                self.calls[name] += 1
+
+        def leave(module: nn.Module, _args: Any, output: Any) -> Any:
+            name = mine(module)
+            if name is None:
+                return None
+            self._stack.pop()
+            return on_exit(name, output)
+
+        handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()

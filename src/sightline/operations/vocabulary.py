@@ -1,0 +1,187 @@
+"""The vocabulary: each spelling of an operation, translated once into a kind that propagations know."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+
+class Kind(StrEnum):
+    """What an operation is to a propagation, whatever its spelling."""
+
+    LINEAR = "linear"
+    NORMALISATION = "normalisation"
+    RECTIFIER = "rectifier"
+    ACTIVATION = "activation"
+    GATE = "gate"
+    SOFTMAX = "softmax"
+    MAX_POOLING = "max pooling"
+    AVERAGE_POOLING = "average pooling"
+    REDUCTION = "reduction"
+    ADD = "add"
+    MULTIPLY = "multiply"
+    MATMUL = "matmul"
+    RESHAPE = "reshape"
+    IDENTITY = "identity"
+    DERIVED_FACTOR = "factor cut from the graph"
+    UNKNOWN = "unknown"
+
+
+_SPELLINGS: dict[Kind, str] = {
+    Kind.LINEAR: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear addmm "
+    "addmv baddbmm",
+    Kind.NORMALISATION: "batch_norm instance_norm layer_norm group_norm rms_norm local_response_norm normalize",
+    Kind.RECTIFIER: "relu relu6",
+    Kind.ACTIVATION: "leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish softplus hardtanh threshold "
+    "clamp clip clamp_min clamp_max maximum minimum hardshrink softshrink tanhshrink abs where masked_fill pow "
+    "square sqrt rsqrt exp log log1p sin cos",
+    Kind.GATE: "sigmoid tanh hardsigmoid logsigmoid softsign glu",
+    Kind.SOFTMAX: "softmax log_softmax softmin gumbel_softmax",
+    Kind.MAX_POOLING: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "fractional_max_pool2d fractional_max_pool3d max amax max_pool2d_with_indices",
+    Kind.AVERAGE_POOLING: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d",
+    Kind.REDUCTION: "mean sum nanmean nansum",
+    Kind.ADD: "add sub rsub subtract neg negative iadd radd isub",
+    Kind.MULTIPLY: "mul multiply div divide true_divide truediv rtruediv itruediv rmul imul rdiv idiv",
+    Kind.MATMUL: "matmul rmatmul mm bmm mv dot einsum tensordot scaled_dot_product_attention bilinear outer kron",
+    Kind.RESHAPE: "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t T mT "
+    "movedim swapaxes swapdims cat concat concatenate stack hstack vstack dstack split split_with_sizes chunk "
+    "tensor_split unbind getitem setitem select narrow index_select gather take_along_dim expand expand_as repeat "
+    "repeat_interleave tile roll flip rot90 pad constant_pad_nd unfold fold pixel_shuffle pixel_unshuffle "
+    "channel_shuffle native_channel_shuffle interpolate upsample diagonal as_strided atleast_1d atleast_2d "
+    "atleast_3d hsplit vsplit grid_sample H mH",
+    Kind.IDENTITY: "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout clone contiguous to "
+    "type type_as float double half bfloat16 cpu cuda identity alias copy requires_grad",
+}
+_KIND_OF_NAME = {name: kind for kind, names in _SPELLINGS.items() for name in names.split()}
+
+RANDOM_IN_TRAINING = frozenset(
+    ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation that a pass performed on the way from the input.
+
+    Attributes:
+        kind: what it is to a propagation.
+        name: its spelling, without in-place marks (`relu`, `conv2d`, ...).
+        where: the module it ran in, by its name in the model (`layer1.0.conv1`); empty for the model itself.
+        index: its position in the order of execution.
+        shape: the shape of its (first) result.
+    """
+
+    kind: Kind
+    name: str
+    where: str
+    index: int
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        what = f"{self.name} with a {self.kind}" if self.kind is Kind.DERIVED_FACTOR else self.name
+        return f"{what} in {self.where}" if self.where else f"{what} in the model's own forward"
+
+
+@lru_cache(maxsize=4096)
+def spelling(function: Callable[..., Any]) -> tuple[str, Kind, bool]:
+    """Name, kind and in-place mark of a torch function, method, operator or property.
+
+    `Kind.UNKNOWN` is an answer, not an error: the propagation decides what to do with it.
+    """
+    name: str = getattr(function, "__name__", type(function).__name__)
+    if name == "__get__":
+        name = getattr(getattr(function, "__self__", None), "__name__", name)
+    overload = name.split(".")[0]
+    in_place = overload.endswith("_") and not overload.endswith("__")
+    bare = overload.strip("_")
+    in_place = in_place or (overload.startswith("__i") and bare in {"iadd", "isub", "imul", "itruediv", "idiv"})
+    return bare, _KIND_OF_NAME.get(bare, Kind.UNKNOWN), in_place
+
+
+@dataclass(frozen=True, slots=True)
+class Rectification:
+    """A rectifier's settings: passes values between `lower` and `upper`, in place or not."""
+
+    lower: float
+    upper: float
+    in_place: bool
+
+
+def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectification | None:
+    """The rectifier that a call amounts to, or None where it is none.
+
+    ReLU and ReLU6 in every spelling, and `clamp`, `hardtanh`, `threshold` and `maximum` where their bounds make
+    them one: lower bound exactly 0, upper bound none or positive.
+    """
+
+    def argument(position: int, *names: str, default: Any = None) -> Any:
+        for key in names:
+            if key in kwargs:
+                return kwargs[key]
+        return args[position] if len(args) > position else default
+
+    lower: Any
+    upper: Any
+    match name:
+        case "relu":
+            lower, upper, in_place = 0.0, None, in_place or bool(argument(1, "inplace", default=False))
+        case "relu6":
+            lower, upper, in_place = 0.0, 6.0, in_place or bool(argument(1, "inplace", default=False))
+        case "clamp" | "clip":
+            lower, upper = argument(1, "min"), argument(2, "max")
+        case "clamp_min":
+            lower, upper = argument(1, "min"), None
+        case "hardtanh":
+            lower, upper = argument(1, "min_val", default=-1.0), argument(2, "max_val", default=1.0)
+            in_place = in_place or bool(argument(3, "inplace", default=False))
+        case "threshold":
+            lower, upper = argument(1, "threshold"), None
+            if _number(argument(2, "value")) != 0.0:
+                return None
+            in_place = in_place or bool(argument(3, "inplace", default=False))
+        case "maximum":
+            first, second = argument(0, "input"), argument(1, "other")
+            # The constant may stand on either side; only the first place can be rectified by our node.
+            lower, upper = (second, None) if getattr(first, "requires_grad", False) else (None, None)
+        case _:
+            return None
+    low, high = _number(lower), math.inf if upper is None else _number(upper)
+    if low != 0.0 or high is None or high <= 0.0:
+        return None
+    return Rectification(low, high, in_place)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, torch.Tensor) and not value.requires_grad and value.numel() > 0:
+        low, high = value.min(), value.max()
+        return float(low) if bool(low == high) else None
+    return None
+
+
+def out_of_place(
+    func: Callable[..., Any],
+    name: str,
+    settings: Rectification,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The rectifier of a call as a function of its input alone that leaves the input as it is."""
+    rest = args[1:]
+    keywords = {key: value for key, value in kwargs.items() if key != "input"}
+    if not settings.in_place:
+        return lambda x: func(x, *rest, **keywords)
+    if name == "relu":
+        return torch.relu
+    if name.startswith("cl"):
+        return lambda x: torch.clamp(x, *rest, **keywords)
+    return lambda x: torch.nn.functional.hardtanh(x, settings.lower, settings.upper)

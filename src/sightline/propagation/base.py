@@ -1,0 +1,88 @@
+"""A propagation: for each kind of operation, a rule, the ordinary gradient, or a refusal."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from torch import Tensor
+
+from sightline.errors import RefusalError
+from sightline.operations.graph import Walk
+from sightline.operations.rectifier import Rectified
+from sightline.operations.vocabulary import Kind, Operation
+
+Rule = Callable[[Tensor, Rectified], Tensor]
+"""Signal at an operation's result, and what is known of the operation -> signal at its input."""
+
+
+class Treatment(StrEnum):
+    """What a propagation does with one operation."""
+
+    RULED = "ruled"
+    PASSED = "passed"
+    NOT_COVERED = "not covered"
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """A table from the vocabulary to rules.
+
+    Attributes:
+        name: how users and records call it.
+        rules: the kinds whose backward it changes.
+        passes: the kinds through which it is the ordinary gradient by definition; `None` says that it is the
+            ordinary gradient through everything, seen or not.
+        scope: a sentence that says what the method is defined for, given with every refusal.
+    """
+
+    name: str
+    rules: Mapping[Kind, Rule] = field(default_factory=lambda: MappingProxyType({}))
+    passes: frozenset[Kind] | None = None
+    scope: str = ""
+
+    def treatment(self, operation: Operation) -> Treatment:
+        """What happens to the signal at this operation."""
+        if operation.kind in self.rules:
+            return Treatment.RULED
+        if self.passes is None or operation.kind in self.passes:
+            return Treatment.PASSED
+        return Treatment.NOT_COVERED
+
+    def check(self, walk: Walk) -> Counter[str]:
+        """Count the operations by treatment, or refuse.
+
+        Raises:
+            RefusalError: an operation on the way is not covered, something escaped the interception, or no
+                operation is ruled at all, so that the map would be the plain gradient under another name.
+        """
+        counts = Counter({str(treatment): 0 for treatment in Treatment})
+        counts.update(str(self.treatment(operation)) for operation in walk.operations)
+        if self.passes is None:
+            return counts
+        bad = [str(o) for o in walk.operations if self.treatment(o) is Treatment.NOT_COVERED]
+        if bad:
+            raise RefusalError(
+                f"{self.name} is not defined for {_listed(bad)}. {self.scope} "
+                "Use a method that needs only the gradient, or a model without these operations."
+            )
+        if walk.unseen:
+            raise RefusalError(
+                f"{self.name} cannot be computed: part of the model ran where its operations cannot be seen "
+                f"(scripted or compiled code, another thread, a checkpoint, or an autograd.Function of its own): "
+                f"{_listed(list(walk.unseen))}. Run that part as ordinary torch code, or use a method that needs "
+                "only the gradient."
+            )
+        if not counts[Treatment.RULED]:
+            raise RefusalError(
+                f"{self.name} would equal the plain gradient here: between the input and the explained value there "
+                f"is no operation that it changes. {self.scope}"
+            )
+        return counts
+
+
+def _listed(items: list[str], shown: int = 4) -> str:
+    distinct = list(dict.fromkeys(items))
+    more = f" and {len(distinct) - shown} more" if len(distinct) > shown else ""
+    return "; ".join(distinct[:shown]) + more

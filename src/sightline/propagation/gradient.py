@@ -1,0 +1,5 @@
+"""The ordinary gradient: no rule anywhere, so torch's own backward does all the work."""
+
+from sightline.propagation.base import Propagation
+
+GRADIENT = Propagation("gradient", scope="The gradient is defined for every differentiable model.")

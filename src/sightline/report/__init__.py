@@ -1,0 +1,8 @@
+"""Pictures of results.
+
+- `montage`: images and their maps side by side.
+"""
+
+from sightline.report.montage import montage, save_montages
+
+__all__ = ["montage", "save_montages"]

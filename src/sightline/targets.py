@@ -1,0 +1,233 @@
+"""What is explained: a class, a pair of classes, a hidden unit or direction, or any function of the output."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError, RefusalError
+from sightline.models.outputs import class_scores
+
+
+class Target(ABC):
+    """Picks the explained value of each row from a pass.
+
+    Attributes:
+        places: the places whose results it needs besides the output.
+    """
+
+    places: tuple[str, ...] = ()
+
+    @abstractmethod
+    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """The explained values.
+
+        Args:
+            output: what the model returned.
+            results: the result at each of `places`.
+            images: shape (row,): for each row, which image of the job it is.
+
+        Returns:
+            Shape (row,).
+        """
+
+    @abstractmethod
+    def describe(self, image: int) -> str:
+        """What is explained for one image, in words."""
+
+
+class Classes(Target):
+    """The score of one class per image, or of the predicted class.
+
+    Args:
+        classes: one class per image, or None for the predicted ones, which `predict` then fills in.
+    """
+
+    def __init__(self, classes: Tensor | None, count: int) -> None:
+        self._predicted = classes is None
+        self.classes = torch.full((count,), -1) if classes is None else classes
+
+    def predict(self, scores: Tensor, images: Tensor) -> None:
+        """Fill in the predicted class of some images, where that is what is explained."""
+        if self._predicted:
+            self.classes[images.cpu()] = scores.detach().argmax(1).cpu()
+
+    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
+        del results
+        scores = class_scores(output, len(images))
+        self.check(scores.shape[1])
+        index = self.classes[images.cpu()].to(scores.device)
+        return scores.gather(1, index.unsqueeze(1)).squeeze(1)
+
+    def check(self, count: int) -> None:
+        """Refuse classes that a model with `count` outputs lacks."""
+        outside = [int(c) for c in self.classes.tolist() if c >= count]
+        if outside:
+            raise InputError(f"Class {outside[0]} was asked for, but the model has {_outputs(count)}.")
+
+    def describe(self, image: int) -> str:  # noqa: D102
+        return f"{'predicted ' if self._predicted else ''}class {int(self.classes[image])}"
+
+
+@dataclass(frozen=True)
+class Pair(Target):
+    """Why `first` and not `second`: the difference of their scores.
+
+    Raises:
+        InputError: the two are the same, or negative.
+    """
+
+    first: int
+    second: int
+
+    def __post_init__(self) -> None:
+        if self.first == self.second or min(self.first, self.second) < 0:
+            raise InputError(f"A pair needs two different classes, 0 or above; came {self.first} and {self.second}.")
+
+    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
+        del results
+        scores = class_scores(output, len(images))
+        if max(self.first, self.second) >= scores.shape[1]:
+            raise InputError(
+                f"The pair ({self.first}, {self.second}) was asked for, but the model has {_outputs(scores.shape[1])}."
+            )
+        return scores[:, self.first] - scores[:, self.second]
+
+    def describe(self, image: int) -> str:  # noqa: D102
+        del image
+        return f"class {self.first} rather than class {self.second}"
+
+
+@dataclass(frozen=True)
+class Unit(Target):
+    """A hidden unit: one channel of a layer's result, at a position or averaged over all positions."""
+
+    layer: str
+    channel: int
+    position: tuple[int, ...] | None = None
+
+    @property
+    def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
+        return (self.layer,)
+
+    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
+        del output, images
+        result = results[self.layer]
+        if not 0 <= self.channel < result.shape[1]:
+            raise InputError(f"The layer {self.layer!r} has {result.shape[1]} channels; channel {self.channel} came.")
+        channel = result[:, self.channel]
+        if self.position is None:
+            return channel.flatten(1).mean(1) if channel.dim() > 1 else channel
+        if len(self.position) != channel.dim() - 1:
+            raise InputError(
+                f"The layer {self.layer!r} has {channel.dim() - 1} position axes; the position {self.position} came."
+            )
+        picked: Tensor = channel[(slice(None), *self.position)]  # type: ignore[index]  # integers, at run time
+        return picked
+
+    def describe(self, image: int) -> str:  # noqa: D102
+        del image
+        at = "" if self.position is None else f" at {self.position}"
+        return f"channel {self.channel} of {self.layer}{at}"
+
+
+@dataclass(frozen=True, eq=False)
+class Direction(Target):
+    """A direction in a layer's channels: the mean over positions of its inner product with the result."""
+
+    layer: str
+    vector: Tensor
+
+    @property
+    def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
+        return (self.layer,)
+
+    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
+        del output, images
+        result = results[self.layer]
+        if self.vector.shape != result.shape[1:2]:
+            raise InputError(
+                f"The layer {self.layer!r} has {result.shape[1]} channels; a direction of shape "
+                f"{tuple(self.vector.shape)} came."
+            )
+        means = result.flatten(2).mean(2) if result.dim() > 2 else result
+        return means @ self.vector.to(means)
+
+    def describe(self, image: int) -> str:  # noqa: D102
+        del image
+        return f"a direction of {self.layer}"
+
+
+@dataclass(frozen=True)
+class Function(Target):
+    """Any function of the model's output that returns one value per image."""
+
+    function: Callable[[Any], Tensor]
+
+    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
+        del results
+        values = self.function(output)
+        if not isinstance(values, Tensor) or values.shape != (len(images),):
+            came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            raise RefusalError(
+                f"The target function must return one value per image, shape ({len(images)},); came {came}."
+            )
+        return values
+
+    def describe(self, image: int) -> str:  # noqa: D102
+        del image
+        return getattr(self.function, "__name__", "a function of the output")
+
+
+TargetLike = (
+    None | int | Sequence[int] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] | Target | Callable[[Any], Tensor]
+)
+
+
+def as_target(target: TargetLike, count: int) -> Target:
+    """A target from what the user gave.
+
+    Args:
+        target: None (the predicted class of each image), a class, one class per image, a `Pair`, `Unit` or
+            `Direction`, or a callable from the model's output to one value per image.
+        count: number of images.
+
+    Raises:
+        InputError: the number of classes is not the number of images, or the type is none of these.
+    """
+    if target is None:
+        return Classes(None, count)
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, np.ndarray | np.integer):
+        target = torch.as_tensor(target)
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool or target.dim() > 1:
+            raise InputError(
+                f"Target classes are integers of shape (batch,); came {target.dtype} of shape {tuple(target.shape)}."
+            )
+        target = [int(c) for c in target.tolist()] if target.dim() else int(target)
+    if isinstance(target, int) and not isinstance(target, bool):
+        target = [target] * count
+    if isinstance(target, Sequence):
+        if len(target) != count:
+            raise InputError(
+                f"A target list needs one class per image: {count} image(s), but {len(target)} class(es). For the "
+                "difference of two classes, use sightline.Pair(a, b)."
+            )
+        if not all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in target):
+            raise InputError(f"Target classes must be integers, 0 or above; came {list(target)[:8]}.")
+        return Classes(torch.tensor(list(target), dtype=torch.long), count)
+    if callable(target):
+        return Function(target)
+    raise InputError(
+        f"A target is None, a class, one class per image, a Pair, Unit or Direction, or a callable; came {target!r}."
+    )
+
+
+def _outputs(count: int) -> str:
+    return "one output, whose only class is 0" if count == 1 else f"{count} outputs, classes 0 to {count - 1}"
