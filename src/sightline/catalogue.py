@@ -128,7 +128,7 @@ def catalogue() -> Mapping[str, Method]:
     return _CATALOGUE
 
 
-def as_method(method: str | Method) -> Method:
+def as_method(method: object) -> Method:
     """A method from its name, `NAME` or `NAME@LAYER`, or from itself.
 
     Raises:

@@ -14,6 +14,7 @@ from sightline.images import ImageBatch
 from sightline.models import model_info
 from sightline.operations import INPUT
 from sightline.planner import Job, Progress, Results
+from sightline.sampling.seeds import image_key
 from sightline.targets import Target, TargetLike, as_target
 
 
@@ -54,13 +55,36 @@ def explain(
         InputError: images, methods or target cannot be used as given.
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
-    rows = _methods(methods)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        return _explain(model, images, _methods(methods), target, seed, chunk, on_refusal, progress)
+
+
+def _explain(
+    model: Callable[..., Any],
+    images: object,
+    rows: list[Method],
+    target: object,
+    seed: int,
+    chunk: int | None,
+    on_refusal: str,
+    progress: Progress | None,
+) -> Explanation:
     batch = _tensor(images)
     chosen = as_target(target, len(batch))
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
     device, dtype = _home(model, batch)
-    job = Job(model, batch.detach().to(device, dtype), rows, chosen, seed=seed, chunk=chunk, progress=progress)
+    job = Job(
+        model,
+        batch.detach().to(device, dtype),
+        rows,
+        chosen,
+        seed=seed,
+        # Named before they are rounded to the model's precision, so that all precisions see the same noise.
+        image_names=[image_key(image) for image in batch],
+        chunk=chunk,
+        progress=progress,
+    )
     results = job.run()
     _refuse(results, rows, on_refusal)
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
@@ -104,8 +128,8 @@ def explain(
     )
 
 
-def _methods(methods: str | Method | Sequence[str | Method]) -> list[Method]:
-    rows = [as_method(m) for m in ([methods] if isinstance(methods, str | Method) else methods)]
+def _methods(methods: object) -> list[Method]:
+    rows = [as_method(m) for m in (methods if isinstance(methods, list | tuple) else [methods])]
     names = [row.name for row in rows]
     twice = {name for name in names if names.count(name) > 1}
     if not rows or twice:
@@ -114,7 +138,7 @@ def _methods(methods: str | Method | Sequence[str | Method]) -> list[Method]:
     return rows
 
 
-def _tensor(images: Tensor | ImageBatch) -> Tensor:
+def _tensor(images: object) -> Tensor:
     batch = images.tensor if isinstance(images, ImageBatch) else images
     if not isinstance(batch, Tensor) or batch.dim() != 4 or 0 in batch.shape:
         came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__

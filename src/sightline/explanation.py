@@ -172,7 +172,8 @@ class Explanation:
             label, share = int(self.predicted[image]), float(self.probabilities[image])
             lines.append(f"{self._class_name(label)}, {share:.0%}")
         explained = self.targets[image]
-        if not explained.startswith("predicted"):
+        predicted = "" if self.predicted is None else f"class {int(self.predicted[image])}"
+        if explained.removeprefix("predicted ") != predicted:
             lines.append(f"explained: {self._named(explained)}")
         return "\n".join(lines)
 

@@ -64,6 +64,7 @@ class Job:
         methods: the methods, with distinct names.
         target: what is explained.
         seed: base of all randomness.
+        image_names: what randomness is derived from for each image; by default its content.
         chunk: rows of each pass; by default from the memory at hand.
         progress: called with rows done and rows in all.
     """
@@ -76,13 +77,14 @@ class Job:
         target: Target,
         *,
         seed: int = 0,
+        image_names: Sequence[str] | None = None,
         chunk: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.model, self.images, self.target = model, images, target
         self._chunk, self._progress = chunk, progress
         self._measured = 0
-        self.keys = [seed_of(seed, image_key(image)) for image in images]
+        self.keys = [seed_of(seed, name) for name in (image_names or map(image_key, images))]
         self._groups: dict[Sampling, list[Method]] = defaultdict(list)
         self._groups[Image()] = []
         for method in methods:
@@ -93,7 +95,7 @@ class Job:
 
     def run(self) -> Results:
         """Run every pass; refusals are recorded by method, and other methods go on."""
-        with torch.inference_mode(mode=False), torch.enable_grad(), untouched(self.model):
+        with torch.enable_grad(), untouched(self.model):
             for sampling, methods in self._groups.items():
                 _Group(self, sampling, methods).run()
         return self.results
@@ -131,13 +133,14 @@ class _Group:
 
     def __init__(self, job: Job, sampling: Sampling, methods: list[Method]) -> None:
         self._job, self._sampling, self._methods = job, sampling, methods
+        self._weights = sampling.weights
         self._totals: dict[str, Tensor] = {}
         self._signals: dict[Propagation, Tensor] = {}
         self._first = True
 
     def run(self) -> None:
         job, results = self._job, self._job.results
-        count = len(self._sampling.weights)
+        count = len(self._weights)
         sizes = results.chunks.setdefault(type(self._sampling).__name__.lower(), [])
         if not self._methods and not isinstance(self._sampling, Image):
             return
@@ -163,7 +166,7 @@ class _Group:
         job, live = self._job, self._live()
         images = job.images[indices]
         inputs = self._sampling.points(images, [job.keys[i] for i in indices.tolist()], samples)
-        weights = inputs.new_tensor([self._sampling.weights[s] for s in samples])
+        weights = inputs.new_tensor([self._weights[s] for s in samples])
         if not live:
             with torch.no_grad():
                 tape = Tape(job.model, (), job.target.places)

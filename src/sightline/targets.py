@@ -188,7 +188,7 @@ TargetLike = (
 )
 
 
-def as_target(target: TargetLike, count: int) -> Target:
+def as_target(target: object, count: int) -> Target:
     """A target from what the user gave.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -42,12 +43,12 @@ class Path(Sampling):
 
     @property
     def weights(self) -> tuple[float, ...]:  # noqa: D102
-        return tuple((np.polynomial.legendre.leggauss(self.steps)[1] / 2).tolist())
+        return _gauss_legendre(self.steps)[1]
 
     def points(self, images: Tensor, keys: Sequence[int], samples: Sequence[int]) -> Tensor:  # noqa: D102
         del keys
-        nodes = (np.polynomial.legendre.leggauss(self.steps)[0] + 1) / 2
-        share = torch.as_tensor(nodes[list(samples)]).to(images).view(-1, 1, 1, 1)
+        nodes = _gauss_legendre(self.steps)[0]
+        share = torch.tensor([nodes[sample] for sample in samples], dtype=torch.float64).to(images).view(-1, 1, 1, 1)
         start = self.baseline(images)
         return start + share * (images - start)
 
@@ -59,3 +60,10 @@ class Path(Sampling):
                 f"The baseline of shape {tuple(torch.as_tensor(self.start).shape)} does not broadcast to images of "
                 f"shape {tuple(images.shape)}; give one number, or (channel, height, width)."
             ) from error
+
+
+@lru_cache
+def _gauss_legendre(steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes and weights on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return tuple(((nodes + 1) / 2).tolist()), tuple((weights / 2).tolist())

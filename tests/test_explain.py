@@ -1,0 +1,393 @@
+"""The contracts of `explain`: the model untouched, a target per image, maps that depend on nothing they should not."""
+
+import copy
+import inspect
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import sightline as sl
+from sightline.planner import Job
+from sightline.targets import as_target
+
+ALL = list(sl.catalogue())
+
+# The tests check annotations at run time; users do not, and must get a sentence all the same.
+unchecked = inspect.unwrap(sl.explain)
+
+
+class Net(nn.Module):
+    """A small network with all that a careless pass could change: BatchNorm, in-place ReLU, dropout, a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(6, 6, 3, padding=1)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(6, 4)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.conv2(x) + x)
+        return self.head(self.drop(x.mean((2, 3))))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    net = Net().eval()
+    net.bn1.running_mean.normal_()
+    return net
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def _state(model: nn.Module) -> Iterator[object]:
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        yield name, id(tensor), tensor.detach().clone(), tensor.requires_grad, tensor.grad, dict(vars(tensor))
+    for name, module in model.named_modules():
+        hooks = [v for k, v in vars(module).items() if "hooks" in k]
+        yield name, type(module), module.training, getattr(module, "inplace", None), copy.deepcopy(hooks)
+        yield sorted(vars(module)), list(nn.modules.module._global_forward_hooks)
+
+
+def _same(before: object, after: object) -> bool:
+    if isinstance(before, Tensor):
+        return isinstance(after, Tensor) and torch.equal(before, after)
+    if isinstance(before, tuple | list):
+        return len(before) == len(after) and all(map(_same, before, after))
+    return before == after
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["", "after an exception"])
+def test_the_model_comes_back_untouched(model: nn.Module, images: Tensor, failing: bool) -> None:
+    model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
+    model.conv2.bias.requires_grad_(False)
+    before = list(_state(model))
+    state = torch.get_rng_state()
+    given = images.clone()
+    if failing:
+        with pytest.raises(ZeroDivisionError):
+            sl.explain(model, images, ALL, lambda output: output[:, 0] / 0 if 1 // 0 else output)
+    else:
+        sl.explain(model, images, ALL)
+    assert _same(before, list(_state(model)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(given, images)
+    assert not images.requires_grad
+
+
+def test_an_exception_within_the_model_leaves_it_untouched_too(model: nn.Module) -> None:
+    before = list(_state(model))
+    with pytest.raises(RuntimeError, match="expected input"):
+        sl.explain(model, torch.rand(1, 5, 8, 8), ALL)
+    assert _same(before, list(_state(model)))
+
+
+def test_one_image_a_batch_and_another_order_give_the_same_maps(model: nn.Module, images: Tensor) -> None:
+    """Noise included: it is named by an image's content, not by its place."""
+    model, images = model.double(), images.double()
+    together = sl.explain(model, images, ALL, [0, 1, 2, 3, 0])
+    for index in (0, 3):
+        alone = sl.explain(model, images[index : index + 1], ALL, [[0, 1, 2, 3, 0][index]])
+        for name in ALL:
+            torch.testing.assert_close(alone[name][0], together[name][index], rtol=1e-10, atol=1e-14)
+    turned = sl.explain(model, images.flip(0), ALL, [0, 3, 2, 1, 0], chunk=3)
+    for name in ALL:
+        torch.testing.assert_close(turned[name].flip(0), together[name], rtol=1e-10, atol=1e-14)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_noise(model: nn.Module, images: Tensor) -> None:
+    first, again = (sl.explain(model, images, ALL, seed=7, chunk=4) for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in ALL)
+    other = sl.explain(model, images, ["smooth_grad", "gradient"], seed=8, chunk=4)
+    assert torch.equal(other["gradient"], first["gradient"])
+    assert not torch.allclose(other["smooth_grad"], first["smooth_grad"])
+
+
+def test_a_target_per_image(model: nn.Module, images: Tensor) -> None:
+    targets = [3, 0, 2, 2, 1]
+    together = sl.explain(model, images, "gradient", targets)["gradient"]
+    for form in (torch.tensor(targets), np.array(targets), tuple(targets)):
+        assert torch.equal(sl.explain(model, images, "gradient", form)["gradient"], together)
+    for index, target in enumerate(targets):
+        alone = sl.explain(model, images, "gradient", target)["gradient"][index]
+        torch.testing.assert_close(alone, together[index])
+    predicted = sl.explain(model, images, "gradient")
+    labels = model(images).argmax(1)
+    assert torch.equal(predicted.predicted, labels)
+    torch.testing.assert_close(predicted.values, model(images).amax(1))
+    torch.testing.assert_close(predicted.probabilities, F.softmax(model(images), 1).amax(1).detach())
+    assert torch.equal(predicted["gradient"], sl.explain(model, images, "gradient", labels)["gradient"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([0, 1], "5 image.*2 class"),
+        ([0, 1, 2, 3, 4], "Class 4 .* 4 outputs, classes 0 to 3"),
+        (4, "Class 4"),
+        (-1, "integers, 0 or above"),
+        (1.5, "came 1.5"),
+        ([0, 1, 2, 3, 0.5], "integers"),
+        (torch.tensor([0.0] * 5), "integers"),
+        ("cat", "one class per image"),
+        (sl.Pair(1, 9), "the model has 4 outputs"),
+        (sl.Unit("conv2", 6), "6 channels; channel 6"),
+        (sl.Unit("conv9", 0), "no layer 'conv9'"),
+        (sl.Direction("conv2", torch.ones(3)), "direction of shape"),
+    ],
+)
+def test_wrong_targets_are_refused_in_a_sentence(model: nn.Module, images: Tensor, target, message: str) -> None:
+    with pytest.raises(sl.InputError, match=message):
+        unchecked(model, images, "gradient", target)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 8, 8), r"batch, channel, height, width.*image\[None\]"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floating point"),
+        (torch.full((2, 3, 8, 8), float("nan")), "not finite"),
+        (torch.rand(0, 3, 8, 8), "none of them 0"),
+        (np.zeros((1, 3, 8, 8)), "came ndarray"),
+    ],
+)
+def test_wrong_images_are_refused_in_a_sentence(model: nn.Module, images, message: str) -> None:
+    with pytest.raises(sl.InputError, match=message):
+        unchecked(model, images, "gradient")
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("gradint", "Did you mean gradient"),
+        ([], "none came"),
+        (["gradient", "gradient"], "gradient came twice"),
+        ([3], "came 3"),
+        ("gradient@conv1", "reads no layer"),
+    ],
+)
+def test_wrong_methods_are_refused_in_a_sentence(model: nn.Module, images: Tensor, methods, message: str) -> None:
+    with pytest.raises(sl.InputError, match=message):
+        unchecked(model, images, methods)
+
+
+def test_training_mode_is_refused_before_it_changes_anything(model: nn.Module, images: Tensor) -> None:
+    before = model.bn1.running_mean.clone()
+    with pytest.raises(sl.RefusalError, match=r"batch_norm in bn1 runs in training mode.*model\.eval\(\)"):
+        sl.explain(model.train(), images, "gradient")
+    assert torch.equal(model.bn1.running_mean, before)
+    model.bn1.eval()
+    with pytest.raises(sl.RefusalError, match="dropout in drop"):
+        sl.explain(model, images, "gradient")
+
+
+class Returns(nn.Module):
+    def __init__(self, inner: nn.Module, form) -> None:
+        super().__init__()
+        self.inner, self.form = inner, form
+
+    def forward(self, x: Tensor):
+        return self.form(self.inner(x))
+
+
+def test_outputs_of_every_form(model: nn.Module, images: Tensor) -> None:
+    from transformers.modeling_outputs import ImageClassifierOutput
+
+    expected = sl.explain(model, images, "guided_backprop", 2)["guided_backprop"]
+    forms = {
+        "dict": lambda z: {"logits": z, "features": z * 2},
+        "dict, one tensor": lambda z: {"scores": z},
+        "ModelOutput": lambda z: ImageClassifierOutput(logits=z),
+        "tuple": lambda z: (z, z.new_zeros(7, 2)),
+        "one position": lambda z: z[:, :, None, None],
+    }
+    for form in forms.values():
+        found = sl.explain(Returns(model, form), images, "guided_backprop", 2)["guided_backprop"]
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for form in (
+        lambda z: (z, z),
+        lambda z: "cat",
+        lambda z: z[:, :, None, None].expand(-1, -1, 2, 2),
+        lambda z: z[:2],
+    ):
+        with pytest.raises(sl.RefusalError, match="target=lambda output"):
+            sl.explain(Returns(model, form), images, "gradient")
+    two = sl.explain(Returns(model, lambda z: (z, z)), images, "guided_backprop", lambda output: output[1][:, 2])
+    torch.testing.assert_close(two["guided_backprop"], expected, rtol=0, atol=0)
+
+
+def test_one_logit(model: nn.Module, images: Tensor) -> None:
+    for form in (lambda z: z[:, 1], lambda z: z[:, 1:2]):
+        one = Returns(model, form)
+        explanation = sl.explain(one, images, ["gradient", "grad_cam"])
+        torch.testing.assert_close(explanation["gradient"], sl.explain(model, images, "gradient", 1)["gradient"])
+        torch.testing.assert_close(explanation.probabilities, model(images)[:, 1].sigmoid().detach())
+        with pytest.raises(sl.InputError, match="one output, whose only class is 0"):
+            sl.explain(one, images, "gradient", 1)
+
+
+def test_a_detached_stem_has_no_input_map_but_a_class_activation_map(model: nn.Module, images: Tensor) -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.body, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, cut: bool = True) -> Tensor:
+            x = self.stem(x).detach() if cut else self.stem(x)
+            return self.head(self.body(x).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    detached = Detached()
+    with pytest.raises(sl.RefusalError, match="graph is cut"):
+        sl.explain(detached, images, "gradient")
+    found = sl.explain(detached, images, ["gradient", "grad_cam@body"], 1, on_refusal="record")
+    whole = sl.explain(lambda x: detached(x, cut=False), images, "gradient", 1)
+    assert whole["gradient"].abs().max() > 0
+    with torch.no_grad():
+        features = detached.body(detached.stem(images))
+        signal = detached.head.weight[1].view(1, 4, 1, 1) / 16 * (features > 0)
+        expected = (signal.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True).clamp(min=0)
+    torch.testing.assert_close(found["grad_cam@body"], expected)
+
+
+def test_saturation_and_dead_gradients_are_said_in_words(images: Tensor) -> None:
+    torch.manual_seed(0)
+    saturated = nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.Softmax(1))
+    with torch.no_grad():
+        saturated[1].weight.mul_(1e4)
+    explanation = sl.explain(saturated, images, "gradient")
+    assert any("last operation is softmax" in note for note in explanation.checks.notes)
+    assert any("gradient is zero everywhere for 5 image(s)" in note for note in explanation.checks.notes)
+    torch.testing.assert_close(explanation.probabilities, torch.ones(5))
+    dead = nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        dead[1].bias.fill_(-1e6)
+    notes = sl.explain(dead, images, "gradient").checks.notes
+    assert any("zero everywhere" in note and "dead rectifiers" in note for note in notes)
+
+
+def test_overflow_is_counted_and_said(images: Tensor) -> None:
+    explanation = sl.explain(lambda x: (x * 1e30).pow(2).flatten(1) * 1e30, images, "gradient", 0)
+    assert explanation.checks.nan["gradient"] == 5
+    assert any("not finite" in note for note in explanation.checks.notes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_precisions(model: nn.Module, images: Tensor, dtype: torch.dtype) -> None:
+    reference = sl.explain(copy.deepcopy(model).double(), images.double(), ALL, 1)
+    explanation = sl.explain(model.to(dtype), images, ALL, 1)
+    assert explanation.checks.settings["dtype"] == str(dtype).removeprefix("torch.")
+    # A few roundings of half a unit in the last place; a ReLU that flips would show as per cents.
+    tolerance = {torch.float64: 1e-12, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    for name in ALL:
+        error = (explanation[name].double() - reference[name]).norm() / reference[name].norm()
+        assert error < tolerance, name
+
+
+def test_it_works_where_gradients_are_off(model: nn.Module, images: Tensor) -> None:
+    expected = sl.explain(model, images, ["gradient", "guided_backprop"])
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            found = sl.explain(model, images.clone(), ["gradient", "guided_backprop"])
+            assert all(torch.equal(found[name], expected[name]) for name in expected.maps)
+
+
+def test_chunks_do_not_change_the_maps(model: nn.Module, images: Tensor) -> None:
+    model, images = model.double(), images.double()
+    whole = sl.explain(model, images, ALL, 0, chunk=1000)
+    for chunk in (1, 3, 7):
+        cut = sl.explain(model, images, ALL, 0, chunk=chunk)
+        assert set(cut.checks.settings["rows_per_pass"]["path"][:-1]) == {chunk}
+        for name in ALL:
+            torch.testing.assert_close(cut[name], whole[name], rtol=1e-9, atol=1e-14)
+
+
+def test_chunks_follow_the_memory_at_hand(model: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row's results are measured; twice that, forty per cent of what is free, and powers of two give the chunk."""
+    job = Job(model, images, [sl.catalogue()["smooth_grad"]], as_target(0, 5))
+    measured = 0
+
+    def free(_device: torch.device) -> int:
+        return int(2 * measured * 5.9 / 0.4) if measured else int(2000 * images[0].numel() * 4 * 2.5 / 0.4)
+
+    monkeypatch.setattr("sightline.memory.available", free)
+    record = Job.measured
+
+    def remember(self: Job, tape, rows: int) -> None:
+        nonlocal measured
+        record(self, tape, rows)
+        measured = self._measured
+
+    monkeypatch.setattr(Job, "measured", remember)
+    chunks = job.run().chunks
+    assert chunks["image"][0] == 2
+    assert set(chunks["noise"][1:-1]) == {4}
+    assert sum(chunks["noise"]) == 5 * 25
+
+
+def test_heatmaps_record_what_was_done(model: nn.Module, images: Tensor) -> None:
+    explanation = sl.explain(model, images, ["gradient", "saliency", "grad_cam"], 0)
+    torch.testing.assert_close(explanation.heatmap("gradient"), explanation["gradient"].mean(1))
+    torch.testing.assert_close(explanation.heatmap("saliency"), explanation["saliency"].amax(1))
+    assert explanation.heatmap_steps("gradient") == ("mean over 3 channels",)
+    assert explanation.heatmap_steps("saliency") == ("max over 3 channels",)
+    assert explanation.heatmap("grad_cam").shape == (5, 8, 8)
+
+
+def test_upsampling_conserves_the_sum(images: Tensor) -> None:
+    """Bilinear without aligned corners keeps the sum, scaled by the areas; with aligned corners it would not."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    big = F.interpolate(images, size=(32, 32))
+    explanation = sl.explain(model, big, "grad_cam", 0)
+    raw, heat = explanation["grad_cam"], explanation.heatmap("grad_cam")
+    assert explanation.heatmap_steps("grad_cam") == ("bilinear from 8x8 to 32x32 pixels, corners not aligned",)
+    torch.testing.assert_close(heat.sum((1, 2)), raw.sum((1, 2, 3)) * 16, rtol=1e-4, atol=1e-4)
+
+
+def test_saving_and_reading_back(model: nn.Module, images: Tensor, tmp_path) -> None:
+    explanation = sl.explain(model, images, ALL, sl.Pair(1, 3))
+    explanation.save(tmp_path / "maps")
+    stored = load_file(tmp_path / "maps" / "maps.safetensors")
+    assert set(stored) == set(ALL)
+    assert all(torch.equal(stored[name], explanation[name]) for name in ALL)
+    manifest = json.loads((tmp_path / "maps" / "manifest.json").read_text())
+    assert manifest["images"][2]["explained"] == "class 1 rather than class 3"
+    assert manifest["images"][2]["box"] == [0, 0, 8, 8]
+    assert manifest["methods"]["grad_cam"]["layer"] == "relu"
+    assert manifest["methods"]["smooth_grad"]["sampling"] == {"name": "Noise", "samples": 25, "sd": 0.15}
+    assert manifest["settings"]["versions"]["sightline"] == sl.__version__
+    (tmp_path / "file").write_text("")
+    with pytest.raises(sl.InputError, match="cannot be written"):
+        explanation.save(tmp_path / "file" / "maps")
+
+
+def test_the_montage_shows_signs_and_pages(model: nn.Module, tmp_path) -> None:
+    """White where a signed map is zero, red for, blue against: read back from the pixels of the picture."""
+    weight = torch.zeros(2, 3, 16, 16)
+    weight[0, :, :8], weight[0, :, 12:] = 1, -1
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(768, 2, bias=False))
+    with torch.no_grad():
+        linear[1].weight.copy_(weight.flatten(1))
+    explanation = sl.explain(linear, torch.rand(13, 3, 16, 16), "gradient", 0)
+    explanation.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["montage-2.png", "montage.png"]
+    axes = explanation.show().axes[1]
+    shown = axes.images[0].get_array()
+    red, blue = shown[0, 0], shown[15, 0]
+    assert red[0] > red[2] + 0.2
+    assert blue[2] > blue[0] + 0.2
+    assert shown[10, 0].min() > 0.95
