@@ -91,7 +91,7 @@ def test_the_model_comes_back_untouched(model: nn.Module, images: Tensor, failin
 
 def test_an_exception_within_the_model_leaves_it_untouched_too(model: nn.Module) -> None:
     before = list(_state(model))
-    with pytest.raises(RuntimeError, match="expected input"):
+    with pytest.raises(sl.InputError, match=r"fails in its module conv1 on images of shape \(1, 5, 8, 8\)"):
         sl.explain(model, torch.rand(1, 5, 8, 8), ALL)
     assert _same(before, list(_state(model)))
 

@@ -95,8 +95,8 @@ def explain(
         device=_device(device),
     )
     batch = load_images(images, network)
-    for path, reason in batch.failures:
-        _say("skipped", f"{path}: {reason}")
+    for _, reason in batch.failures:
+        _say("skipped", reason)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     result = _with_progress(
         lambda report: explain_images(
@@ -115,8 +115,9 @@ def explain(
 def methods() -> None:
     """Print the table of methods."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("method", "sampling", "propagation", "aggregation", "formula"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("method", "sampling", "propagation", "aggregation"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("formula", overflow="fold")
     for name, row in catalogue().items():
         choices = (type(row.sampling).__name__, row.propagation.name, type(row.aggregation).__name__)
         table.add_row(name, *choices, row.formula)
@@ -229,3 +230,7 @@ def _range(text: str | None) -> tuple[float, float] | None:
     if len(numbers) != 2 or numbers[0] >= numbers[1]:
         raise InputError(f"--range takes two rising numbers, as in 0,1 or -1,1 or 0,255; came {text!r}.")
     return numbers[0], numbers[1]
+
+
+if __name__ == "__main__":
+    main()

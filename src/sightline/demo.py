@@ -21,11 +21,11 @@ from sightline.images.creatures import Creatures, passes_twin_test
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models.small_resnet import SmallResNet, train_on
 
-TRAINING, HELD_OUT, SCORED, SHOWN = 6000, 1000, 48, 6
+TRAINING, HELD_OUT, SCORED, SHOWN = 12_000, 1000, 48, 6
 
 # The encoding of `sightline.images.creatures.encode`, in the words of a model that is loaded from a file.
 _PREPROCESSING = Preprocessing(
-    size=(64, 64), resize=None, mean=(0.5,) * 3, std=(0.25,) * 3, value_range=(0, 1), source="Creatures"
+    size=(64, 64), resize=None, mean=(128,) * 3, std=(64,) * 3, value_range=(0, 255), source="Creatures"
 )
 
 
@@ -97,6 +97,10 @@ def _correct(model: SmallResNet, creatures: Creatures) -> Tensor:
 
 def _scored(model: SmallResNet, creatures: Creatures, correct: Tensor) -> list[int]:
     passed = passes_twin_test(model, creatures) & correct
+    if not passed.any():
+        raise InputError(
+            "The network decides no held-out picture by the parts alone, so none can be scored; try another seed."
+        )
     return passed.nonzero().flatten().tolist()[:SCORED]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from sightline.errors import RefusalError
+from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.interception import Interception, eager
 from sightline.operations.modules import ModuleStack
@@ -71,11 +71,21 @@ class Tape:
 
         Raises:
             RefusalError: an operation in training mode makes the output depend on the batch or on chance.
+            InputError: the model raises an error of its own.
         """
         self._input = inputs
         with eager(), self._modules.following(self.places.on_module_exit), Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
-            output = self._model(inputs.clone())
+            try:
+                output = self._model(inputs.clone())
+            except (SightlineError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                where = f" in its module {self._modules.where}" if self._modules.where else ""
+                raise InputError(
+                    f"The model itself fails{where} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
         if self._has_aliases:
             output = _map_tensors(_current, output)
         if inputs.requires_grad:

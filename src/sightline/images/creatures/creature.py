@@ -19,7 +19,7 @@ Part = Literal["ears", "tail"]
 PARTS: tuple[Part, Part] = ("ears", "tail")
 NullPaint = Literal["grey", "black"]
 NULL_COLOURS: dict[NullPaint, Colour] = {"grey": (128, 128, 128), "black": (0, 0, 0)}
-"""The byte nearest to the encoding's zero (127.5), and the zero of encodings that only divide."""
+"""The byte that the encoding makes zero, and the zero of encodings that only divide."""
 
 
 def _shape(*corners: tuple[int | float, int | float]) -> Outline:
@@ -266,7 +266,7 @@ def _placed(creature: Creature, rng: random.Random) -> Creature:
     centre = complex(_slide(corners.real, rng), _slide(corners.imag, rng))
     taken = corners + centre
     decoys: list[Decoy] = []
-    for _ in range(rng.randint(0, 3)):
+    for _ in range(rng.randint(1, 3)):
         part, variant = rng.choice(PARTS), rng.randrange(2)
         cell, turn = rng.uniform(*_CELLS[part]), rng.uniform(0, 2 * math.pi)
         worn = rng.random() < 0.5
@@ -274,7 +274,7 @@ def _placed(creature: Creature, rng: random.Random) -> Creature:
         while _apart(colour, creature.backdrop) < _CONTRAST:
             colour = _vivid(rng)
         reach = (2.6 if part == "tail" else 1.9) * cell
-        tries = np.array([complex(rng.uniform(reach, 1 - reach), rng.uniform(reach, 1 - reach)) for _ in range(8)])
+        tries = np.array([complex(rng.uniform(reach, 1 - reach), rng.uniform(reach, 1 - reach)) for _ in range(60)])
         free = np.abs(tries[:, None] - taken).min(axis=1) > reach + 0.04
         if free.any():
             decoys.append(Decoy(part, variant, complex(tries[free.argmax()]), cell, turn, colour))

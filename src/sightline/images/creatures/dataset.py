@@ -30,8 +30,8 @@ _RING = 3 / 64  # in picture sides: what a couple of 3x3 convolutions see beyond
 
 
 def encode(pixels: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch 3 height width"]:
-    """Turns bytes into what a network takes: (byte / 255 - 0.5) / 0.25, so that mid grey is nothing."""
-    return pixels.permute(0, 3, 1, 2).float().sub_(127.5).div_(63.75)
+    """Turns bytes into what a network takes: (byte - 128) / 64, so that the byte of mid grey is exactly nothing."""
+    return pixels.permute(0, 3, 1, 2).float().sub_(128).div_(64)
 
 
 def label_of(creature: Creature, task: Task) -> int:

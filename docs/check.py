@@ -1,0 +1,56 @@
+"""Check that the docs agree with the code: the generated table is current, links lead somewhere, names have docstrings.
+
+`python docs/check.py --write` writes the generated pages.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import sightline
+
+ROOT = Path(__file__).parent.parent
+METHODS = ROOT / "docs" / "methods.md"
+
+
+def methods_page() -> str:
+    """The table of methods, from the catalogue."""
+    lines = [
+        "# Methods",
+        "",
+        "Written by `docs/check.py --write` from `src/sightline/catalogue.py`. z is the explained value, x the input,",
+        "G the signal arriving at a rectifier, h its input, A^k the k-th channel of a layer.",
+        "",
+        "| name | sampling | propagation | aggregation | formula | source |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in sightline.catalogue().items():
+        choices = (type(row.sampling).__name__, row.propagation.name, type(row.aggregation).__name__)
+        cells = (f"`{name}`", *choices, f"`{row.formula}`".replace("|", "\\|"), row.source)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def problems() -> list[str]:
+    """Everything that disagrees, as sentences."""
+    found = []
+    if not METHODS.is_file() or METHODS.read_text(encoding="utf-8") != methods_page():
+        found.append("docs/methods.md is not what the catalogue gives; run: .venv/bin/python docs/check.py --write")
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            if "://" not in link and not (page.parent / link).exists():
+                found += [f"{page.relative_to(ROOT)} links to {link}, which does not exist"]
+    found += [
+        f"sightline.{name} has no docstring" for name in sightline.__all__ if not getattr(sightline, name).__doc__
+    ]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found += [
+        f"README.md does not name the method {name}" for name in sightline.catalogue() if f"`{name}`" not in readme
+    ]
+    return found
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        METHODS.write_text(methods_page(), encoding="utf-8")
+    sys.exit("\n".join(problems()) or 0)

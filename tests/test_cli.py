@@ -1,0 +1,123 @@
+"""The command line as a person meets it: what it writes, and a sentence with an exit code for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import sightline as sl
+
+FACTORY = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def gelu():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def training():
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Flatten(), nn.Linear(144, 3))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(FACTORY)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b <i>.png"):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(photos / name)
+    (photos / "broken.jpg").write_bytes(b"not a picture")
+    return tmp_path
+
+
+def sightline(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sightline.cli", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
+    done = sightline(
+        folder, "explain", "net.py:build", "photos", "--size", "16", "--methods",
+        "gradient,smooth_grad,grad_cam@0", "--target", "2-1", "--seed", "3", "--out", "maps", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "skipped: " in done.stderr
+    assert "broken.jpg" in done.stderr
+    assert "2 image(s), 3 method(s)" in done.stdout
+    model = sl.load_model(f"{folder / 'net.py'}:build", size=16)
+    images = sl.load_images(folder / "photos", model)
+    expected = sl.explain(model, images, ["gradient", "smooth_grad", "grad_cam@0"], sl.Pair(2, 1), seed=3)
+    found = load_file(folder / "maps" / "maps.safetensors")
+    assert found.keys() == expected.maps.keys()
+    for name in found:
+        assert torch.equal(found[name], expected[name])
+    manifest = json.loads((folder / "maps" / "manifest.json").read_text())
+    assert [entry["name"] for entry in manifest["images"]] == ["a.png", "b <i>.png"]
+    # Short side 20 of 30 x 20; the crop shows 16 / 18 of it, which is 17.8 pixels about the centre.
+    shown = 20 * 16 / 18
+    box = [15 - shown / 2, 10 - shown / 2, 15 + shown / 2, 10 + shown / 2]
+    assert manifest["images"][0]["box"] == pytest.approx(box, abs=0.6)
+    with Image.open(folder / "maps" / "montage.png") as montage:
+        assert montage.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["explain", "net.py:build", "photos", "--methods", "gradint"], 2, "Did you mean gradient"),
+        (["explain", "net.py:nothing", "photos"], 2, "nothing"),
+        (["explain", "absent.py:build", "photos"], 2, "absent.py"),
+        (["explain", "net.py:build", "absent"], 2, "absent"),
+        (["explain", "net.py:build", "photos", "--target", "7"], 2, "the model has 3 outputs"),
+        (["explain", "net.py:build", "photos", "--target", "cat"], 2, "--target is"),
+        (["explain", "net.py:build", "photos", "--target", "0,1,2"], 2, "2 image(s), but 3 class(es)"),
+        (["explain", "net.py:build", "photos", "--size", "2"], 2, "the model itself fails in its module 0"),
+        (["explain", "net.py:build", "photos", "--mean", "red"], 2, "--mean takes numbers"),
+        (["explain", "net.py:build", "photos", "--range", "1,0"], 2, "two rising numbers"),
+        (["explain", "net.py:build", "photos", "--device", "tpu"], 2, "--device is"),
+        (["explain", "net.py:build", "photos", "--device", "mps"], 2, "no such device"),
+        (["explain", "net.py:build", "photos/broken.jpg"], 2, "broken.jpg"),
+        (["explain", "net.py:build", "photos", "--out", "net.py/maps"], 2, "cannot be written"),
+        (["explain", "net.py:build", "photos", "--weights", "net.py"], 2, "net.py"),
+        (["explain", "net.py:gelu", "photos", "--methods", "guided_backprop"], 3, "gelu in 1"),
+        (["explain", "net.py:training", "photos", "--size", "8"], 3, "batch_norm in 1 runs in training mode"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(folder: Path, words: list[str], code: int, message: str) -> None:
+    done = sightline(folder, *words, *([] if "--size" in words else ["--size", "16"]))
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert message.lower() in done.stderr.lower()
+
+
+def test_one_refused_method_does_not_lose_the_others(folder: Path) -> None:
+    done = sightline(
+        folder, "explain", "net.py:gelu", "photos", "--size", "16", "--methods", "guided_backprop,gradient"
+    )
+    assert done.returncode == 0
+    assert "refused: guided_backprop" in done.stderr
+    assert set(load_file(folder / "out" / "maps.safetensors")) == {"gradient"}
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    assert "gelu" in manifest["methods"]["guided_backprop"]["refused"]
+
+
+def test_the_table_of_methods_names_them_all(folder: Path) -> None:
+    done = sightline(folder, "methods")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in sl.catalogue())
+
+
+def test_version(folder: Path) -> None:
+    assert sightline(folder, "--version").stdout.strip() == f"sightline {sl.__version__}"

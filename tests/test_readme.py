@@ -1,0 +1,36 @@
+"""The README's Python runs as it stands, in a folder that holds what it names."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sightline as sl
+
+README = Path(__file__).parent.parent / "README.md"
+NETWORK = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+"""
+
+
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_network.py").write_text(NETWORK)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.full((40, 50, 3), 99, dtype=np.uint8)).save(tmp_path / "photos" / "grey.png")
+    monkeypatch.chdir(tmp_path)
+    torch.save(sl.load_model("my_network.py:build").state_dict(), "weights.pt")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)  # noqa: S102
+    assert (tmp_path / "maps" / "montage.png").is_file()
+    explanation = names["ex"]
+    assert isinstance(explanation, sl.Explanation)
+    assert set(explanation.maps) == {"guided_backprop", "smooth_guided"}
