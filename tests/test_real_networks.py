@@ -44,7 +44,9 @@ def test_cifar_count(data_dir, networks_file):
     assert correct(model, images, truth, 1) == pytest.approx(685, abs=ALLOWED)
 
 
-CATS, DOGS = range(281, 286), range(151, 269)
+# By eye: an Irish setter beside a black cat, a bull mastiff above a striped cat. (Taking the likeliest dog instead would
+# not do: SqueezeNet takes the black cat for a kelpie, and its map for that class is rightly on the cat.)
+DOGS, CATS = [213, 243], [285, 282]
 
 
 @pytest.mark.parametrize(
@@ -55,17 +57,13 @@ CATS, DOGS = range(281, 286), range(151, 269)
     ],
 )
 def test_grad_cam_peaks_on_the_animal_that_is_asked_for(data_dir, networks_file, factory, weights):
-    """For the likeliest dog and the likeliest cat of each picture; by the animals' places, seen by eye."""
     pytest.importorskip("torchvision")
     model = load_model(f"{networks_file}:{factory}", weights=data_dir / "weights" / weights)
     images = load_images(data_dir / "images" / "two_animals", model)
     assert [path.stem for path in images.paths] == ["cat_left_dog_right", "dog_above_cat"]
-    with torch.no_grad():
-        scores = model(images.tensor)
     peaks = {}
     for animal, classes in {"cat": CATS, "dog": DOGS}.items():
-        likeliest = [classes[int(i)] for i in scores[:, list(classes)].argmax(1)]
-        heat = sl.explain(model, images, "grad_cam", likeliest).heatmap("grad_cam")
+        heat = sl.explain(model, images, "grad_cam", classes).heatmap("grad_cam")
         height, width = heat.shape[1:]
         peaks[animal] = [(int(i) // width / height, int(i) % width / width) for i in heat.flatten(1).argmax(1)]
     assert peaks["cat"][0][1] < 0.5 < peaks["dog"][0][1]

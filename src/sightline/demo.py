@@ -149,7 +149,7 @@ def _printed(table: pd.DataFrame) -> Table:
     printed = Table(
         title="Share of each map's magnitude, mean over pictures ± 95 % interval", title_justify="left", box=None
     )
-    printed.add_column("map")
+    printed.add_column("map", no_wrap=True)
     for heading in ("on the deciding parts", "on the ring around them", "on the creature"):
         printed.add_column(heading, justify="right")
     chance = float(table["deciding"]["chance (area)"])
