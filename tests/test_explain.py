@@ -240,6 +240,15 @@ def test_one_logit(model: nn.Module, images: Tensor) -> None:
             sl.explain(one, images, "gradient", 1)
 
 
+def test_multi_label(model: nn.Module, images: Tensor) -> None:
+    single = sl.explain(sl.load_model(model), images, "gradient")
+    labelled = sl.explain(sl.load_model(model, multi_label=True), images, "gradient")
+    scores = model(images).detach()
+    torch.testing.assert_close(single.probabilities, scores.softmax(1).amax(1))
+    torch.testing.assert_close(labelled.probabilities, scores.sigmoid().amax(1))
+    assert torch.equal(single["gradient"], labelled["gradient"])
+
+
 def test_a_detached_stem_has_no_input_map_but_a_class_activation_map(model: nn.Module, images: Tensor) -> None:
     class Detached(nn.Module):
         def __init__(self) -> None:

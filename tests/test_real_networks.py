@@ -44,8 +44,8 @@ def test_cifar_count(data_dir, networks_file):
     assert correct(model, images, truth, 1) == pytest.approx(685, abs=ALLOWED)
 
 
-# By eye: an Irish setter beside a black cat, a bull mastiff above a striped cat. (Taking the likeliest dog instead would
-# not do: SqueezeNet takes the black cat for a kelpie, and its map for that class is rightly on the cat.)
+# By eye: an Irish setter beside a black cat, a bull mastiff above a striped cat. The likeliest dog would not do:
+# SqueezeNet takes the black cat for a kelpie, and its map for that class is rightly on the cat.
 DOGS, CATS = [213, 243], [285, 282]
 
 

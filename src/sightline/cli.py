@@ -18,7 +18,7 @@ from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
 from sightline.explanation import Explanation
 from sightline.images import load_images
-from sightline.models import load_model
+from sightline.models import load_model, model_info
 from sightline.targets import Pair, TargetLike
 
 app = typer.Typer(
@@ -71,6 +71,9 @@ def explain(
     ),
     weights: Annotated[Path | None, typer.Option(help="A .pt or .safetensors file of weights.")] = None,
     classes: Annotated[Path | None, typer.Option(help="A text file with a class name per line.")] = None,
+    multi_label: Annotated[
+        bool | None, typer.Option(help="Each output is a yes or no of its own, not one class among all.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
     mean: Annotated[str | None, typer.Option(help="Mean per channel, with commas, in the units of --range.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation per channel, in the units of --range.")] = None,
@@ -91,9 +94,12 @@ def explain(
         std=_numbers(std, "--std"),
         value_range=_range(value_range),
         classes=classes,
+        multi_label=multi_label,
         pretrained=pretrained,
         device=_device(device),
     )
+    for note in model_info(network).notes:
+        _say("note", note)
     batch = load_images(images, network)
     for _, reason in batch.failures:
         _say("skipped", reason)

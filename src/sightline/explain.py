@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sightline.catalogue import Method, as_method
@@ -20,7 +21,7 @@ from sightline.targets import Target, TargetLike, as_target
 
 def explain(
     model: Callable[..., Any],
-    images: Tensor | ImageBatch,
+    images: Float[Tensor, "batch channel height width"] | ImageBatch,
     methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
     target: TargetLike = None,
     *,
@@ -88,8 +89,8 @@ def _explain(
     results = job.run()
     _refuse(results, rows, on_refusal)
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
-    predicted, probabilities = _prediction(results)
     info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
+    predicted, probabilities = _prediction(results, multi_label=info is not None and info.multi_label)
     settings = {
         "seed": seed,
         "dtype": str(dtype).removeprefix("torch."),
@@ -99,6 +100,7 @@ def _explain(
     }
     if info is not None:
         settings |= {"model": info.spec, "weights": info.weights, "preprocessing": info.preprocessing.source}
+        settings |= {"model_notes": list(info.notes)}
     checks = Checks(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
@@ -174,14 +176,14 @@ def _refuse(results: Results, rows: list[Method], on_refusal: str) -> None:
     raise RefusalError(" ".join(dict.fromkeys(results.refused.values())))
 
 
-def _prediction(results: Results) -> tuple[Tensor | None, Tensor | None]:
+def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, Tensor | None]:
     scores = results.scores
     if scores is None:
         return None, None
     scores = scores.float().cpu()
     if results.ends_in in {"softmax", "sigmoid"}:
         shares = scores
-    elif scores.shape[1] == 1:
+    elif multi_label or scores.shape[1] == 1:
         shares = scores.sigmoid()
     else:
         shares = scores.softmax(1)

@@ -71,7 +71,8 @@ class Explanation:
         targets: what is explained for each image, in words.
         values: shape (batch,): the explained value (a logit, unless the target says otherwise).
         predicted: shape (batch,): the class of the highest score; None where the model gives no class scores.
-        probabilities: shape (batch,): the probability of the predicted class (softmax; sigmoid for one logit).
+        probabilities: shape (batch,): the probability of the predicted class (softmax; sigmoid for one logit and for
+            models known to be multi-label).
         methods: the methods, by name.
         refused: for each method without a map, why.
         layers: for each method that reads a layer, which one.

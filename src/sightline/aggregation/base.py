@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor
+
+Map = Float[Tensor, "batch channel height width"]
 
 
 class Sign(StrEnum):
@@ -39,6 +42,6 @@ class Aggregation(Protocol):
     @property
     def places(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:
         """The map, shape (batch, channel, height, width), from what stood at each place and what flowed back to it."""
         ...

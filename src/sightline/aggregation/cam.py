@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sightline.aggregation.base import Map
 from sightline.errors import RefusalError
 from sightline.operations import LAST_SPATIAL
 
@@ -30,7 +31,7 @@ class GradCAM:
     def places(self) -> tuple[str, ...]:  # noqa: D102
         return (self.layer,)
 
-    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:  # noqa: D102
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         features, signal = results[self.layer], signals[self.layer]
         if features.dim() != 4:
             raise RefusalError(

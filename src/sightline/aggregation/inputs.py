@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sightline.aggregation.base import Sign
+from sightline.aggregation.base import Map, Sign
 from sightline.operations import INPUT
 
 
@@ -16,7 +16,7 @@ class InputSignal:
     sign: Sign = Sign.SIGNED
     places = (INPUT,)
 
-    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:  # noqa: D102
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         del results
         return self.sign(signals[INPUT])
 
@@ -30,5 +30,5 @@ class InputTimesSignal:
 
     places = (INPUT,)
 
-    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:  # noqa: D102
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         return results[INPUT] * signals[INPUT]

@@ -60,6 +60,7 @@ def load_huggingface(name: str, pretrained: bool, stated: Collection[str]) -> tu
         class_names=None if names == placeholders else names,
         weights=f"transformers {name}",
         notes=notes + remarks,
+        multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
     )
 
 

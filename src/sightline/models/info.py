@@ -17,6 +17,7 @@ class ModelInfo:
         class_names: One name per output, or None where none are known.
         weights: Where the parameters come from, in words.
         notes: What a reader should know about how the above was decided.
+        multi_label: Whether each output is a yes or no of its own (sigmoid), rather than one class among all (softmax).
     """
 
     spec: str
@@ -24,6 +25,7 @@ class ModelInfo:
     class_names: tuple[str, ...] | None = None
     weights: str = "as given"
     notes: tuple[str, ...] = ()
+    multi_label: bool = False
 
 
 def model_info(model: nn.Module) -> ModelInfo:

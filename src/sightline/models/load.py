@@ -31,6 +31,7 @@ def load_model(
     value_range: tuple[Number, Number] | None = None,
     resize: int | Literal["stretch", "none"] | None = None,
     classes: Sequence[str] | str | Path | None = None,
+    multi_label: bool | None = None,
     pretrained: bool = True,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
@@ -49,6 +50,7 @@ def load_model(
         value_range: What pixel values 0 and 255 become before mean and std.
         resize: Short side before the centre crop in pixels, ``"stretch"`` or ``"none"``.
         classes: One name per output: the names, a file with one per line or a JSON list, or a text with commas.
+        multi_label: Whether each output is a yes or no of its own; by default what the model says, or no.
         pretrained: Whether to fetch the weights that the name stands for.
         device: Where to put the model.
 
@@ -78,6 +80,8 @@ def load_model(
     if stated:
         info = replace(info, preprocessing=_override(info.preprocessing, stated))
         info = replace(info, notes=(*info.notes, f"Stated, not the model's own: {', '.join(stated)}."))
+    if multi_label is not None:
+        info = replace(info, multi_label=multi_label)
     if classes is not None:
         info = replace(info, class_names=_class_names(classes))
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from sightline.errors import RefusalError
@@ -10,7 +11,7 @@ from sightline.errors import RefusalError
 _ADVICE = "Say what to explain with a callable: target=lambda output: ... that returns one value per image."
 
 
-def class_scores(output: Any, rows: int) -> Tensor:
+def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:
     """The class scores in a model's output.
 
     A tensor is taken as it is; in a dict or a `ModelOutput` the entry `logits`; else, and in a tuple, the only

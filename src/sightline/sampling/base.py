@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
+
+Rows = Float[Tensor, "row channel height width"]
 
 
 class Sampling(ABC):
@@ -23,7 +26,7 @@ class Sampling(ABC):
         """The weight of each sample; their number is the number of samples per image."""
 
     @abstractmethod
-    def points(self, images: Tensor, keys: Sequence[int], samples: Sequence[int]) -> Tensor:
+    def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int]) -> Rows:
         """The inputs to ask the network at.
 
         Args:
@@ -49,6 +52,6 @@ class Image(Sampling):
     def weights(self) -> tuple[float, ...]:  # noqa: D102
         return (1.0,)
 
-    def points(self, images: Tensor, keys: Sequence[int], samples: Sequence[int]) -> Tensor:  # noqa: D102
+    def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int]) -> Rows:  # noqa: D102
         del keys, samples
         return images

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.sampling.base import Sampling
+from sightline.sampling.base import Rows, Sampling
 from sightline.sampling.seeds import seed_of
 
 
@@ -38,7 +37,7 @@ class Noise(Sampling):
     def weights(self) -> tuple[float, ...]:  # noqa: D102
         return (1 / self.samples,) * self.samples
 
-    def points(self, images: Tensor, keys: Sequence[int], samples: Sequence[int]) -> Tensor:  # noqa: D102
+    def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int]) -> Rows:  # noqa: D102
         generator = torch.Generator()
         noise = torch.empty(images.shape, dtype=torch.float32)
         for row, key, sample in zip(noise, keys, samples, strict=True):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.sampling.base import Sampling
+from sightline.sampling.base import Rows, Sampling
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Path(Sampling):
     def weights(self) -> tuple[float, ...]:  # noqa: D102
         return _gauss_legendre(self.steps)[1]
 
-    def points(self, images: Tensor, keys: Sequence[int], samples: Sequence[int]) -> Tensor:  # noqa: D102
+    def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int]) -> Rows:  # noqa: D102
         del keys
         nodes = _gauss_legendre(self.steps)[0]
         share = torch.tensor([nodes[sample] for sample in samples], dtype=torch.float64).to(images).view(-1, 1, 1, 1)
@@ -53,12 +53,14 @@ class Path(Sampling):
         return start + share * (images - start)
 
     def baseline(self, images: Tensor) -> Tensor:  # noqa: D102
+        # A bare number would pass through single precision on its way into a tensor of its own.
+        start = self.start.to(images) if isinstance(self.start, Tensor) else images.new_tensor(self.start)
         try:
-            return torch.as_tensor(self.start).to(images).expand_as(images)
+            return start.expand_as(images)
         except RuntimeError as error:
             raise InputError(
-                f"The baseline of shape {tuple(torch.as_tensor(self.start).shape)} does not broadcast to images of "
-                f"shape {tuple(images.shape)}; give one number, or (channel, height, width)."
+                f"The baseline of shape {tuple(start.shape)} does not broadcast to images of shape "
+                f"{tuple(images.shape)}; give one number, or (channel, height, width)."
             ) from error
 
 
