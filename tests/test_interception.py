@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
@@ -150,3 +150,38 @@ def test_a_named_layer_is_read_before_what_follows_changes_it_in_place() -> None
         signal = model[4].weight[1].view(1, 4, 1, 1) / 16 * (features > 0)
         expected = (signal.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True).clamp(min=0)
     torch.testing.assert_close(explanation["grad_cam@0"], expected)
+
+
+SPELLINGS = {
+    "relu": torch.relu,
+    "relu_": lambda h: h.relu_(),
+    "relu6": nn.functional.relu6,
+    "relu6 in place": lambda h: nn.functional.relu6(h, inplace=True),
+    "hardtanh": lambda h: nn.functional.hardtanh(h, 0.0, 3.0),
+    "hardtanh_": lambda h: nn.functional.hardtanh_(h, 0.0, 3.0),
+    "clamp": lambda h: h.clamp(0, 2),
+    "clamp_": lambda h: h.clamp_(0, 2),
+    "clamp_min": lambda h: torch.clamp_min(h, 0),
+    "clip": lambda h: torch.clip(h, min=0),
+    "maximum": lambda h: torch.maximum(h, torch.zeros(())),
+    "max of two": lambda h: torch.max(h, torch.zeros_like(h)),
+    "threshold": lambda h: nn.functional.threshold(h, 0, 0),
+    "threshold_": lambda h: nn.functional.threshold_(h, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_rectifiers_keep_their_own_gradient_at_their_bounds(name: str) -> None:
+    """Where h is exactly at a bound, spellings differ (ReLU 0, clamp 1, maximum 1/2); rules close there for all."""
+
+    def model(x: Tensor) -> Tensor:
+        return (SPELLINGS[name](x * 1.0) * torch.tensor([1.0, -2.0])).sum((1, 2)).flatten(1)
+
+    images = torch.arange(-2.0, 8.0).view(1, 1, 10, 1).expand(1, 1, 10, 2).contiguous()
+    plain = images.clone().requires_grad_()
+    (native,) = torch.autograd.grad(model(plain).sum(), plain)
+    explanation = sl.explain(model, images, ["gradient", "guided_backprop"], lambda z: z.sum(1))
+    assert torch.equal(explanation["gradient"], native)
+    upper = {"relu6": 6, "relu6 in place": 6, "hardtanh": 3, "hardtanh_": 3, "clamp": 2, "clamp_": 2}.get(name, 100)
+    expected = ((images > 0) & (images < upper)) * torch.tensor([1.0, 0.0])
+    torch.testing.assert_close(explanation["guided_backprop"], expected)

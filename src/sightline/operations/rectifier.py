@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rectified:
-    """What a rule for rectifiers sees of one: which values it let through, and its own gradient.
+    """What a rule for rectifiers sees of one.
 
     Attributes:
         open: true where the rectifier passes values, strictly between its bounds (h > 0; h < 6 for ReLU6).
-        gradient: the ordinary backward, G -> G * derivative, as torch computes it for this spelling.
     """
 
     open: Tensor
-    gradient: Callable[[Tensor], Tensor]
 
 
 class RuledRectifier(torch.autograd.Function):
@@ -32,41 +30,37 @@ class RuledRectifier(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        tape: "Tape",
-        native: Callable[[Tensor], Tensor],
-        settings: Rectification,
-        is_relu: bool,
+        ctx: Any, x: Tensor, tape: "Tape", native: Callable[[Tensor], Tensor], settings: Rectification
     ) -> Tensor:
-        """Apply the spelling's own torch operation, so that values are bit-equal to the model's."""
+        """Apply the spelling's own torch operation, in place where it is, so that values and memory are the model's."""
+        before = x.clone() if settings.in_place and not settings.closed_at_bounds else x
         y = native(x)
-        # ReLU's backward needs only its result, which the next layer keeps anyway; the others need their input.
-        ctx.save_for_backward(y if is_relu else x)
+        if settings.in_place:
+            ctx.mark_dirty(y)
+        # Where the bounds themselves are closed, the result tells all, and the next layer keeps it anyway.
+        ctx.save_for_backward(y if settings.closed_at_bounds else before)
         ctx.set_materialize_grads(False)
-        ctx.tape, ctx.native, ctx.settings, ctx.is_relu = tape, native, settings, is_relu
+        ctx.tape, ctx.native, ctx.settings = tape, native, settings
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None, None]:
-        """Hand the incoming signal to the active rule."""
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+        """Hand the incoming signal to the active rule; without one, it is torch's own backward."""
         if grad is None:
-            return None, None, None, None, None
+            return None, None, None, None
         (kept,) = ctx.saved_tensors
-
-        def gradient(signal: Tensor) -> Tensor:
-            if ctx.is_relu:
-                result: Tensor = torch.ops.aten.threshold_backward(signal, kept, 0)
-                return result
-            with torch.enable_grad():
-                x = kept.detach().requires_grad_()
-                pulled: tuple[Tensor, ...] = torch.autograd.grad(ctx.native(x), x, signal)
-                return pulled[0]
-
-        rule = ctx.tape.active.rules.get(Kind.RECTIFIER)
-        if rule is None:
-            return gradient(grad), None, None, None, None
         settings: Rectification = ctx.settings
-        open_ = (kept > settings.lower) & (kept < settings.upper)
-        return rule(grad, Rectified(open_, gradient)), None, None, None, None
+        rule = ctx.tape.active.rules.get(Kind.RECTIFIER)
+        if rule is not None:
+            grad = rule(grad, Rectified((kept > settings.lower) & (kept < settings.upper)))
+        elif not settings.closed_at_bounds:
+            with torch.enable_grad():
+                x = kept.clone().requires_grad_()
+                # A clone within, because an in-place spelling may not write to a leaf.
+                (grad,) = torch.autograd.grad(ctx.native(x.clone()), x, grad)
+        elif settings.upper == float("inf"):
+            grad = torch.ops.aten.threshold_backward(grad, kept, settings.lower)
+        else:
+            grad = torch.ops.aten.hardtanh_backward(grad, kept, settings.lower, settings.upper)
+        return grad, None, None, None

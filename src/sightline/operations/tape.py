@@ -19,7 +19,6 @@ from sightline.operations.vocabulary import (
     Kind,
     Operation,
     Rectification,
-    out_of_place,
     rectification,
     spelling,
 )
@@ -27,9 +26,7 @@ from sightline.operations.vocabulary import (
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
 
-# Notes on tensors themselves: they die with them, and two passes never share a tensor on the way from the input.
-_ALIAS = "_sightline_alias"
-_VIEWED = "_sightline_viewed"
+# A note on the tensor itself: it dies with it, and two passes share no tensor that is computed from the input.
 _DERIVED = "_sightline_derived"
 
 
@@ -57,7 +54,6 @@ class Tape:
         self._modules = ModuleStack(model)
         self._lock = threading.Lock()
         self._count = 0
-        self._has_aliases = False
         self._input: Tensor | None = None
         self.places = Places(model, places, self._modules)
         self.last: Operation | None = None
@@ -86,8 +82,6 @@ class Tape:
                     f"The model itself fails{where} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-        if self._has_aliases:
-            output = _map_tensors(_current, output)
         if inputs.requires_grad:
             self.places.collect()
         return output
@@ -118,7 +112,7 @@ class Tape:
                 graph.adopt(tensor)
         before = graph.makers(tensors)
         if settings is not None and kind in self._ruled:
-            result = self._rectify(out_of_place(func, name, settings, args, kwargs), name, settings, tensors[0])
+            result = self._rectify(func, settings, args, kwargs)
         else:
             result = func(*args, **kwargs)
         made = [tensor for tensor in _tensors_of(result) if tensor.requires_grad]
@@ -182,7 +176,7 @@ class Tape:
     def _substituted(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], list[Tensor]]:
-        """Arguments with aliases followed and parameters cut from the graph; and all tensors among them.
+        """Arguments with parameters cut from the graph, and all tensors among them.
 
         Cut parameters leave `requires_grad` to say one thing only, that a tensor depends on the input, and let
         torch keep no activations for weight gradients that nobody asked for.
@@ -191,8 +185,6 @@ class Tape:
 
         def visit(value: Any) -> Any:
             if isinstance(value, Tensor):
-                if self._has_aliases:
-                    value = _current(value)
                 if isinstance(value, nn.Parameter) and value.requires_grad:
                     value = value.detach()
                 tensors.append(value)
@@ -204,21 +196,18 @@ class Tape:
         new_args = tuple([visit(value) for value in args])
         return new_args, {key: visit(value) for key, value in kwargs.items()}, tensors
 
-    def _rectify(self, native: Callable[[Tensor], Tensor], name: str, settings: Rectification, x: Tensor) -> Tensor:
-        def apply(x: Tensor) -> Tensor:
-            result: Tensor = RuledRectifier.apply(x, self, native, settings, name == "relu")  # type: ignore[no-untyped-call]
-            return result
+    def _rectify(
+        self, func: Callable[..., Any], settings: Rectification, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        x: Tensor = args[0] if args else kwargs["input"]
+        rest, keywords = args[1:], {key: value for key, value in kwargs.items() if key != "input"}
 
-        if not settings.in_place:
-            return apply(x)
-        if x._is_view() or hasattr(x, _VIEWED):
-            # Others see the same memory through views, which only a real write keeps right.
-            return x.copy_(apply(x.clone()))
-        # A write would spoil what earlier operations kept of x: leave it, and let later uses of x see y.
-        y = apply(x)
-        setattr(x, _ALIAS, y)
-        self._has_aliases = True
-        return y
+        def native(x: Tensor) -> Tensor:
+            y: Tensor = func(x, *rest, **keywords)
+            return y
+
+        result: Tensor = RuledRectifier.apply(x, self, native, settings)  # type: ignore[no-untyped-call]
+        return result
 
     def _note(self, name: str, kind: Kind, made: list[Tensor], before: set[graph.Node]) -> None:
         operation = Operation(kind, name, self._modules.where, self._count, tuple(made[0].shape))
@@ -227,11 +216,9 @@ class Tape:
         for tensor in made:
             if not tensor._is_view():
                 self.bytes += tensor.numel() * tensor.element_size()
-            elif (base := tensor._base) is not None:
-                setattr(base, _VIEWED, True)
-                if base.requires_grad:
-                    # A write through a view gives its base a new maker too.
-                    graph.mark([base], operation, before)
+            elif tensor._base is not None and tensor._base.requires_grad:
+                # A write through a view gives its base a new maker too.
+                graph.mark([tensor._base], operation, before)
         graph.mark(made, operation, before)
         self.places.note(made[0], operation)
 
@@ -268,29 +255,9 @@ class Tape:
         )
 
 
-def _current(tensor: Tensor) -> Tensor:
-    while (alias := getattr(tensor, _ALIAS, None)) is not None:
-        tensor = alias
-    return tensor
-
-
 def _tensors_of(result: Any) -> list[Tensor]:
     if isinstance(result, Tensor):
         return [result]
     if isinstance(result, list | tuple):
         return [tensor for item in result for tensor in _tensors_of(item)]
     return []
-
-
-def _map_tensors(change: Callable[[Tensor], Tensor], output: Any) -> Any:
-    """The same structure with every tensor changed."""
-    if isinstance(output, Tensor):
-        return change(output)
-    if isinstance(output, dict):
-        for key, value in output.items():
-            output[key] = _map_tensors(change, value)
-    elif isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*(_map_tensors(change, value) for value in output))
-    elif type(output) in {list, tuple}:
-        return type(output)(_map_tensors(change, value) for value in output)
-    return output

@@ -106,11 +106,20 @@ def spelling(function: Callable[..., Any]) -> tuple[str, Kind, bool]:
 
 @dataclass(frozen=True, slots=True)
 class Rectification:
-    """A rectifier's settings: passes values between `lower` and `upper`, in place or not."""
+    """A rectifier's settings.
+
+    Attributes:
+        lower: values below become this.
+        upper: values above become this.
+        in_place: whether it writes its result over its input.
+        closed_at_bounds: whether the ordinary gradient is zero at the bounds themselves (ReLU, hardtanh) or not
+            (clamp, maximum).
+    """
 
     lower: float
     upper: float
     in_place: bool
+    closed_at_bounds: bool
 
 
 def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectification | None:
@@ -154,7 +163,7 @@ def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapp
     low, high = _number(lower), math.inf if upper is None else _number(upper)
     if low != 0.0 or high is None or high <= 0.0:
         return None
-    return Rectification(low, high, in_place)
+    return Rectification(low, high, in_place, closed_at_bounds=name in {"relu", "relu6", "hardtanh", "threshold"})
 
 
 def _number(value: Any) -> float | None:
@@ -166,22 +175,3 @@ def _number(value: Any) -> float | None:
         low, high = value.min(), value.max()
         return float(low) if bool(low == high) else None
     return None
-
-
-def out_of_place(
-    func: Callable[..., Any],
-    name: str,
-    settings: Rectification,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The rectifier of a call as a function of its input alone that leaves the input as it is."""
-    rest = args[1:]
-    keywords = {key: value for key, value in kwargs.items() if key != "input"}
-    if not settings.in_place:
-        return lambda x: func(x, *rest, **keywords)
-    if name == "relu":
-        return torch.relu
-    if name.startswith("cl"):
-        return lambda x: torch.clamp(x, *rest, **keywords)
-    return lambda x: torch.nn.functional.hardtanh(x, settings.lower, settings.upper)
