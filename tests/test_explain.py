@@ -384,7 +384,7 @@ def test_saving_and_reading_back(model: nn.Module, images: Tensor, tmp_path) -> 
         explanation.save(tmp_path / "file" / "maps")
 
 
-def test_the_montage_shows_signs_and_pages(model: nn.Module, tmp_path) -> None:
+def test_the_montage_shows_signs_and_how_many(model: nn.Module, tmp_path) -> None:
     """White where a signed map is zero, red for, blue against: read back from the pixels of the picture."""
     weight = torch.zeros(2, 3, 16, 16)
     weight[0, :, :8], weight[0, :, 12:] = 1, -1
@@ -393,8 +393,10 @@ def test_the_montage_shows_signs_and_pages(model: nn.Module, tmp_path) -> None:
         linear[1].weight.copy_(weight.flatten(1))
     explanation = sl.explain(linear, torch.rand(13, 3, 16, 16), "gradient", 0)
     explanation.save(tmp_path)
-    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["montage-2.png", "montage.png"]
-    axes = explanation.show().axes[1]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["montage.png"]
+    figure = explanation.show()
+    assert any("12 of 13 images" in text.get_text() for text in figure.texts)
+    axes = figure.axes[1]
     shown = axes.images[0].get_array()
     red, blue = shown[0, 0], shown[15, 0]
     assert red[0] > red[2] + 0.2

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -182,8 +183,7 @@ class Explanation:
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def _named(self, words: str) -> str:
-        label = words.removeprefix("class ")
-        return self._class_name(int(label)) if label.isdigit() else words
+        return re.sub(r"class (\d+)", lambda match: self._class_name(int(match[1])), words)
 
     def show(self) -> "Figure":
         """The montage as a matplotlib figure: the images and their maps side by side (the first twelve)."""
@@ -197,7 +197,7 @@ class Explanation:
         Raises:
             InputError: the folder cannot be written.
         """
-        from sightline.report.montage import save_montages
+        from sightline.report.montage import montage
 
         folder = Path(folder)
         try:
@@ -206,7 +206,7 @@ class Explanation:
             save_file(tensors, folder / "maps.safetensors")
             text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
             (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-            save_montages(self, folder)
+            montage(self).savefig(folder / "montage.png", dpi=110)
         except OSError as error:
             raise InputError(
                 f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."

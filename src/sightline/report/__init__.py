@@ -3,6 +3,6 @@
 - `montage`: images and their maps side by side.
 """
 
-from sightline.report.montage import montage, save_montages
+from sightline.report.montage import montage
 
-__all__ = ["montage", "save_montages"]
+__all__ = ["montage"]

@@ -1,6 +1,5 @@
 """The montage: each image and its maps side by side, on scales that a colour-blind reader can tell apart."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from sightline.explanation import Explanation
 
 ROWS = 12
-"""Images on one montage; more images make more pages."""
+"""Images on a montage; the first ones are shown, and it says of how many."""
 
 _SIGNED, _UNSIGNED = "RdBu_r", "magma"
 _PERCENTILE = 98.0
@@ -25,34 +24,25 @@ _CAPTION = 0.5
 _HEAD, _FOOT = 0.42, 0.72
 
 
-def save_montages(explanation: "Explanation", folder: Path) -> list[Path]:
-    """Write `montage.png`, and `montage-2.png` and so on where the images do not fit on one."""
-    paths = []
-    for page, first in enumerate(range(0, len(explanation), ROWS), start=1):
-        path = folder / ("montage.png" if page == 1 else f"montage-{page}.png")
-        montage(explanation, first).savefig(path, dpi=110)
-        paths.append(path)
-    return paths
-
-
-def montage(explanation: "Explanation", first: int = 0) -> Figure:
-    """One page: a row for each of up to twelve images from `first` on, a column for each method.
+def montage(explanation: "Explanation") -> Figure:
+    """A row for each of the first twelve images, a column for each method.
 
     Signed maps have a symmetric scale about zero, white where nothing speaks either way; maps without negative
     values a scale from zero. Each map is scaled by its own 98th percentile of magnitude. Maps coarser than the
     image lie over it.
     """
     names = list(explanation.maps)
-    rows = range(first, min(first + ROWS, len(explanation)))
+    rows = range(min(ROWS, len(explanation)))
     width = _TILE * (1 + len(names)) + 0.2
     height = (_TILE + _CAPTION) * len(rows) + _HEAD + _FOOT
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    heat = {name: explanation.heatmap(name).detach().float().cpu().numpy() for name in names}
+    shown = explanation.subset(rows)
+    heat = {name: shown.heatmap(name).detach().float().cpu().numpy() for name in names}
     signed = {name: bool((values < 0).any()) for name, values in heat.items()}
 
     def place(row: int, column: int) -> Axes:
-        top = height - _HEAD - (row - first) * (_TILE + _CAPTION)
+        top = height - _HEAD - row * (_TILE + _CAPTION)
         left = 0.1 + column * _TILE
         axes = figure.add_axes(
             (
@@ -74,15 +64,16 @@ def montage(explanation: "Explanation", first: int = 0) -> Figure:
         axes = place(row, 0)
         axes.imshow(picture, interpolation="nearest")
         axes.set_xlabel(_caption(explanation.caption(row)), fontsize=8, labelpad=3, color="#222222")
-        if row == first:
+        if row == 0:
             axes.set_title("image", fontsize=9.5, pad=5)
         for column, name in enumerate(names, start=1):
             axes = place(row, column)
             coarse = explanation[name].shape[2:] != explanation.images.shape[2:]
             _draw(axes, heat[name][row], picture if coarse else None, signed=signed[name])
-            if row == first:
+            if row == 0:
                 axes.set_title(_title(name), fontsize=9.5, pad=5)
-    _legend(figure, width, height, signed_too=any(signed.values()), unsigned_too=not all(signed.values()))
+    said = f"; {len(rows)} of {len(explanation)} images" if len(rows) < len(explanation) else ""
+    _legend(figure, width, height, said, signed_too=any(signed.values()), unsigned_too=not all(signed.values()))
     return figure
 
 
@@ -100,14 +91,14 @@ def _draw(axes: Axes, values: NDArray[np.floating], under: NDArray[np.floating] 
                   color="#222222" if signed else "white")  # fmt: skip
 
 
-def _legend(figure: Figure, width: float, height: float, *, signed_too: bool, unsigned_too: bool) -> None:
+def _legend(figure: Figure, width: float, height: float, said: str, *, signed_too: bool, unsigned_too: bool) -> None:
     bars = []
     if signed_too:
         bars.append((_SIGNED, Normalize(-1, 1), [-1, 0, 1], ["against", "0", "for"]))
     if unsigned_too:
         bars.append((_UNSIGNED, Normalize(0, 1), [0, 1], ["0", "most"]))
     for number, (colours, norm, ticks, labels) in enumerate(bars):
-        left = 0.3 + number * 2.1
+        left = 0.4 + number * 2.1
         axes = figure.add_axes((left / width, 0.42 / height, 1.5 / width, 0.11 / height))
         bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes, orientation="horizontal", ticks=ticks)
         bar.ax.set_xticklabels(labels, fontsize=7.5)
@@ -116,7 +107,7 @@ def _legend(figure: Figure, width: float, height: float, *, signed_too: bool, un
     figure.text(
         0.3 / width,
         0.07 / height,
-        "each map scaled by its own 98th percentile of magnitude",
+        f"each map scaled by its own 98th percentile of magnitude{said}",
         fontsize=7,
         color="#555555",
     )
@@ -129,4 +120,4 @@ def _title(name: str) -> str:
 
 
 def _caption(caption: str) -> str:
-    return "\n".join(line if len(line) <= 30 else f"{line[:14]}…{line[-14:]}" for line in caption.split("\n")[:3])
+    return "\n".join(line if len(line) <= 34 else f"{line[:16]}…{line[-16:]}" for line in caption.split("\n")[:3])
