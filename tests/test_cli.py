@@ -83,7 +83,7 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
         (["explain", "net.py:build", "photos", "--target", "7"], 2, "the model has 3 outputs"),
         (["explain", "net.py:build", "photos", "--target", "cat"], 2, "--target is"),
         (["explain", "net.py:build", "photos", "--target", "0,1,2"], 2, "2 image(s), but 3 class(es)"),
-        (["explain", "net.py:build", "photos", "--size", "2"], 2, "the model itself fails in its module 0"),
+        (["explain", "net.py:build", "photos", "--size", "2"], 2, "the model itself fails in 0 on"),
         (["explain", "net.py:build", "photos", "--mean", "red"], 2, "--mean takes numbers"),
         (["explain", "net.py:build", "photos", "--range", "1,0"], 2, "two rising numbers"),
         (["explain", "net.py:build", "photos", "--device", "tpu"], 2, "--device is"),

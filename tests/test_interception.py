@@ -62,8 +62,8 @@ def test_the_last_spatial_feature_map_is_found(name: str, layer: str, shape: tup
     model = torchvision.models.get_model(name, weights=None).eval()
     tape = Tape(model, (), [LAST_SPATIAL])
     tape.record(torch.randn(1, 3, 64, 64, requires_grad=True))
-    assert tape.places.where[LAST_SPATIAL] == layer
-    assert tuple(tape.at(LAST_SPATIAL).shape[1:]) == shape
+    assert tape.places[LAST_SPATIAL].where == layer
+    assert tuple(tape.places[LAST_SPATIAL].values.shape[1:]) == shape
 
 
 def test_a_network_of_tokens_has_no_last_spatial_feature_map() -> None:

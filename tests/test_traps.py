@@ -74,10 +74,70 @@ IN_DISGUISE = {
     "x * mask.float()": (lambda m, x: m.relu(m.second((h := m.first(x)) * (h > 0).double())), "mul"),
     "where": (lambda m, x: m.relu(m.second(torch.where((h := m.first(x)) > 0, h, torch.zeros_like(h)))), "where"),
     "masked assignment": (lambda m, x: m.relu(m.second(_assigned(m.first(x)))), "setitem"),
+    "mask written into zeros": (lambda m, x: m.relu(m.second((h := m.first(x)) * _written(h))), "mul"),
+    "mask written through a view": (lambda m, x: m.relu(m.second((h := m.first(x)) * _through_view(h))), "mul"),
+    "new_tensor of a mask": (lambda m, x: m.relu(m.second((h := m.first(x)) * h.new_tensor(h > 0))), "mul"),
+    "max over a stack": (lambda m, x: m.relu(m.second(_stacked(m.first(x)).max(0).values)), "max"),
+    "amax over a stack": (lambda m, x: m.relu(m.second(_stacked(m.first(x)).amax(0))), "amax"),
+    "an operation of the user's": (lambda m, x: m.relu(m.second(my_linear(m.first(x)))), "linear"),
     "LeakyReLU": (lambda m, x: m.relu(m.second(F.leaky_relu(m.first(x)))), "leaky_relu"),
     "GELU": (lambda m, x: m.relu(m.second(F.gelu(m.first(x)))), "gelu"),
     "unknown operation": (lambda m, x: m.relu(m.second(torch.cumsum(m.first(x), 1))), "cumsum"),
 }
+
+
+OUTSIDE = {
+    "numpy": lambda m, x: m.relu(
+        m.second((h := m.first(x)) * torch.from_numpy((h.detach().numpy() > 0).astype(float)))
+    ),
+    "a list": lambda m, x: m.relu(m.second((h := m.first(x)) * torch.tensor((h > 0).double().tolist()))),
+    "in place on .data": lambda m, x: m.relu(m.second(_data_clamped(m.first(x)))),
+    "in place on a detached view": lambda m, x: m.relu(m.second(_detached_relu(m.first(x)))),
+    "in place under no_grad": lambda m, x: m.relu(m.second(_no_grad_relu(m.first(x)))),
+}
+
+
+@torch.library.custom_op("sightline_tests::linear", mutates_args=())
+def my_linear(x: Tensor) -> Tensor:
+    return x.clamp(min=0)
+
+
+my_linear.register_autograd(
+    lambda ctx, grad: grad * (ctx.saved_tensors[0] > 0),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]),
+)
+
+
+def _written(h: Tensor) -> Tensor:
+    mask = torch.zeros_like(h)
+    mask[h > 0] = 1
+    return mask
+
+
+def _through_view(h: Tensor) -> Tensor:
+    mask = torch.ones_like(h)
+    mask.view(-1).copy_((h > 0).view(-1))
+    return mask
+
+
+def _stacked(h: Tensor) -> Tensor:
+    return torch.stack([h, torch.zeros_like(h)])
+
+
+def _data_clamped(h: Tensor) -> Tensor:
+    h.data.clamp_(0)
+    return h
+
+
+def _detached_relu(h: Tensor) -> Tensor:
+    h.detach().relu_()
+    return h
+
+
+def _no_grad_relu(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        h.relu_()
+    return h
 
 
 def _assigned(h: Tensor) -> Tensor:
@@ -121,11 +181,18 @@ def test_a_checkpoint_is_refused_even_for_the_gradient(name: str, images: Tensor
         sl.explain(_network(ESCAPES[name]), images, "gradient", 0)
 
 
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
 @pytest.mark.parametrize("name", IN_DISGUISE)
 def test_a_rectifier_in_disguise_or_an_undefined_operation_is_named(name: str, images: Tensor) -> None:
     body, operation = IN_DISGUISE[name]
     with pytest.raises(sl.RefusalError, match=f"{operation}.* in the model's own forward"):
         sl.explain(_network(body), images, ["guided_backprop"], 0)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_what_happens_outside_the_graph_is_refused(name: str, images: Tensor) -> None:
+    with pytest.raises(sl.RefusalError, match=r"taken out of torch|outside the graph"):
+        sl.explain(_network(OUTSIDE[name]), images, "guided_backprop", 0)
 
 
 def test_a_network_without_rectifiers_is_refused(images: Tensor) -> None:

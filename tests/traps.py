@@ -151,6 +151,7 @@ TRAPS = [
     Trap("clamp(min=0)", lambda m, x: m.second(m.first(x).clamp(min=0)).clamp_min(0), _plain),
     Trap("in-place clamp", lambda m, x: m.second(m.first(x).clamp_(min=0)).clamp_min_(0), _plain),
     Trap("maximum with zero", lambda m, x: _tensor_zero(m.second(_tensor_zero(m.first(x)))), _plain),
+    Trap("max with other=", lambda m, x: m.second(torch.max(m.first(x), other=torch.zeros(()))).relu(), _plain),
     Trap("threshold", lambda m, x: F.threshold(m.second(F.threshold(m.first(x), 0, 0)), 0, 0, True), _plain),
     Trap("weighted layer twice", lambda m, x: m.relu(m.first(m.relu(m.first(x)))), _twice_reference),
     Trap("ReLU and skip share a tensor", lambda m, x: m.relu(m.second(m.relu(h := m.first(x))) + h), _skip_reference),

@@ -41,7 +41,8 @@ def explain(
             `load_images` returns.
         methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
         target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
-            B); a `Unit` or `Direction`; or a callable from the model's output to one value per image.
+            B); a `Unit` or `Direction`; or a callable from the model's output for all images to one value per image. A
+            callable of (output, images) may be given some of them at a time, with their positions.
         seed: base of all randomness. The noise of an image depends on this and on its content alone.
         chunk: rows of each pass; by default from the memory at hand. The rows used are recorded: with the same
             number, the same job gives the same numbers.
@@ -74,6 +75,8 @@ def _explain(
     chosen = as_target(target, len(batch))
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
+    if on_refusal not in {"raise", "record"}:
+        raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
     device, dtype = _home(model, batch)
     job = Job(
         model,
@@ -181,7 +184,7 @@ def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, 
     if scores is None:
         return None, None
     scores = scores.float().cpu()
-    if results.ends_in in {"softmax", "sigmoid"}:
+    if results.ends_in in {"softmax", "sigmoid"} and bool(((scores >= 0) & (scores <= 1)).all()):
         shares = scores
     elif multi_label or scores.shape[1] == 1:
         shares = scores.sigmoid()

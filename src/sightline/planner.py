@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.catalogue import Method
-from sightline.errors import RefusalError
+from sightline.errors import InputError, RefusalError
 from sightline.memory import first_chunk, next_chunk
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
@@ -90,12 +90,19 @@ class Job:
         for method in methods:
             self._groups[method.sampling].append(method)
         self._done = 0
+        if target.whole_batch:
+            if chunk not in {None, len(images)}:
+                raise InputError(
+                    f"A target function of the output alone is given all images at once, but chunk={chunk} cuts the "
+                    f"{len(images)} images. Leave chunk out, or let the function take (output, images)."
+                )
+            self._chunk = len(images)
         self._total = len(images) * sum(len(sampling.weights) for sampling in self._groups)
         self.results = Results(values=images.new_empty(len(images)))
 
     def run(self) -> Results:
         """Run every pass; refusals are recorded by method, and other methods go on."""
-        with torch.enable_grad(), untouched(self.model):
+        with torch.enable_grad():
             for sampling, methods in self._groups.items():
                 _Group(self, sampling, methods).run()
         return self.results
@@ -118,13 +125,13 @@ class Job:
 
     def forward(self, images: Tensor, indices: Tensor) -> Tensor:
         """The explained values at some inputs, by a forward pass alone."""
-        with torch.no_grad():
+        with torch.no_grad(), untouched(self.model):
             tape = Tape(self.model, (), self.target.places)
             return self.select(tape, tape.record(images), indices)
 
     def select(self, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""
-        found = {place: tape.at(place) for place in self.target.places}
+        found = {place: tape.places[place].values for place in self.target.places}
         return tape.select(lambda o: self.target.values(o, found, indices), output)
 
 
@@ -140,14 +147,16 @@ class _Group:
 
     def run(self) -> None:
         job, results = self._job, self._job.results
-        count = len(self._weights)
+        count, images = len(self._weights), len(job.images)
         sizes = results.chunks.setdefault(type(self._sampling).__name__.lower(), [])
         if not self._methods and not isinstance(self._sampling, Image):
             return
-        for chunk in job.chunks(len(job.images) * count):
+        # Sample by sample, so that a chunk of as many rows as images is the whole batch in its order.
+        for chunk in job.chunks(images * count):
             sizes.append(len(chunk))
-            indices = torch.tensor([row // count for row in chunk], device=job.images.device)
-            self._chunk(indices, [row % count for row in chunk])
+            indices = torch.tensor([row % images for row in chunk], device=job.images.device)
+            with untouched(job.model):
+                self._chunk(indices, [row // images for row in chunk])
             if self._refused_all() and not isinstance(self._sampling, Image):
                 break
         self._finish()
@@ -187,25 +196,31 @@ class _Group:
 
     def _note_output(self, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """Predict and keep what the images themselves give; return the explained values."""
+        job, results = self._job, self._job.results
+        performed = tape.performed
+        if isinstance(self._sampling, Image):
+            self._note_scores(output, indices)
+        values = job.select(tape, output, indices)
+        if isinstance(self._sampling, Image):
+            results.values[indices] = values.detach().to(results.values)
+        own = [operation for operation in tape.walk(values).operations if operation.index < performed]
+        if own and own[-1].name in _PROBABILITIES:
+            results.ends_in = own[-1].name
+        return values
+
+    def _note_scores(self, output: Any, indices: Tensor) -> None:
         job, results, target = self._job, self._job.results, self._job.target
-        if tape.last is not None and tape.last.name in _PROBABILITIES:
-            results.ends_in = tape.last.name
-        if not isinstance(self._sampling, Image):
-            return job.select(tape, output, indices)
         try:
             scores = class_scores(output, len(indices)).detach()
         except RefusalError:
             if isinstance(target, Classes):
                 raise
-        else:
-            if results.scores is None:
-                results.scores = scores.new_empty(len(job.images), scores.shape[1])
-            results.scores[indices] = scores
-            if isinstance(target, Classes):
-                target.predict(scores, indices)
-        values = job.select(tape, output, indices)
-        results.values[indices] = values.detach().to(results.values)
-        return values
+            return
+        if results.scores is None:
+            results.scores = scores.new_empty(len(job.images), scores.shape[1])
+        results.scores[indices] = scores
+        if isinstance(target, Classes):
+            target.predict(scores, indices)
 
     def _checked(self, tape: Tape, values: Tensor, propagation: Propagation, methods: list[Method]) -> list[Method]:
         """The methods whose places have results and whose propagation covers every operation on the way."""
@@ -218,7 +233,7 @@ class _Group:
                 ready.append(method)
                 for place in method.aggregation.places:
                     if place != INPUT:
-                        results.where[method.name] = tape.places.where[place]
+                        results.where[method.name] = tape.places[place].where
         if not ready or (propagation.passes is None and not self._first):
             return ready
         passing = []
@@ -256,7 +271,7 @@ class _Group:
                 assert signal is not None  # noqa: S101 - a path reads the input alone, and None was refused above
                 self._signals[propagation] = self._add(self._signals.get(propagation), signal, indices, weights)
             return
-        found = {place: tape.at(place).detach() for place in places if place not in tape.places.refused}
+        found = {place: tape.places[place].values.detach() for place in places if place not in tape.places.refused}
         for method in ready:
             known = {place: signal for place in method.aggregation.places if (signal := signals[place]) is not None}
             try:

@@ -1,5 +1,6 @@
 """What is explained: a class, a pair of classes, a hidden unit or direction, or any function of the output."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ class Target(ABC):
 
     Attributes:
         places: the places whose results it needs besides the output.
+        whole_batch: whether it must see all images at once, in their order.
     """
 
     places: tuple[str, ...] = ()
+    whole_batch: bool = False
 
     @abstractmethod
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:
@@ -104,7 +107,13 @@ class Pair(Target):
 
 @dataclass(frozen=True)
 class Unit(Target):
-    """A hidden unit: one channel of a layer's result, at a position or averaged over all positions."""
+    """A hidden unit: one channel of a layer's result, at a position or averaged over all positions.
+
+    Attributes:
+        layer: the module's name; `block#2` is the second of several calls.
+        channel: which channel, from 0.
+        position: row and column (as many as the result has), or None for the mean over all.
+    """
 
     layer: str
     channel: int
@@ -126,6 +135,11 @@ class Unit(Target):
             raise InputError(
                 f"The layer {self.layer!r} has {channel.dim() - 1} position axes; the position {self.position} came."
             )
+        if not all(0 <= at < size for at, size in zip(self.position, channel.shape[1:], strict=True)):
+            raise InputError(
+                f"The layer {self.layer!r} has positions up to {tuple(size - 1 for size in channel.shape[1:])}; the "
+                f"position {self.position} came."
+            )
         picked: Tensor = channel[(slice(None), *self.position)]  # type: ignore[index]  # integers, at run time
         return picked
 
@@ -137,10 +151,18 @@ class Unit(Target):
 
 @dataclass(frozen=True, eq=False)
 class Direction(Target):
-    """A direction in a layer's channels: the mean over positions of its inner product with the result."""
+    """A direction in a layer's channels: the mean over positions of its inner product with the result.
+
+    Attributes:
+        layer: the module's name.
+        vector: shape (channel,): the direction.
+    """
 
     layer: str
     vector: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vector", torch.as_tensor(self.vector))
 
     @property
     def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
@@ -162,15 +184,22 @@ class Direction(Target):
         return f"a direction of {self.layer}"
 
 
-@dataclass(frozen=True)
 class Function(Target):
-    """Any function of the model's output that returns one value per image."""
+    """Any function that returns one value per image.
 
-    function: Callable[[Any], Tensor]
+    Args:
+        function: from the model's output for all images, in their order; or, with two parameters, from the output for
+            some of them and their positions, a tensor of shape (row,).
+    """
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self._function = function
+        self._takes_images = _parameters(function) > 1
+        self.whole_batch = not self._takes_images
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
-        values = self.function(output)
+        values = self._function(output, images) if self._takes_images else self._function(output)
         if not isinstance(values, Tensor) or values.shape != (len(images),):
             came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise RefusalError(
@@ -180,11 +209,21 @@ class Function(Target):
 
     def describe(self, image: int) -> str:  # noqa: D102
         del image
-        return getattr(self.function, "__name__", "a function of the output")
+        return getattr(self._function, "__name__", "a function of the output")
+
+
+def _parameters(function: Callable[..., Any]) -> int:
+    """Number of positional parameters without a default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
 
 
 TargetLike = (
-    None | int | Sequence[int] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] | Target | Callable[[Any], Tensor]
+    None | int | Sequence[int] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] | Target | Callable[..., Tensor]
 )
 
 
@@ -213,13 +252,13 @@ def as_target(target: object, count: int) -> Target:
         target = [int(c) for c in target.tolist()] if target.dim() else int(target)
     if isinstance(target, int) and not isinstance(target, bool):
         target = [target] * count
-    if isinstance(target, Sequence):
+    if isinstance(target, Sequence) and not isinstance(target, str):
         if len(target) != count:
             raise InputError(
                 f"A target list needs one class per image: {count} image(s), but {len(target)} class(es). For the "
                 "difference of two classes, use sightline.Pair(a, b)."
             )
-        if not all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in target):
+        if not all(isinstance(c, int) and not isinstance(c, bool) and 0 <= c < 2**31 for c in target):
             raise InputError(f"Target classes must be integers, 0 or above; came {list(target)[:8]}.")
         return Classes(torch.tensor(list(target), dtype=torch.long), count)
     if callable(target):

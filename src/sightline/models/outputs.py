@@ -63,7 +63,7 @@ def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:
 
 
 def _as_scores(tensor: Tensor, rows: int) -> Tensor | None:
-    if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[0] != rows:
+    if not tensor.is_floating_point() or tensor.dim() == 0 or tensor.shape[0] != rows or 0 in tensor.shape:
         return None
     if tensor.dim() == 1:
         return tensor.unsqueeze(1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 @contextmanager
@@ -17,17 +18,21 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
     if not isinstance(model, nn.Module):
         yield
         return
-    kept: list[tuple[nn.Module, str, Tensor, int, Tensor]] = [
-        (module, name, buffer, buffer._version, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not buffer.is_inference()
-    ]
+    kept = [(module, dict(module._buffers)) for module in model.modules()]
+    values = {id(b): (b, b.clone()) for _, buffers in kept for b in buffers.values() if b is not None and _plain(b)}
     try:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, version, values in kept:
-                module._buffers[name] = buffer
-                if buffer._version != version:
-                    buffer.copy_(values)
+            for module, buffers in kept:
+                # Buffers may also have been put in another's place, or added.
+                module._buffers.clear()
+                module._buffers.update(buffers)
+            for buffer, before in values.values():
+                # By value and not by version, which writes through `.data` do not count.
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def _plain(buffer: Tensor) -> bool:
+    return not buffer.is_inference() and not is_lazy(buffer)

@@ -6,11 +6,11 @@ node that an intercepted operation made is marked, and the walk from the explain
 and every node that nobody marked.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 
 from sightline.operations.vocabulary import Operation
 
@@ -23,7 +23,7 @@ Node = Any  # torch.autograd.graph.Node; its Python classes share no usable type
 
 @dataclass(frozen=True)
 class Walk:
-    """What lies between the explained value and the input.
+    """What lies between the explained value and the places it is explained by.
 
     Attributes:
         operations: the intercepted operations, in order of execution.
@@ -64,12 +64,11 @@ def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None
         stack.extend(parent for parent, _ in node.next_functions if parent is not None)
 
 
-def walk(value: Tensor, leaves: list[Tensor]) -> Walk:
-    """List the operations between `value` and `leaves`, and the nodes that escaped the interception.
+def walk(value: Tensor, places: Collection[Node]) -> Walk:
+    """List the operations between `value` and `places`, and the nodes that escaped the interception.
 
-    Nodes that lead to none of the leaves (work on weights alone) are left out: no signal passes them.
+    Nodes that lead to none of the places (work on weights alone) are left out: no signal passes them.
     """
-    wanted: set[Node] = {get_gradient_edge(leaf).node for leaf in leaves}
     leads: dict[Node, bool] = {}
     operations: dict[int, Operation] = {}
     unseen: list[str] = []
@@ -81,12 +80,13 @@ def walk(value: Tensor, leaves: list[Tensor]) -> Walk:
         parents = [parent for parent, _ in node.next_functions if parent is not None]
         operation: Operation | None = node.metadata.get(_KEY)
         if not done:
-            leads[node] = node in wanted
+            leads[node] = node in places
             stack.append((node, later, True))
             stack.extend((parent, operation or later, False) for parent in parents)
             continue
-        leads[node] = leads[node] or any(leads[parent] for parent in parents)
-        if not leads[node] or type(node).__name__ == _LEAF:
+        passes = any(leads[parent] for parent in parents)
+        leads[node] = leads[node] or passes
+        if not passes:
             continue
         if operation is None:
             name = type(node).__name__.removesuffix("Backward0").removesuffix("Backward")
@@ -94,3 +94,18 @@ def walk(value: Tensor, leaves: list[Tensor]) -> Walk:
         else:
             operations[operation.index] = operation
     return Walk(tuple(operations[index] for index in sorted(operations)), tuple(dict.fromkeys(unseen)))
+
+
+def avoids(value: Tensor, place: Node, start: Node) -> bool:
+    """Whether some way from `value` back to `start` leads past `place`."""
+    seen: set[Node] = {place}
+    stack = [value.grad_fn]
+    while stack:
+        node: Node = stack.pop()
+        if node is start:
+            return True
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        stack.extend(parent for parent, _ in node.next_functions)
+    return False

@@ -2,12 +2,15 @@
 
 import difflib
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from sightline.errors import InputError, RefusalError
+from sightline.operations import graph
 from sightline.operations.modules import ModuleStack
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -32,6 +35,21 @@ _FEATURES = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Place:
+    """A result kept from a pass.
+
+    Attributes:
+        values: the result, as it was then.
+        edge: where it stands in the graph, whatever the model writes over it later; None outside the graph.
+        where: the module or operation that made it.
+    """
+
+    values: Tensor
+    edge: GradientEdge | None
+    where: str
+
+
 class Places:
     """Keeps the results at the places asked for while a pass runs.
 
@@ -42,7 +60,6 @@ class Places:
 
     Attributes:
         kept: the result at each place.
-        where: the module (or operation) that made it.
         refused: why a place has no result.
 
     Raises:
@@ -50,42 +67,67 @@ class Places:
     """
 
     def __init__(self, model: Callable[..., Any], wanted: Collection[str], modules: ModuleStack) -> None:
-        self.kept: dict[str, Tensor] = {}
-        self.where: dict[str, str] = {}
+        self.kept: dict[str, Place] = {}
         self.refused: dict[str, str] = {}
         self._names = frozenset(wanted) - {INPUT, LAST_SPATIAL}
+        self._wants_last = LAST_SPATIAL in wanted
         self._modules = modules
-        self._finder = _LastSpatial() if LAST_SPATIAL in wanted else None
-        known = {name for name, _ in model.named_modules()} if isinstance(model, nn.Module) else set()
+        self._finder = _LastSpatial()
+        self._rows = 0
+        known = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
         for place in self._names:
             name = place.partition("#")[0]
             if name not in known or not name:
                 raise InputError(_unknown(name, known))
+            if known[name]._forward_hooks:
+                self.refused[place] = (
+                    f"The layer {name!r} carries forward hooks, which change its result after we would read it; name "
+                    "the layer that follows."
+                )
 
-    def note(self, tensor: Tensor, operation: Operation) -> None:
-        """See one result on the way from the input."""
-        if self._finder is not None:
-            self._finder.note(tensor, operation)
+    def start(self, inputs: Tensor) -> None:
+        """Begin a pass on `inputs`."""
+        self._rows = inputs.shape[0]
+        if inputs.requires_grad:
+            self.kept[INPUT] = Place(inputs, get_gradient_edge(inputs), "the input")
+
+    def note(self, results: list[Tensor], operation: Operation) -> None:
+        """See the results of one operation on the way from the input."""
+        if self._names or self._wants_last:
+            self._finder.note(results, operation)
 
     def on_module_exit(self, name: str, output: Any) -> Any:
-        """Keep a named layer's result, and let the model go on with a copy of it."""
+        """Keep a named layer's result as it is now, since the model may write over it."""
         for place in (name, f"{name}#{self._modules.calls[name]}"):
-            if place not in self._names:
+            if place not in self._names or place in self.refused:
                 continue
-            if not isinstance(output, Tensor):
-                self.refused[place] = (
-                    f"The layer {name!r} returns a {type(output).__name__}, not one tensor; name a sub-module of it."
-                )
+            reason = self._unreadable(name, output)
+            if reason:
+                self.refused[place] = reason
                 continue
             if not output.requires_grad and torch.is_floating_point(output):
-                # Behind a detached stem the graph begins here.
-                output = output.detach()
-                vars(output).clear()
-                output.requires_grad_()
-            self.kept[place], self.where[place] = output, name
-            # An in-place operation after the layer must not change what it returned.
-            output = output.clone()
+                # Behind a detached stem the graph begins here; the model goes on with a copy of the new leaf.
+                leaf = output.detach().requires_grad_()
+                self.kept[place] = Place(leaf, get_gradient_edge(leaf), name)
+                output = leaf.clone()
+                continue
+            self.kept[place] = Place(output.clone(), get_gradient_edge(output), name)
         return output
+
+    def _unreadable(self, name: str, output: Any) -> str:
+        if not isinstance(output, Tensor):
+            return f"The layer {name!r} returns a {type(output).__name__}, not one tensor; name a sub-module of it."
+        if output.dim() == 0 or output.shape[0] != self._rows:
+            return (
+                f"The layer {name!r} gives a result of shape {tuple(output.shape)} for {self._rows} image(s), so its "
+                "rows are not the images; name another layer."
+            )
+        if output.dim() == 4 and self._finder.channels_last:
+            return (
+                f"The layer {name!r} gives its channels last, shape {tuple(output.shape)}; name a layer whose result "
+                "is of shape (batch, channel, height, width)."
+            )
+        return ""
 
     def collect(self) -> None:
         """After the pass: see that each place was met, once; `refused` says which was not."""
@@ -100,17 +142,32 @@ class Places:
                 self.refused.setdefault(
                     place, f"The layer {place!r} has no result: the model ran {name!r} {calls} time(s)."
                 )
-        if self._finder is not None:
+        if self._wants_last:
             try:
-                tensor, operation = self._finder.found()
+                self.kept[LAST_SPATIAL] = self._finder.found(self._rows)
             except RefusalError as error:
                 self.refused[LAST_SPATIAL] = str(error)
-            else:
-                self.kept[LAST_SPATIAL] = tensor
-                self.where[LAST_SPATIAL] = operation.where or f"{operation.name} in the model's own forward"
-            self._finder = None
 
-    def __getitem__(self, place: str) -> Tensor:
+    def check_last_spatial(self, value: Tensor) -> None:
+        """Refuse the last spatial feature map unless all that reaches `value` from the input passes it, in sight.
+
+        Else it may not be the last one, or only one of several.
+        """
+        found, start = self.kept.get(LAST_SPATIAL), self.kept.get(INPUT)
+        if found is None or found.edge is None or start is None or start.edge is None or value.grad_fn is None:
+            return
+        unseen = graph.walk(value, [found.edge.node]).unseen
+        if unseen:
+            reason = f"after {found.where} the model runs where its operations cannot be seen ({unseen[0]})"
+        elif graph.avoids(value, found.edge.node, start.edge.node):
+            reason = f"not all that decides passes {found.where}, the last feature map to be met"
+        else:
+            return
+        self.refused[LAST_SPATIAL] = (
+            f"Which feature map is the last is not clear: {reason}. Name a layer: grad_cam@LAYER."
+        )
+
+    def __getitem__(self, place: str) -> Place:
         """The result at a place.
 
         Raises:
@@ -125,36 +182,38 @@ class _LastSpatial:
     """Finds the last spatial feature map while operations pass by."""
 
     def __init__(self) -> None:
-        self._spatial: tuple[Tensor, Operation, int] | None = None
-        self._candidate: tuple[Tensor, Operation, int] | None = None
-        self._channels_last = False
+        self.channels_last = False
+        self._spatial: tuple[Tensor, GradientEdge, Operation, int] | None = None
+        self._candidate: tuple[Tensor, GradientEdge, Operation, int] | None = None
         self._tokens_since = False
 
-    def note(self, tensor: Tensor, operation: Operation) -> None:
+    def note(self, results: list[Tensor], operation: Operation) -> None:
+        tensor = results[0]
         if operation.kind in {Kind.LINEAR, Kind.MATMUL} and self._spatial is not None:
             self._candidate = self._spatial
         positions = tensor.dim() == 4 and tensor.shape[2] * tensor.shape[3] > 1
         # Linear layers and layer norms act on the last axis, so there the channels stand last.
         if operation.name in {"linear", "layer_norm"}:
-            self._channels_last = tensor.dim() == 4
+            self.channels_last = tensor.dim() == 4
             if tensor.dim() == 3 and tensor.shape[1] > 1:
                 self._tokens_since = True
         elif operation.kind is Kind.LINEAR or operation.name in {"batch_norm", "group_norm"}:
-            self._channels_last = False
+            self.channels_last = False
         elif operation.name in {"permute", "transpose", "movedim"} and positions:
-            self._channels_last = not self._channels_last
-        if positions and not self._channels_last and operation.kind in _FEATURES:
-            self._spatial = (tensor, operation, tensor._version)
+            self.channels_last = not self.channels_last
+        # A split gives parts of a feature map, not the next one.
+        if positions and not self.channels_last and operation.kind in _FEATURES and len(results) == 1:
+            self._spatial = (tensor, get_gradient_edge(tensor), operation, tensor._version)
             self._tokens_since = False
 
-    def found(self) -> tuple[Tensor, Operation]:
+    def found(self, rows: int) -> Place:
         if self._candidate is None:
             raise RefusalError(
                 "No spatial feature map was found before the last weighted operation (a result of shape batch, "
                 "channel, height, width with more than one position). Name a layer that has one: grad_cam@LAYER."
             )
-        tensor, operation, version = self._candidate
-        if self._tokens_since or self._channels_last:
+        tensor, edge, operation, version = self._candidate
+        if self._tokens_since or self.channels_last:
             raise RefusalError(
                 f"After {operation}, this network works on tokens or with channels last, so its last feature map is "
                 "not of shape (batch, channel, height, width). Name a layer that is: grad_cam@LAYER."
@@ -163,7 +222,12 @@ class _LastSpatial:
             raise RefusalError(
                 f"The last spatial feature map ({operation}) is changed in place later. Name a layer: grad_cam@LAYER."
             )
-        return tensor, operation
+        if tensor.shape[0] != rows:
+            raise RefusalError(
+                f"The last spatial feature map ({operation}) has shape {tuple(tensor.shape)} for {rows} image(s), so "
+                "its rows are not the images. Name a layer: grad_cam@LAYER."
+            )
+        return Place(tensor.detach(), edge, operation.where or f"{operation.name} in the model's own forward")
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

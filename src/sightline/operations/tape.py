@@ -13,12 +13,13 @@ from sightline.operations import graph
 from sightline.operations.interception import Interception, eager
 from sightline.operations.modules import ModuleStack
 from sightline.operations.places import INPUT, Places
-from sightline.operations.rectifier import RuledRectifier
+from sightline.operations.rectifier import Active, RuledRectifier
 from sightline.operations.vocabulary import (
-    RANDOM_IN_TRAINING,
+    LEAVES_TORCH,
     Kind,
     Operation,
     Rectification,
+    draws_at_random,
     rectification,
     spelling,
 )
@@ -26,8 +27,10 @@ from sightline.operations.vocabulary import (
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
 
-# A note on the tensor itself: it dies with it, and two passes share no tensor that is computed from the input.
-_DERIVED = "_sightline_derived"
+# Notes on tensors themselves: they die with them, and two passes share no tensor that is computed from the input.
+_DERIVED = "_sightline_derived"  # computed from the input, outside the graph
+_SHARED = "_sightline_shared"  # memory of a tensor on the way from the input, outside the graph
+_MIXED = "_sightline_mixed"  # joined from values on the way from the input and others
 
 
 class Tape:
@@ -40,24 +43,21 @@ class Tape:
         places: the places whose results are to be kept, see `operations.places`.
 
     Attributes:
-        active: the propagation that is being pulled back; rules look it up when the backward runs.
         places: the results asked for.
-        last: the last operation on the way from the input.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
+        performed: number of operations on the way from the input so far.
     """
-
-    active: "Propagation"
 
     def __init__(self, model: Callable[..., Any], ruled: Collection[Kind] = (), places: Collection[str] = ()) -> None:
         self._model = model
         self._ruled = frozenset(ruled)
         self._modules = ModuleStack(model)
         self._lock = threading.Lock()
-        self._count = 0
-        self._input: Tensor | None = None
+        self._active = Active()
+        self._left: list[str] = []
         self.places = Places(model, places, self._modules)
-        self.last: Operation | None = None
         self.bytes = 0
+        self.performed = 0
 
     def record(self, inputs: Tensor) -> Any:
         """Run the model on `inputs`: a leaf that requires gradients, or any tensor for a forward alone.
@@ -66,47 +66,56 @@ class Tape:
             The model's output, whatever its type.
 
         Raises:
-            RefusalError: an operation in training mode makes the output depend on the batch or on chance.
+            RefusalError: the output depends on the batch or on chance.
             InputError: the model raises an error of its own.
         """
-        self._input = inputs
+        self.places.start(inputs)
+        chance = _random_state(inputs.device)
         with eager(), self._modules.following(self.places.on_module_exit), Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
             try:
                 output = self._model(inputs.clone())
             except (SightlineError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:
-                where = f" in its module {self._modules.where}" if self._modules.where else ""
+            except (Exception, SystemExit) as error:
                 raise InputError(
-                    f"The model itself fails{where} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                    f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-        if inputs.requires_grad:
-            self.places.collect()
+        if not all(map(torch.equal, chance, _random_state(inputs.device))):
+            raise RefusalError(
+                "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
+                "so a map would explain that accident. Call model.eval() first."
+            )
+        self.places.collect()
         return output
 
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
         with Interception(self):
-            return choose(output)
+            values = choose(output)
+        self.places.check_last_spatial(values)
+        return values
 
     def perform(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Perform one torch call on behalf of the model: substitute, rule or pass, and note it."""
+        """Perform one torch call on behalf of the model: rule or pass it, and note it."""
         name, kind, in_place = spelling(func)
         self._refuse_training(name, args, kwargs)
-        args, kwargs, tensors = self._substituted(args, kwargs)
+        args, kwargs, tensors = self._without_parameters(args, kwargs)
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             result = func(*args, **kwargs)
-            self._note_derived(name, result, tensors)
+            self._note_outside(name, in_place, result, tensors)
             return result
-        if name in {"max", "min"} and len(args) > 1 and isinstance(args[1], Tensor):
+        if name in {"max", "min"} and ("other" in kwargs or (len(args) > 1 and isinstance(args[1], Tensor))):
             name, kind = f"{name}imum", Kind.ACTIVATION
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
-        elif any(hasattr(tensor, _DERIVED) and not tensor.requires_grad for tensor in tensors):
+        elif any(hasattr(tensor, _DERIVED) and (tensor.is_leaf or not tensor.requires_grad) for tensor in tensors):
             kind = Kind.DERIVED_FACTOR
+        elif kind is Kind.MAX_POOLING and any(hasattr(tensor, _MIXED) for tensor in tensors):
+            # The largest of a value and a constant is a rectifier; of values alone it is pooling.
+            kind = Kind.ACTIVATION
         for tensor in tensors:
             if tensor._is_view():
                 graph.adopt(tensor)
@@ -119,9 +128,9 @@ class Tape:
         if name == "setitem":
             made = [tensors[0]]  # x[i] = v returns nothing and changes x
         if made:
-            self._note(name, kind, made, before)
+            self._note(name, kind, made, tensors, before)
         else:
-            self._note_derived(name, result, tensors)
+            self._note_outside(name, in_place, result, tensors)
         return result
 
     def pull_back(
@@ -139,16 +148,17 @@ class Tape:
             The signal at each place, of the shape of the result there; None where the values do not depend on it.
 
         Raises:
-            RefusalError: the model recomputes parts of itself in a way that rules cannot follow.
+            RefusalError: the model recomputes parts of itself in a way that rules cannot follow, or writes over
+                values that its own backward needs.
         """
-        at = [self.at(place) for place in places]
-        if not values.requires_grad:
+        edges = {place: edge for place in places if (edge := self.places[place].edge) is not None}
+        if not values.requires_grad or not edges:
             return dict.fromkeys(places)
         try:
             with self._lock:
-                self.active = propagation
+                self._active.propagation = propagation
                 found = torch.autograd.grad(
-                    values, at, torch.ones_like(values), retain_graph=keep_graph, allow_unused=True
+                    values, list(edges.values()), torch.ones_like(values), retain_graph=keep_graph, allow_unused=True
                 )
         except RuntimeError as error:
             if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
@@ -156,24 +166,25 @@ class Tape:
                     f"{propagation.name} cannot be pulled back: the model recomputes part of itself during the "
                     "backward (activation checkpointing). Switch checkpointing off for explaining."
                 ) from error
+            if "modified by an inplace operation" in str(error):
+                raise RefusalError(
+                    f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
+                    "backward needs, so it cannot be trained as it stands. Use that operation out of place."
+                ) from error
             raise
-        return dict(zip(places, found, strict=True))
-
-    def at(self, place: str) -> Tensor:
-        """The result kept at a place (the input, for `INPUT`)."""
-        if place != INPUT:
-            return self.places[place]
-        if self._input is None:
-            raise RuntimeError("record() comes first")
-        return self._input
+        finally:
+            self._active.propagation = None
+        return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}
 
     def walk(self, values: Tensor, places: Sequence[str] = (INPUT,)) -> graph.Walk:
         """The operations between `places` and `values`, and what escaped the interception on the way."""
         if values.grad_fn is None:
             return graph.Walk((), ())
-        return graph.walk(values, [self.at(place) for place in places if self.at(place).requires_grad])
+        nodes = [edge.node for place in places if (edge := self.places[place].edge) is not None]
+        found = graph.walk(values, nodes)
+        return graph.Walk(found.operations, (*found.unseen, *self._left))
 
-    def _substituted(
+    def _without_parameters(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], list[Tensor]]:
         """Arguments with parameters cut from the graph, and all tensors among them.
@@ -206,13 +217,12 @@ class Tape:
             y: Tensor = func(x, *rest, **keywords)
             return y
 
-        result: Tensor = RuledRectifier.apply(x, self, native, settings)  # type: ignore[no-untyped-call]
+        result: Tensor = RuledRectifier.apply(x, self._active, native, settings)  # type: ignore[no-untyped-call]
         return result
 
-    def _note(self, name: str, kind: Kind, made: list[Tensor], before: set[graph.Node]) -> None:
-        operation = Operation(kind, name, self._modules.where, self._count, tuple(made[0].shape))
-        self._count += 1
-        self.last = operation
+    def _note(self, name: str, kind: Kind, made: list[Tensor], tensors: list[Tensor], before: set[graph.Node]) -> None:
+        operation = Operation(kind, name, self._modules.where, self.performed, tuple(made[0].shape))
+        self.performed += 1
         for tensor in made:
             if not tensor._is_view():
                 self.bytes += tensor.numel() * tensor.element_size()
@@ -220,39 +230,62 @@ class Tape:
                 # A write through a view gives its base a new maker too.
                 graph.mark([tensor._base], operation, before)
         graph.mark(made, operation, before)
-        self.places.note(made[0], operation)
+        if self._ruled and kind in {Kind.RESHAPE, Kind.IDENTITY}:
+            joined = len(tensors) > 1 and not all(tensor.requires_grad for tensor in tensors)
+            if joined or any(hasattr(tensor, _MIXED) for tensor in tensors):
+                for tensor in made:
+                    setattr(tensor, _MIXED, True)
+        self.places.note(made, operation)
 
-    def _note_derived(self, name: str, result: Any, tensors: list[Tensor]) -> None:
-        """Remember results computed from the input outside the graph: a mask, a detached norm.
+    def _note_outside(self, name: str, in_place: bool, result: Any, tensors: list[Tensor]) -> None:
+        """Remember what is computed from the input outside the graph: a mask, a detached norm, a write under no_grad.
 
         As a factor such a result can be a rectifier in disguise, `x * (x > 0)`, which no rule would see.
         """
-        if not self._ruled or name.startswith("new_") or name.endswith("_like"):
+        if not self._ruled or not tensors:
             return
-        if any(tensor.requires_grad or hasattr(tensor, _DERIVED) for tensor in tensors):
-            for tensor in _tensors_of(result):
+        if name.startswith("new_") or name.endswith("_like"):
+            tensors = tensors[1:]  # they take only shape and type from the first
+        sources = [tensor for tensor in tensors if tensor.requires_grad or hasattr(tensor, _DERIVED)]
+        if not sources:
+            return
+        results = _tensors_of(result)
+        if name in LEAVES_TORCH and not results:
+            self._left.append(f"values taken out of torch by {name}{self._where()}")
+        if (in_place and name != "requires_grad") or name in {"setitem", "set"}:
+            written = tensors[0]
+            if written.requires_grad or hasattr(written, _SHARED):
+                self._left.append(f"{name} outside the graph{self._where()}")
+            results = [*results, written, *([] if written._base is None else [written._base])]
+        for tensor in results:
+            if not tensor.requires_grad:
                 setattr(tensor, _DERIVED, True)
+                if name in {"detach", "data"} or any(
+                    hasattr(source, _SHARED) for source in sources if tensor._is_view()
+                ):
+                    setattr(tensor, _SHARED, True)
 
     def _refuse_training(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        def argument(position: int, *names: str) -> Any:
-            found = [kwargs[key] for key in names if key in kwargs]
-            return found[0] if found else args[position] if len(args) > position else None
-
-        if name == "batch_norm" and argument(5, "training"):
+        if name == "batch_norm" and kwargs.get("training", args[5] if len(args) > 5 else False):
             effect = "normalises each image by the others in its batch"
-        elif name in RANDOM_IN_TRAINING and argument(3 if name == "rrelu" else 2, "training", "train"):
-            if name != "rrelu" and argument(1, "p") == 0:
-                return
-            effect = "changes by chance from call to call"
-        elif kwargs.get("dropout_p") and kwargs.get("training", True):
+        elif draws_at_random(name, args, kwargs):
             effect = "changes by chance from call to call"
         else:
             return
-        where = f" in {self._modules.where}" if self._modules.where else ""
         raise RefusalError(
-            f"{name}{where} runs in training mode, where it {effect}, so a map would explain that accident. "
+            f"{name}{self._where()} runs in training mode, where it {effect}, so a map would explain that accident. "
             "Call model.eval() first."
         )
+
+    def _where(self) -> str:
+        return f" in {self._modules.where}" if self._modules.where else ""
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
 
 
 def _tensors_of(result: Any) -> list[Tensor]:

@@ -60,9 +60,26 @@ _SPELLINGS: dict[Kind, str] = {
 }
 _KIND_OF_NAME = {name: kind for kind, names in _SPELLINGS.items() for name in names.split()}
 
-RANDOM_IN_TRAINING = frozenset(
-    ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"]
+_RANDOM_IN_TRAINING = frozenset(
+    {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"}
 )
+
+LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
+"""Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""
+
+
+def draws_at_random(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of dropout, in one of its spellings, is in training mode."""
+
+    def argument(position: int, *names: str) -> Any:
+        found = [kwargs[key] for key in names if key in kwargs]
+        return found[0] if found else args[position] if len(args) > position else None
+
+    if name not in _RANDOM_IN_TRAINING:
+        return False
+    if name == "rrelu":
+        return bool(argument(3, "training"))
+    return bool(argument(2, "training", "train")) and argument(1, "p") != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,8 @@ def spelling(function: Callable[..., Any]) -> tuple[str, Kind, bool]:
 
     `Kind.UNKNOWN` is an answer, not an error: the propagation decides what to do with it.
     """
+    if not _is_torchs(function):
+        return getattr(function, "__name__", type(function).__name__), Kind.UNKNOWN, False
     name: str = getattr(function, "__name__", type(function).__name__)
     if name == "__get__":
         name = getattr(getattr(function, "__self__", None), "__name__", name)
@@ -104,6 +123,16 @@ def spelling(function: Callable[..., Any]) -> tuple[str, Kind, bool]:
     return bare, _KIND_OF_NAME.get(bare, Kind.UNKNOWN), in_place
 
 
+def _is_torchs(function: Callable[..., Any]) -> bool:
+    """Whether a function is torch's own; others may bear the name of one and do something else."""
+    if isinstance(function, torch._ops.OpOverloadPacket):
+        return function._qualified_op_name.startswith("aten::")
+    if isinstance(function, torch._ops.OpOverload):
+        return function.namespace == "aten"
+    module = getattr(function, "__module__", None)
+    return module is None or module.split(".")[0] == "torch"
+
+
 @dataclass(frozen=True, slots=True)
 class Rectification:
     """A rectifier's settings.
@@ -112,14 +141,18 @@ class Rectification:
         lower: values below become this.
         upper: values above become this.
         in_place: whether it writes its result over its input.
-        closed_at_bounds: whether the ordinary gradient is zero at the bounds themselves (ReLU, hardtanh) or not
-            (clamp, maximum).
+        name: its spelling.
     """
 
     lower: float
     upper: float
     in_place: bool
-    closed_at_bounds: bool
+    name: str
+
+    @property
+    def closed_at_bounds(self) -> bool:
+        """Whether the ordinary gradient is zero at the bounds themselves (ReLU, hardtanh) or not (clamp, maximum)."""
+        return self.name in {"relu", "relu6", "hardtanh", "threshold"}
 
 
 def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectification | None:
@@ -163,7 +196,7 @@ def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapp
     low, high = _number(lower), math.inf if upper is None else _number(upper)
     if low != 0.0 or high is None or high <= 0.0:
         return None
-    return Rectification(low, high, in_place, closed_at_bounds=name in {"relu", "relu6", "hardtanh", "threshold"})
+    return Rectification(low, high, in_place, name)
 
 
 def _number(value: Any) -> float | None:

@@ -37,6 +37,12 @@ class Path(Sampling):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise InputError(f"A path needs at least one step, but came steps={self.steps}.")
+        start = torch.as_tensor(self.start)
+        if start.dim() > 3 or not bool(start.isfinite().all()):
+            raise InputError(
+                "A baseline is one finite number, or finite numbers that broadcast to (channel, height, width); came "
+                f"shape {tuple(start.shape)}. For a baseline per image, explain the images one by one."
+            )
         # Tensors compare element by element; two paths are the same only if they start at the same tensor.
         identity = id(self.start) if isinstance(self.start, Tensor) else self.start
         object.__setattr__(self, "_identity", identity)
@@ -54,7 +60,7 @@ class Path(Sampling):
 
     def baseline(self, images: Tensor) -> Tensor:  # noqa: D102
         # A bare number would pass through single precision on its way into a tensor of its own.
-        start = self.start.to(images) if isinstance(self.start, Tensor) else images.new_tensor(self.start)
+        start = self.start.detach().to(images) if isinstance(self.start, Tensor) else images.new_tensor(self.start)
         try:
             return start.expand_as(images)
         except RuntimeError as error:
