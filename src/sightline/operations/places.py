@@ -21,6 +21,9 @@ LAST_SPATIAL = "<last spatial feature map>"
 """The last feature map (batch, channel, height, width) with more than one position that is not yet the class scores:
 the one that the last weighted operation builds on."""
 
+CUT = "_sightline_cut"
+"""A note on tensors that depend on the input, but in the graph only on a layer behind which it begins anew."""
+
 _FEATURES = frozenset(
     {
         Kind.LINEAR,
@@ -110,6 +113,7 @@ class Places:
                 leaf = output.detach().requires_grad_()
                 self.kept[place] = Place(leaf, get_gradient_edge(leaf), name)
                 output = leaf.clone()
+                setattr(output, CUT, True)
                 continue
             self.kept[place] = Place(output.clone(), get_gradient_edge(output), name)
         return output

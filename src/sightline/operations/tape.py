@@ -12,7 +12,7 @@ from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.interception import Interception, eager
 from sightline.operations.modules import ModuleStack
-from sightline.operations.places import INPUT, Places
+from sightline.operations.places import CUT, INPUT, Places
 from sightline.operations.rectifier import Active, RuledRectifier
 from sightline.operations.vocabulary import (
     LEAVES_TORCH,
@@ -111,7 +111,7 @@ class Tape:
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
-        elif any(hasattr(tensor, _DERIVED) and (tensor.is_leaf or not tensor.requires_grad) for tensor in tensors):
+        elif any(_is_derived(tensor) for tensor in tensors):
             kind = Kind.DERIVED_FACTOR
         elif kind is Kind.MAX_POOLING and any(hasattr(tensor, _MIXED) for tensor in tensors):
             # The largest of a value and a constant is a rectifier; of values alone it is pooling.
@@ -230,6 +230,9 @@ class Tape:
                 # A write through a view gives its base a new maker too.
                 graph.mark([tensor._base], operation, before)
         graph.mark(made, operation, before)
+        if self._ruled and all(hasattr(tensor, CUT) for tensor in tensors if tensor.requires_grad):
+            for tensor in made:
+                setattr(tensor, CUT, True)
         if self._ruled and kind in {Kind.RESHAPE, Kind.IDENTITY}:
             joined = len(tensors) > 1 and not all(tensor.requires_grad for tensor in tensors)
             if joined or any(hasattr(tensor, _MIXED) for tensor in tensors):
@@ -279,6 +282,11 @@ class Tape:
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
+
+
+def _is_derived(tensor: Tensor) -> bool:
+    # A custom function's result may have been marked within its forward, before it joined the graph.
+    return hasattr(tensor, CUT) or (hasattr(tensor, _DERIVED) and not tensor.requires_grad)
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
