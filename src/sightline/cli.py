@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sightline import __version__
 from sightline.catalogue import catalogue
@@ -77,6 +78,9 @@ def explain(
     size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
     mean: Annotated[str | None, typer.Option(help="Mean per channel, with commas, in the units of --range.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation per channel, in the units of --range.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="Short side before the centre crop in pixels; or stretch; or none.")
+    ] = None,
     value_range: Annotated[
         str | None,
         typer.Option("--range", help="What pixels 0..255 become before mean and std: 0,1 or -1,1 or 0,255."),
@@ -86,6 +90,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
+    _check_places(images, out)
     network = load_model(
         model,
         weights=weights,
@@ -93,12 +98,17 @@ def explain(
         mean=_numbers(mean, "--mean"),
         std=_numbers(std, "--std"),
         value_range=_range(value_range),
+        resize=_resize(resize),
         classes=classes,
         multi_label=multi_label,
         pretrained=pretrained,
         device=_device(device),
     )
-    for note in model_info(network).notes:
+    info = model_info(network)
+    preparation = info.preprocessing
+    height, width = preparation.size
+    _say("model", f"{info.spec}; weights {info.weights}; pictures at {width} x {height} px, {preparation.source}")
+    for note in info.notes:
         _say("note", note)
     batch = load_images(images, network)
     for _, reason in batch.failures:
@@ -120,13 +130,12 @@ def explain(
 @app.command()
 def methods() -> None:
     """Print the table of methods."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("method", "sampling", "propagation", "aggregation"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("formula", overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+    table.add_column("method", no_wrap=True)
+    table.add_column("formula; sampling x propagation x aggregation; source")
     for name, row in catalogue().items():
         choices = (type(row.sampling).__name__, row.propagation.name, type(row.aggregation).__name__)
-        table.add_row(name, *choices, row.formula)
+        table.add_row(name, Text(f"{row.formula}\n{' x '.join(choices)}\n{row.source}"))
     _out.print(table)
 
 
@@ -158,9 +167,9 @@ def main() -> None:
     except torch.OutOfMemoryError:
         _say("error", "The device ran out of memory. Use --device cpu, a smaller --size, or fewer images.")
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        _say("interrupted", "nothing more was written.")
-        sys.exit(130)
+    except OSError as error:
+        _say("error", f"The system refused: {error.strerror or error}.")
+        sys.exit(USER_ERROR)
 
 
 def _with_progress(work: Callable[[Callable[[int, int], None]], Explanation]) -> Explanation:
@@ -171,18 +180,21 @@ def _with_progress(work: Callable[[Callable[[int, int], None]], Explanation]) ->
         TextColumn("passes"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_err, transient=True) as progress:
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
         task = progress.add_task("explaining", total=None)
         return work(lambda done, total: progress.update(task, completed=done, total=total))
 
 
 def _summary(result: Explanation) -> None:
     for name, reason in result.refused.items():
-        _say("refused", f"{name}: {reason}")
+        _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
     for note in result.checks.notes:
         _say("note", note)
     for name, residual in result.checks.completeness.items():
-        _out.print(f"{name}: completeness residual at most {float(residual.abs().max()):.2g}", soft_wrap=True)
+        worst = float(residual.abs().max())
+        _out.print(
+            f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}", soft_wrap=True
+        )
 
 
 def _say(word: str, sentence: str) -> None:
@@ -220,20 +232,48 @@ def _target(text: str) -> TargetLike:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+def _numbers(text: str | None, option: str, *, single: bool = True) -> float | tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; came {text!r}.") from None
+    return numbers[0] if single and len(numbers) == 1 else numbers
+
+
+def _resize(text: str | None) -> int | Literal["stretch", "none"] | None:
+    if text is None:
+        return None
+    if text == "stretch":
+        return "stretch"
+    if text == "none":
+        return "none"
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--resize takes a number of pixels, `stretch` or `none`; came {text!r}.")
+    return int(text)
+
+
+def _check_places(images: list[str], out: Path) -> None:
+    if not all(images) or str(out) == "" or out == Path():
+        raise InputError(
+            "A path came empty, or --out is the current folder itself. Name the images, and a folder of its own."
+        )
+    inside = [
+        folder for folder in images if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve())
+    ]
+    if inside:
+        raise InputError(
+            f"--out {out} lies inside the image folder {inside[0]}, where the next run would take its montage for a "
+            "photograph. Name a folder elsewhere."
+        )
 
 
 def _range(text: str | None) -> tuple[float, float] | None:
-    numbers = _numbers(text, "--range")
+    numbers = _numbers(text, "--range", single=False)
     if numbers is None:
         return None
-    if len(numbers) != 2 or numbers[0] >= numbers[1]:
+    if isinstance(numbers, float) or len(numbers) != 2 or numbers[0] >= numbers[1]:
         raise InputError(f"--range takes two rising numbers, as in 0,1 or -1,1 or 0,255; came {text!r}.")
     return numbers[0], numbers[1]
 

@@ -68,13 +68,13 @@ def run_demo(out: Path, seed: int, console: Console) -> pd.DataFrame:
     explanation.subset(range(min(SHOWN, len(chosen)))).save(out)
     console.print(_printed(table))
     for note in explanation.checks.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False)
-    console.print(f"Look at {out / 'montage.png'}; the table is in {out / 'scores.csv'}.", soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Look at {out / 'montage.png'}; the table is in {out / 'scores.csv'}.", soft_wrap=True, markup=False)
     return table
 
 
 def _train(seed: int, console: Console) -> SmallResNet:
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("drawing pictures", total=None)
         creatures = Creatures(TRAINING, seed=seed)
         _ = creatures.pixels
@@ -105,7 +105,7 @@ def _scored(model: SmallResNet, creatures: Creatures, correct: Tensor) -> list[i
 
 
 def _explained(model: SmallResNet, creatures: Creatures, chosen: list[int], seed: int, console: Console) -> Explanation:
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("explaining", total=None)
         explanation = explain(
             model,

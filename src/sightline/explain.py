@@ -1,18 +1,20 @@
 """`explain`: a model and images in, an `Explanation` out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from sightline.catalogue import Method, as_method
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
-from sightline.models import model_info
+from sightline.models import ModelInfo, model_info
 from sightline.operations import INPUT
 from sightline.planner import Job, Progress, Results
 from sightline.sampling.seeds import image_key
@@ -72,6 +74,7 @@ def _explain(
     progress: Progress | None,
 ) -> Explanation:
     batch = _tensor(images)
+    loaded = images if isinstance(images, ImageBatch) else None
     chosen = as_target(target, len(batch))
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
@@ -90,11 +93,13 @@ def _explain(
         progress=progress,
     )
     results = job.run()
+    names = loaded.names if loaded else [f"image {index}" for index in range(len(batch))]
+    _refuse_values(results.values, names)
     _refuse(results, rows, on_refusal)
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
     info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
     predicted, probabilities = _prediction(results, multi_label=info is not None and info.multi_label)
-    settings = {
+    settings: dict[str, Any] = {
         "seed": seed,
         "dtype": str(dtype).removeprefix("torch."),
         "device": str(device),
@@ -102,20 +107,24 @@ def _explain(
         "versions": versions(),
     }
     if info is not None:
-        settings |= {"model": info.spec, "weights": info.weights, "preprocessing": info.preprocessing.source}
+        settings |= {"model": info.spec, "weights": info.weights}
         settings |= {"model_notes": list(info.notes)}
+    preprocessing = loaded.preprocessing if loaded else info.preprocessing if info else None
+    if preprocessing is not None:
+        settings |= {"preprocessing": asdict(preprocessing)}
+    if loaded is not None:
+        settings |= {"skipped": [reason for _, reason in loaded.failures]}
     checks = Checks(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
         nan={name: int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
-        notes=tuple(_notes(results, rows, maps)),
+        notes=tuple(_notes(results, rows, maps, names, info)),
         settings=settings,
     )
     height, width = batch.shape[2:]
-    loaded = images if isinstance(images, ImageBatch) else None
     return Explanation(
         images=batch,
-        names=loaded.names if loaded else [f"image {index}" for index in range(len(batch))],
+        names=names,
         targets=[chosen.describe(index) for index in range(len(batch))],
         values=results.values.to(batch.device),
         predicted=predicted,
@@ -124,11 +133,12 @@ def _explain(
         refused=results.refused,
         layers=results.where,
         checks=checks,
-        class_names=(info.class_names if info else None) or (),
+        class_names=_class_names(info, results),
         display=loaded.display() if loaded else info.preprocessing.decode(batch) if info else _stretched(batch),
         boxes=loaded.boxes if loaded else [(0.0, 0.0, float(width), float(height))] * len(batch),
         sizes=loaded.sizes if loaded else [(width, height)] * len(batch),
         image_notes=loaded.notes if loaded else [[]] * len(batch),
+        paths=[str(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
 
@@ -145,6 +155,8 @@ def _methods(methods: object) -> list[Method]:
 
 def _tensor(images: object) -> Tensor:
     batch = images.tensor if isinstance(images, ImageBatch) else images
+    if isinstance(batch, Tensor) and type(batch) is not Tensor:
+        batch = batch.as_subclass(Tensor)
     if not isinstance(batch, Tensor) or batch.dim() != 4 or 0 in batch.shape:
         came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
         raise InputError(
@@ -167,6 +179,10 @@ def _tensor(images: object) -> Tensor:
 def _home(model: Callable[..., Any], batch: Tensor) -> tuple[torch.device, torch.dtype]:
     """Device and dtype the model works in; the images' own for a model without parameters."""
     if isinstance(model, nn.Module):
+        if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
+            raise InputError(
+                "The model has lazy parameters without values. Run it once on an image before explaining it."
+            )
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 return parameter.device, parameter.dtype
@@ -177,6 +193,21 @@ def _refuse(results: Results, rows: list[Method], on_refusal: str) -> None:
     if not results.refused or (on_refusal == "record" and len(results.refused) < len(rows)):
         return
     raise RefusalError(" ".join(dict.fromkeys(results.refused.values())))
+
+
+def _class_names(info: ModelInfo | None, results: Results) -> Sequence[str]:
+    names = (info.class_names if info else None) or ()
+    return names if results.scores is None or results.scores.shape[1] == len(names) else ()
+
+
+def _refuse_values(values: Tensor, names: Sequence[str]) -> None:
+    bad = (~values.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        which = ", ".join(names[index] for index in bad[:4]) + (" ..." if len(bad) > 4 else "")
+        raise RefusalError(
+            f"The explained value is not finite (NaN or infinity) for {len(bad)} image(s): {which}. There is nothing "
+            "to explain; look for such values in the model's weights, and at the scale of its input."
+        )
 
 
 def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, Tensor | None]:
@@ -194,8 +225,16 @@ def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, 
     return best.indices, best.values
 
 
-def _notes(results: Results, rows: list[Method], maps: dict[str, Tensor]) -> list[str]:
+def _notes(
+    results: Results, rows: list[Method], maps: dict[str, Tensor], names: Sequence[str], info: ModelInfo | None
+) -> list[str]:
     notes = []
+    outputs = 0 if results.scores is None else results.scores.shape[1]
+    if info is not None and info.class_names and outputs and len(info.class_names) != outputs:
+        notes.append(
+            f"{len(info.class_names)} class names came for a model with {outputs} output(s), so they are not used; "
+            "give one name per output."
+        )
     if results.ends_in:
         notes.append(
             f"The model's last operation is {results.ends_in}, so what is explained is not a logit. Where it "
@@ -213,10 +252,10 @@ def _notes(results: Results, rows: list[Method], maps: dict[str, Tensor]) -> lis
                 if INPUT in row.aggregation.places
                 else "no position of the layer speaks for the target"
             )
-            which = ", ".join(str(i) for i in zero.nonzero().flatten().tolist()[:8])
+            which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
             notes.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {reason}.")
         if not bool(tensor.isfinite().all()):
-            notes.append(f"{row.name} has values that are not finite: its numbers overflowed; do not read this map.")
+            notes.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
     return notes
 
 

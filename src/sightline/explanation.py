@@ -1,10 +1,12 @@
 """An explanation: raw maps, what they explain, and the checks they carry."""
 
 import json
+import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -59,7 +61,7 @@ class Checks:
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Raw, signed saliency maps of a batch of images.
 
@@ -83,6 +85,8 @@ class Explanation:
         boxes: for each image, the part of the original that the maps cover (left, top, right, bottom; pixels).
         sizes: for each image, the original's (width, height).
         image_notes: for each image, what was done to it beyond resizing and cropping.
+        paths: for each image, its file; empty for a tensor.
+        maps: the raw map of each method.
     """
 
     images: Tensor
@@ -100,7 +104,12 @@ class Explanation:
     boxes: Sequence[tuple[float, float, float, float]]
     sizes: Sequence[tuple[int, int]]
     image_notes: Sequence[Sequence[str]]
-    maps: Mapping[str, Tensor] = field(repr=False)
+    paths: Sequence[str]
+    maps: Mapping[str, Tensor]
+
+    def __repr__(self) -> str:
+        refused = f", refused: {', '.join(self.refused)}" if self.refused else ""
+        return f"Explanation({len(self)} image(s), maps: {', '.join(self.maps)}{refused})"
 
     def __getitem__(self, method: str) -> Tensor:
         if method in self.refused:
@@ -114,7 +123,7 @@ class Explanation:
 
     def subset(self, images: Sequence[int]) -> "Explanation":
         """The same explanation of some of its images; the checks stay those of the whole."""
-        rows = list(images)
+        rows = [range(len(self))[int(row)] for row in images]
 
         def pick(values: Sequence[Any]) -> list[Any]:
             return [values[row] for row in rows]
@@ -131,6 +140,7 @@ class Explanation:
             boxes=pick(self.boxes),
             sizes=pick(self.sizes),
             image_notes=pick(self.image_notes),
+            paths=pick(self.paths),
             maps={name: tensor[rows] for name, tensor in self.maps.items()},
         )
 
@@ -169,18 +179,21 @@ class Explanation:
 
     def caption(self, image: int) -> str:
         """Name, predicted class with probability, and what is explained, for one image."""
-        lines = [self.names[image]]
+        lines = [_one_line(self.names[image])]
         if self.predicted is not None and self.probabilities is not None:
             label, share = int(self.predicted[image]), float(self.probabilities[image])
             lines.append(f"{self._class_name(label)}, {share:.0%}")
         explained = self.targets[image]
         predicted = "" if self.predicted is None else f"class {int(self.predicted[image])}"
         if explained.removeprefix("predicted ") != predicted:
-            lines.append(f"explained: {self._named(explained)}")
+            lines += [
+                f"explained: {part}" if n == 0 else f"not {part}"
+                for n, part in enumerate(self._named(explained).split(" rather than "))
+            ]
         return "\n".join(lines)
 
     def _class_name(self, label: int) -> str:
-        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+        return _one_line(self.class_names[label]) if label < len(self.class_names) else f"class {label}"
 
     def _named(self, words: str) -> str:
         return re.sub(r"class (\d+)", lambda match: self._class_name(int(match[1])), words)
@@ -197,16 +210,17 @@ class Explanation:
         Raises:
             InputError: the folder cannot be written.
         """
-        from sightline.report.montage import montage
+        from sightline.report.montage import save_montage
 
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.maps.items()}
-            save_file(tensors, folder / "maps.safetensors")
-            text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
+            # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
+            (folder / "maps.safetensors").write_bytes(serialised(tensors))
+            text = json.dumps(_finite(self.manifest()), indent=2, ensure_ascii=False, allow_nan=False)
             (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-            montage(self).savefig(folder / "montage.png", dpi=110)
+            save_montage(self, folder / "montage.png")
         except OSError as error:
             raise InputError(
                 f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
@@ -222,6 +236,7 @@ class Explanation:
                 "explained": self.targets[index],
                 "value": float(self.values[index]),
                 "original_size": list(self.sizes[index]),
+                "file": self.paths[index],
                 "box": list(self.boxes[index]),
             }
             if self.image_notes[index]:
@@ -257,6 +272,7 @@ class Explanation:
             methods[name] = entry
         return {
             "images": images,
+            "original_size": "width, height in pixels, after the original's EXIF rotation",
             "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; every map covers it "
             "evenly, whatever its resolution",
             "methods": methods,
@@ -265,9 +281,24 @@ class Explanation:
         }
 
 
+def _one_line(text: str) -> str:
+    """Text of any origin on one line, without control characters."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def _finite(value: Any) -> Any:
+    """The same value for JSON, which knows no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _described(choice: object) -> dict[str, Any]:
     fields = {k: v for k, v in asdict(choice).items() if not k.startswith("_")}  # type: ignore[call-overload]
-    plain = {k: (list(v.shape) if isinstance(v, Tensor) else v) for k, v in fields.items() if not callable(v)}
+    plain = {k: v.value if isinstance(v, Enum) else v for k, v in fields.items()}
+    plain = {k: list(v.shape) if isinstance(v, Tensor) else v for k, v in plain.items()}
     return {"name": type(choice).__name__, **plain}
 
 

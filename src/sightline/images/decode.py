@@ -38,7 +38,9 @@ def read_image(path: Path, *, grey: bool, max_pixels: int) -> tuple[Image.Image,
         except InputError:
             raise
         except Image.DecompressionBombError as error:
-            raise InputError("it has more pixels than Pillow's limit, PIL.Image.MAX_IMAGE_PIXELS, allows") from error
+            raise InputError(
+                "it has more pixels than Pillow will read (PIL.Image.MAX_IMAGE_PIXELS); make it smaller"
+            ) from error
         except UnidentifiedImageError as error:
             raise InputError("it is not a picture in a format that Pillow knows") from error
         except Exception as error:
@@ -54,7 +56,7 @@ def _decode(image: Image.Image, *, grey: bool, max_pixels: int) -> tuple[Image.I
     if image.width * image.height > max_pixels:
         raise InputError(
             f"it has {image.width} x {image.height} pixels, more than max_pixels={max_pixels}; "
-            "shrink it or raise the limit"
+            "make it smaller, or raise max_pixels in load_images"
         )
     notes = []
     frames = getattr(image, "n_frames", 1)

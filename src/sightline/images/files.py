@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
+# Pictures too, which a person would miss if they were passed over in silence, though not all can be read.
+_ALSO_PICTURES = frozenset({".heic", ".heif", ".avif", ".jp2", ".svg"})
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES | _ALSO_PICTURES
 
 
 def _by_pattern(pattern: str) -> list[Found]:

@@ -13,6 +13,7 @@ from sightline.errors import InputError
 from sightline.images.batch import ImageBatch
 from sightline.images.decode import read_image
 from sightline.images.files import Found, find_images, readable, unique_names
+from sightline.memory import available
 from sightline.models.info import model_info
 from sightline.models.preprocessing import Preprocessing, default_preprocessing
 
@@ -47,6 +48,7 @@ def load_images(
         raise InputError(f"The limit must be at least 1 picture, but {limit} was given.")
     if preprocessing is None:
         preprocessing = default_preprocessing() if model is None else model_info(model).preprocessing
+    _check_memory(preprocessing)
     found, failures = find_images([paths] if isinstance(paths, str | Path) else paths)
     if failures and on_error == "raise":
         raise InputError(_sentence(failures[0]))
@@ -64,8 +66,19 @@ def load_images(
                 raise InputError(_sentence(failures[-1])) from error
     if not loaded:
         reasons = "; ".join(reason for _, reason in failures) or "no path was given"
-        raise InputError(f"No picture could be loaded: {reasons}. Give picture files, folders or patterns.")
+        raise InputError(f"No picture could be loaded: {reasons}.")
     return _join([loaded[position] for position in sorted(loaded)], failures)
+
+
+def _check_memory(preprocessing: Preprocessing) -> None:
+    height, width = preprocessing.size
+    needed = height * width * preprocessing.channels * 4
+    # Reading, encoding and one pass take several copies of a picture.
+    if 20 * needed > available(torch.device("cpu")):
+        raise InputError(
+            f"A picture of {width} x {height} px takes {needed / 1e9:.3g} GB as an input, more than the memory at hand "
+            "can work with; choose a smaller size."
+        )
 
 
 def _in_turn(found: Sequence[Found]) -> list[int]:

@@ -52,5 +52,5 @@ def no_download(spec: str, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return InputError(
         f"The pretrained weights of {spec} could not be fetched ({reason}); give a file of weights "
-        "(--weights FILE, weights=FILE), or pretrained=False for an untrained network."
+        "(--weights FILE, weights=FILE), or ask for an untrained network (--no-pretrained, pretrained=False)."
     )

@@ -37,7 +37,7 @@ def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
         raise InputError(f"Expected a function {name} in {place}, but there is none; {hint}")
     try:
         model = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{spec} must build a model when called without arguments, but it failed with "
             f"{type(error).__name__}: {error}"
@@ -61,9 +61,13 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickling look a class's module up by name.
     sys.modules[name] = module
+    # As Python does for a script, so that the file finds its neighbours, now and when its functions run.
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _not_importable(str(path), error) from error
     return module
@@ -78,9 +82,9 @@ def _import_module(name: str) -> ModuleType:
                 f"There is no module {name} where Python looks; give the file as path/FILE.py:FACTORY, or install it."
             ) from error
         raise _not_importable(name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _not_importable(name, error) from error
 
 
-def _not_importable(place: str, error: Exception) -> InputError:
+def _not_importable(place: str, error: BaseException) -> InputError:
     return InputError(f"{place} cannot be imported; it failed with {type(error).__name__}: {error}")

@@ -22,7 +22,7 @@ _FORMS = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, path/FILE.py:FACTORY or 
 
 
 def load_model(
-    spec: str | nn.Module,
+    spec: str | Path | nn.Module,
     *,
     weights: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
@@ -71,6 +71,7 @@ def load_model(
         )
         if value is not None
     }
+    spec = str(spec) if isinstance(spec, Path) else spec
     if isinstance(spec, nn.Module):
         model, info = spec, model_info(spec)
     else:
@@ -146,4 +147,9 @@ def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
         raise InputError(f"The class names in {path} cannot be read ({error}).") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"Expected a list of names in {path}: one per line, or a JSON list of texts.")
-    return tuple(name.strip() for name in names if name.strip())
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    if not all(names):
+        raise InputError(f"Line {names.index('') + 1} of {path} is empty, which would shift every later class name.")
+    return tuple(names)

@@ -111,7 +111,7 @@ class Preprocessing:
             if image.size != (width, height):
                 raise InputError(
                     f"The model takes pictures of {width} x {height} px without resizing, but this one has "
-                    f"{image.width} x {image.height} px; resize it, or state a resize"
+                    f"{image.width} x {image.height} px; resize it, or state how (--resize, resize=)"
                 )
             return image, (0.0, 0.0, float(width), float(height))
         if isinstance(self.resize, str):

@@ -18,7 +18,8 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
     if not isinstance(model, nn.Module):
         yield
         return
-    kept = [(module, dict(module._buffers)) for module in model.modules()]
+    # A scripted module keeps its buffers out of Python's reach.
+    kept = [(module, dict(module._buffers)) for module in model.modules() if type(module._buffers) is dict]
     values = {id(b): (b, b.clone()) for _, buffers in kept for b in buffers.values() if b is not None and _plain(b)}
     try:
         yield
@@ -35,4 +36,4 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
 
 
 def _plain(buffer: Tensor) -> bool:
-    return not buffer.is_inference() and not is_lazy(buffer)
+    return not is_lazy(buffer) and not buffer.is_inference()

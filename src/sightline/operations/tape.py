@@ -171,7 +171,11 @@ class Tape:
                     f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
                     "backward needs, so it cannot be trained as it stands. Use that operation out of place."
                 ) from error
-            raise
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise RefusalError(
+                f"{propagation.name} cannot be pulled back: the model's own backward fails with {error}"
+            ) from error
         finally:
             self._active.propagation = None
         return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}

@@ -3,6 +3,6 @@
 - `montage`: images and their maps side by side.
 """
 
-from sightline.report.montage import montage
+from sightline.report.montage import montage, save_montage
 
-__all__ = ["montage"]
+__all__ = ["montage", "save_montage"]

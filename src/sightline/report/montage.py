@@ -1,5 +1,7 @@
 """The montage: each image and its maps side by side, on scales that a colour-blind reader can tell apart."""
 
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -19,9 +23,18 @@ ROWS = 12
 
 _SIGNED, _UNSIGNED = "RdBu_r", "magma"
 _PERCENTILE = 98.0
-_TILE = 2.0
-_CAPTION = 0.5
-_HEAD, _FOOT = 0.42, 0.72
+# In inches.
+_TILE, _GAP, _LEFT = 2.0, 0.08, 0.1
+_CAPTION, _HEAD, _FOOT = 0.62, 0.46, 0.72
+_SMALLEST_WIDTH = 5.0
+
+
+def save_montage(explanation: "Explanation", path: Path) -> None:
+    """Write the montage as a PNG."""
+    with warnings.catch_warnings():
+        # Names may be in any script; a font that lacks a letter shows a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        montage(explanation).savefig(path, dpi=110)
 
 
 def montage(explanation: "Explanation") -> Figure:
@@ -32,66 +45,80 @@ def montage(explanation: "Explanation") -> Figure:
     image lie over it.
     """
     names = list(explanation.maps)
-    rows = range(min(ROWS, len(explanation)))
-    width = _TILE * (1 + len(names)) + 0.2
-    height = (_TILE + _CAPTION) * len(rows) + _HEAD + _FOOT
+    shown = explanation.subset(range(min(ROWS, len(explanation))))
+    high, wide = shown.images.shape[2:]
+    tall = _TILE * min(max(high / wide, 0.3), 2.0)
+    width = max(_TILE * (1 + len(names)) + 2 * _LEFT, _SMALLEST_WIDTH)
+    height = (tall + _CAPTION) * len(shown) + _HEAD + _FOOT
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    shown = explanation.subset(rows)
     heat = {name: shown.heatmap(name).detach().float().cpu().numpy() for name in names}
-    signed = {name: bool((values < 0).any()) for name, values in heat.items()}
+    # A map that is zero everywhere has no sign of its own, and is white.
+    signed = {name: bool((values < 0).any()) or not bool((values > 0).any()) for name, values in heat.items()}
 
-    def place(row: int, column: int) -> Axes:
-        top = height - _HEAD - row * (_TILE + _CAPTION)
-        left = 0.1 + column * _TILE
-        axes = figure.add_axes(
-            (
-                (left + 0.04) / width,
-                (top - _TILE + 0.04) / height,
-                (_TILE - 0.08) / width,
-                (_TILE - 0.08) / height,
-            )
-        )
+    def place(row: int, column: int, title: str) -> Axes:
+        top = height - _HEAD - row * (tall + _CAPTION)
+        left = _LEFT + column * _TILE
+        box = (left + _GAP / 2, top - tall, _TILE - _GAP, tall)
+        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set_edgecolor("#bbbbbb")
             spine.set_linewidth(0.6)
+        if row == 0:
+            lines = "\n".join(_fitted(line, 9.5) for line in title.replace("@", "@\n", 1).replace("@", "").split("\n"))
+            axes.set_title(lines, fontsize=9.5, pad=5, parse_math=False)
         return axes
 
-    for row in rows:
-        picture = np.clip(explanation.display[row], 0, 1)
-        axes = place(row, 0)
+    for row in range(len(shown)):
+        picture = np.clip(shown.display[row], 0, 1)
+        axes = place(row, 0, "image")
         axes.imshow(picture, interpolation="nearest")
-        axes.set_xlabel(_caption(explanation.caption(row)), fontsize=8, labelpad=3, color="#222222")
-        if row == 0:
-            axes.set_title("image", fontsize=9.5, pad=5)
+        caption = "\n".join(_fitted(line, 8.0) for line in shown.caption(row).split("\n")[:4])
+        axes.set_xlabel(caption, fontsize=8, labelpad=3, color="#222222", parse_math=False)
         for column, name in enumerate(names, start=1):
-            axes = place(row, column)
-            coarse = explanation[name].shape[2:] != explanation.images.shape[2:]
+            method, _, layer = name.partition("@")
+            axes = place(row, column, method.replace("_", " ") + (f"@{layer}" if layer else ""))
+            coarse = shown[name].shape[2:] != shown.images.shape[2:]
             _draw(axes, heat[name][row], picture if coarse else None, signed=signed[name])
-            if row == 0:
-                axes.set_title(_title(name), fontsize=9.5, pad=5)
-    said = f"; {len(rows)} of {len(explanation)} images" if len(rows) < len(explanation) else ""
-    _legend(figure, width, height, said, signed_too=any(signed.values()), unsigned_too=not all(signed.values()))
+    said = ["each map scaled by its own 98th percentile of magnitude"]
+    if len(shown) < len(explanation):
+        said.append(f"{len(shown)} of {len(explanation)} images")
+    if explanation.refused:
+        said.append(f"refused: {', '.join(explanation.refused)}")
+    _legend(figure, width, height, signed_too=any(signed.values()), unsigned_too=not all(signed.values()))
+    figure.text(
+        0.14 / width,
+        0.07 / height,
+        _fitted("; ".join(said), 7.0, width - 0.3),
+        fontsize=7,
+        color="#555555",
+        parse_math=False,
+    )
     return figure
 
 
 def _draw(axes: Axes, values: NDArray[np.floating], under: NDArray[np.floating] | None, *, signed: bool) -> None:
-    finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    known = np.isfinite(values)
+    finite = np.where(known, values, 0.0)
     scale = float(np.percentile(np.abs(finite), _PERCENTILE)) or float(np.abs(finite).max()) or 1.0
     share = np.clip(finite / scale, -1, 1)
     colours = colormaps[_SIGNED]((share + 1) / 2) if signed else colormaps[_UNSIGNED](share)
     if under is not None:
         grey = np.repeat(under.mean(-1, keepdims=True), 3, axis=-1)
         colours[..., :3] = 0.35 * grey + 0.65 * colours[..., :3]
+    # A green that neither scale has, for what is no number at all.
+    colours[~known, :3] = (0.2, 0.75, 0.35)
     axes.imshow(colours[..., :3], interpolation="nearest")
-    if not finite.any():
-        axes.text(0.5, 0.5, "zero everywhere", transform=axes.transAxes, ha="center", va="center", fontsize=8,
-                  color="#222222" if signed else "white")  # fmt: skip
+    word = "not finite" if not known.all() else "zero everywhere" if not finite.any() else ""
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    axes.text(
+        0.5, 0.5, word, transform=axes.transAxes, ha="center", va="center", fontsize=8, bbox=box if word else None
+    )
 
 
-def _legend(figure: Figure, width: float, height: float, said: str, *, signed_too: bool, unsigned_too: bool) -> None:
+def _legend(figure: Figure, width: float, height: float, *, signed_too: bool, unsigned_too: bool) -> None:
     bars = []
     if signed_too:
         bars.append((_SIGNED, Normalize(-1, 1), [-1, 0, 1], ["against", "0", "for"]))
@@ -104,20 +131,22 @@ def _legend(figure: Figure, width: float, height: float, said: str, *, signed_to
         bar.ax.set_xticklabels(labels, fontsize=7.5)
         bar.ax.tick_params(length=2, pad=1.5)
         bar.outline.set_linewidth(0.4)
-    figure.text(
-        0.3 / width,
-        0.07 / height,
-        f"each map scaled by its own 98th percentile of magnitude{said}",
-        fontsize=7,
-        color="#555555",
-    )
 
 
-def _title(name: str) -> str:
-    method, _, layer = name.partition("@")
-    words = method.replace("_", " ")
-    return f"{words}\n{layer}" if layer else words
+def _fitted(line: str, size: float, inches: float = _TILE - _GAP) -> str:
+    """The line, with its middle left out where it is wider than its place."""
+    font = FontProperties(size=size)
+
+    def fits(text: str) -> bool:
+        return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] <= inches * 72
+
+    if fits(line):
+        return line
+    keep = len(line) - 1
+    while keep > 2 and not fits(_shortened(line, keep)):
+        keep -= 1
+    return _shortened(line, keep)
 
 
-def _caption(caption: str) -> str:
-    return "\n".join(line if len(line) <= 34 else f"{line[:16]}…{line[-16:]}" for line in caption.split("\n")[:3])
+def _shortened(line: str, keep: int) -> str:
+    return f"{line[: keep - keep // 2]}…{line[len(line) - keep // 2 :]}"
