@@ -24,6 +24,18 @@ def build():
 def gelu():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
+def nan():
+    net = build()
+    net[0].weight.data[0] = float("nan")
+    return net
+
+def leaves():
+    raise SystemExit(0)
+
+def needs_neighbour():
+    from neighbour import width
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, width))
+
 def training():
     norm = nn.BatchNorm2d(4, track_running_stats=False)
     return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Flatten(), nn.Linear(144, 3))
@@ -33,10 +45,13 @@ def training():
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "net.py").write_text(FACTORY)
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "neighbour.py").write_text("width = 3\n")
+    (tmp_path / "names.txt").write_text("cat\n\ndog\n")
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
-    for name in ("a.png", "b <i>.png"):
+    for name in ("a.png", "b <i>$\\frac$[bold]\n.png"):
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(photos / name)
     (photos / "broken.jpg").write_bytes(b"not a picture")
     return tmp_path
@@ -64,7 +79,7 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
     for name in found:
         assert torch.equal(found[name], expected[name])
     manifest = json.loads((folder / "maps" / "manifest.json").read_text())
-    assert [entry["name"] for entry in manifest["images"]] == ["a.png", "b <i>.png"]
+    assert [entry["name"] for entry in manifest["images"]] == ["a.png", "b <i>$\\frac$[bold]\n.png"]
     # Short side 20 of 30 x 20; the crop shows 16 / 18 of it, which is 17.8 pixels about the centre.
     shown = 20 * 16 / 18
     box = [15 - shown / 2, 10 - shown / 2, 15 + shown / 2, 10 + shown / 2]
@@ -91,6 +106,16 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
         (["explain", "net.py:build", "photos/broken.jpg"], 2, "broken.jpg"),
         (["explain", "net.py:build", "photos", "--out", "net.py/maps"], 2, "cannot be written"),
         (["explain", "net.py:build", "photos", "--weights", "net.py"], 2, "net.py"),
+        (["explain", "exits.py:build", "photos"], 2, "SystemExit"),
+        (["explain", "net.py:leaves", "photos"], 2, "SystemExit"),
+        (["explain", "net.py:build", ""], 2, "path came empty"),
+        (["explain", "net.py:build", "photos", "--out", ""], 2, "path came empty"),
+        (["explain", "net.py:build", "photos", "--out", "photos/maps"], 2, "lies inside the image folder"),
+        (["explain", "net.py:build", "photos", "--classes", "names.txt"], 2, "Line 2 of names.txt is empty"),
+        (["explain", "net.py:build", "photos", "--target", "9" * 30], 2, "integers, 0 or above"),
+        (["explain", "net.py:build", "photos", "--resize", "big"], 2, "--resize takes"),
+        (["explain", "net.py:build", "photos", "--size", "1000000"], 2, "choose a smaller size"),
+        (["explain", "net.py:nan", "photos"], 3, "The explained value is not finite"),
         (["explain", "net.py:gelu", "photos", "--methods", "guided_backprop"], 3, "gelu in 1"),
         (["explain", "net.py:training", "photos", "--size", "8"], 3, "batch_norm in 1 runs in training mode"),
     ],
@@ -121,3 +146,29 @@ def test_the_table_of_methods_names_them_all(folder: Path) -> None:
 
 def test_version(folder: Path) -> None:
     assert sightline(folder, "--version").stdout.strip() == f"sightline {sl.__version__}"
+
+
+def test_a_factory_finds_its_neighbours_and_wrong_names_are_not_used(folder: Path) -> None:
+    (folder / "two.txt").write_text("cat\ndog\n")
+    done = sightline(
+        folder, "explain", "net.py:needs_neighbour", "photos", "--size", "16", "--methods", "gradient",
+        "--classes", "two.txt",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 class names came for a model with 3 output(s)" in done.stderr
+
+
+def test_the_manifest_tells_how_to_repeat_the_run(folder: Path) -> None:
+    done = sightline(
+        folder, "explain", "net.py:build", "photos", "--size", "16", "--resize", "stretch", "--std", "0.5",
+        "--methods", "gradient,saliency",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    preparation = manifest["settings"]["preprocessing"]
+    assert (preparation["size"], preparation["resize"], preparation["std"]) == ([16, 16], "stretch", [0.5] * 3)
+    assert manifest["methods"]["gradient"]["aggregation"]["sign"] == "signed"
+    assert manifest["methods"]["saliency"]["aggregation"]["sign"] == "absolute"
+    assert manifest["images"][0]["file"] == str(Path("photos/a.png"))
+    assert any("broken.jpg" in reason for reason in manifest["settings"]["skipped"])
+    assert manifest["images"][0]["box"] == [0, 0, 30, 20]
