@@ -35,7 +35,8 @@ def test_logits_and_gradient_are_bit_equal_to_the_plain_ones(name: str, ruled: t
     tape = Tape(model, ruled)
     output = tape.record(images.clone().requires_grad_())
     values = tape.select(lambda scores: scores[:, 7], output)
-    assert tape.walk(values).unseen == ()
+    if ruled:
+        assert tape.walk(values).unseen == ()
     signals = tape.pull_back(values, GRADIENT, [INPUT], keep_graph=False)
     assert torch.equal(output, logits)
     assert torch.equal(signals[INPUT], gradient)

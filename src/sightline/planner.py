@@ -18,7 +18,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.memory import first_chunk, next_chunk
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import INPUT, Kind, Tape
+from sightline.operations import INPUT, Kind, Operation, Tape
 from sightline.propagation import Propagation
 from sightline.sampling import Image, Sampling
 from sightline.sampling.seeds import image_key, seed_of
@@ -143,7 +143,6 @@ class _Group:
         self._weights = sampling.weights
         self._totals: dict[str, Tensor] = {}
         self._signals: dict[Propagation, Tensor] = {}
-        self._first = True
 
     def run(self) -> None:
         job, results = self._job, self._job.results
@@ -191,31 +190,30 @@ class _Group:
         pending = [(p, m) for p, methods in live.items() if (m := self._checked(tape, values, p, methods))]
         for number, (propagation, methods) in enumerate(pending, start=1):
             self._pull(tape, values, propagation, methods, indices, weights, last=number == len(pending))
-        self._first = False
         job.measured(tape, len(indices))
 
     def _note_output(self, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """Predict and keep what the images themselves give; return the explained values."""
         job, results = self._job, self._job.results
-        performed = tape.performed
+        last = tape.last
         if isinstance(self._sampling, Image):
-            self._note_scores(output, indices)
+            self._note_scores(output, indices, last)
         values = job.select(tape, output, indices)
         if isinstance(self._sampling, Image):
             results.values[indices] = values.detach().to(results.values)
-        own = [operation for operation in tape.walk(values).operations if operation.index < performed]
-        if own and own[-1].name in _PROBABILITIES:
-            results.ends_in = own[-1].name
         return values
 
-    def _note_scores(self, output: Any, indices: Tensor) -> None:
+    def _note_scores(self, output: Any, indices: Tensor, last: tuple[Operation, Any] | None) -> None:
         job, results, target = self._job, self._job.results, self._job.target
         try:
-            scores = class_scores(output, len(indices)).detach()
+            scores = class_scores(output, len(indices))
         except RefusalError:
             if isinstance(target, Classes):
                 raise
             return
+        if last is not None and last[0].name in _PROBABILITIES and scores.grad_fn is last[1]:
+            results.ends_in = last[0].name
+        scores = scores.detach()
         if results.scores is None:
             results.scores = scores.new_empty(len(job.images), scores.shape[1])
         results.scores[indices] = scores
@@ -234,7 +232,10 @@ class _Group:
                 for place in method.aggregation.places:
                     if place != INPUT:
                         results.where[method.name] = tape.places[place].where
-        if not ready or (propagation.passes is None and not self._first):
+        if propagation.passes is None:
+            # The gradient is right through everything, so all that was performed was passed.
+            for method in ready:
+                results.operations.setdefault(method.name, propagation.passed(tape.performed))
             return ready
         passing = []
         for method in ready:

@@ -67,6 +67,8 @@ def _as_scores(tensor: Tensor, rows: int) -> Tensor | None:
         return None
     if tensor.dim() == 1:
         return tensor.unsqueeze(1)
+    if tensor.dim() == 2:
+        return tensor
     if all(size == 1 for size in tensor.shape[2:]):
         return tensor.flatten(1)
     return None

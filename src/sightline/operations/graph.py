@@ -55,7 +55,9 @@ def adopt(tensor: Tensor) -> None:
 
 def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None:
     """Mark every node from `results` back to the nodes that were there `before` the operation ran."""
-    stack = [result.grad_fn for result in results if result.grad_fn is not None]
+    # A write through a view gives its base a new maker too.
+    bases = [result._base for result in results if result._is_view()]
+    stack = [tensor.grad_fn for tensor in [*results, *bases] if tensor is not None and tensor.grad_fn is not None]
     while stack:
         node: Node = stack.pop()
         if node in before or type(node).__name__ == _LEAF or _KEY in node.metadata:

@@ -39,21 +39,19 @@ class ModuleStack:
 
         What `on_exit` returns (if not None) takes the result's place.
         """
-
-        def mine(module: nn.Module) -> str | None:
-            return self._names.get(id(module)) if threading.get_ident() == self._thread else None
+        names, stack, calls, thread = self._names, self._stack, self.calls, self._thread
 
         def enter(module: nn.Module, _args: Any) -> None:
-            name = mine(module)
-            if name is not None:
-                self._stack.append(name)
-                self.calls[name] += 1
+            name = names.get(id(module))
+            if name is not None and threading.get_ident() == thread:
+                stack.append(name)
+                calls[name] += 1
 
         def leave(module: nn.Module, _args: Any, output: Any) -> Any:
-            name = mine(module)
-            if name is None:
+            name = names.get(id(module))
+            if name is None or threading.get_ident() != thread:
                 return None
-            self._stack.pop()
+            stack.pop()
             return on_exit(name, output)
 
         handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]

@@ -101,6 +101,8 @@ class Places:
 
     def on_module_exit(self, name: str, output: Any) -> Any:
         """Keep a named layer's result as it is now, since the model may write over it."""
+        if not self._names:
+            return None
         for place in (name, f"{name}#{self._modules.calls[name]}"):
             if place not in self._names or place in self.refused:
                 continue

@@ -12,7 +12,7 @@ from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.interception import Interception, eager
 from sightline.operations.modules import ModuleStack
-from sightline.operations.places import CUT, INPUT, Places
+from sightline.operations.places import CUT, INPUT, LAST_SPATIAL, Places
 from sightline.operations.rectifier import Active, RuledRectifier
 from sightline.operations.vocabulary import (
     LEAVES_TORCH,
@@ -46,6 +46,7 @@ class Tape:
         places: the results asked for.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
         performed: number of operations on the way from the input so far.
+        last: the last of them, and the node it made.
     """
 
     def __init__(self, model: Callable[..., Any], ruled: Collection[Kind] = (), places: Collection[str] = ()) -> None:
@@ -55,7 +56,10 @@ class Tape:
         self._lock = threading.Lock()
         self._active = Active()
         self._left: list[str] = []
+        # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
+        self._watchful = bool(self._ruled) or LAST_SPATIAL in places
         self.places = Places(model, places, self._modules)
+        self.last: tuple[Operation, graph.Node] | None = None
         self.bytes = 0
         self.performed = 0
 
@@ -101,11 +105,33 @@ class Tape:
         """Perform one torch call on behalf of the model: rule or pass it, and note it."""
         name, kind, in_place = spelling(func)
         self._refuse_training(name, args, kwargs)
-        args, kwargs, tensors = self._without_parameters(args, kwargs)
-        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+        tensors: list[Tensor] = []
+        args = _without_parameters(args, tensors)
+        if kwargs:
+            kwargs = dict(zip(kwargs, _without_parameters(tuple(kwargs.values()), tensors), strict=True))
+        if not (torch.is_grad_enabled() and _on_path(tensors)):
             result = func(*args, **kwargs)
-            self._note_outside(name, in_place, result, tensors)
+            if self._ruled and tensors:
+                self._note_outside(name, in_place, result, tensors)
             return result
+        if not self._watchful:
+            result = func(*args, **kwargs)
+            made = tensors[:1] if name == "setitem" else _tensors_of(result)
+            if made and made[0].requires_grad:
+                self._note(name, kind, made)
+            return result
+        return self._watched(func, name, kind, in_place, args, kwargs, tensors)
+
+    def _watched(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        kind: Kind,
+        in_place: bool,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+    ) -> Any:
         if name in {"max", "min"} and ("other" in kwargs or (len(args) > 1 and isinstance(args[1], Tensor))):
             name, kind = f"{name}imum", Kind.ACTIVATION
         settings = rectification(name, in_place, args, kwargs)
@@ -124,11 +150,11 @@ class Tape:
             result = self._rectify(func, settings, args, kwargs)
         else:
             result = func(*args, **kwargs)
-        made = [tensor for tensor in _tensors_of(result) if tensor.requires_grad]
-        if name == "setitem":
-            made = [tensors[0]]  # x[i] = v returns nothing and changes x
+        # x[i] = v returns nothing and changes x
+        made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
-            self._note(name, kind, made, tensors, before)
+            graph.mark(made, self._note(name, kind, made), before)
+            self._note_origins(kind, made, tensors)
         else:
             self._note_outside(name, in_place, result, tensors)
         return result
@@ -181,35 +207,15 @@ class Tape:
         return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}
 
     def walk(self, values: Tensor, places: Sequence[str] = (INPUT,)) -> graph.Walk:
-        """The operations between `places` and `values`, and what escaped the interception on the way."""
+        """The operations between `places` and `values`, and what escaped the interception on the way.
+
+        Only for a tape with rules, or one that looks for the last spatial feature map: others take no marks.
+        """
         if values.grad_fn is None:
             return graph.Walk((), ())
         nodes = [edge.node for place in places if (edge := self.places[place].edge) is not None]
         found = graph.walk(values, nodes)
         return graph.Walk(found.operations, (*found.unseen, *self._left))
-
-    def _without_parameters(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any], list[Tensor]]:
-        """Arguments with parameters cut from the graph, and all tensors among them.
-
-        Cut parameters leave `requires_grad` to say one thing only, that a tensor depends on the input, and let
-        torch keep no activations for weight gradients that nobody asked for.
-        """
-        tensors: list[Tensor] = []
-
-        def visit(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                if isinstance(value, nn.Parameter) and value.requires_grad:
-                    value = value.detach()
-                tensors.append(value)
-                return value
-            if type(value) is list or type(value) is tuple:
-                return type(value)([visit(item) for item in value])
-            return value
-
-        new_args = tuple([visit(value) for value in args])
-        return new_args, {key: visit(value) for key, value in kwargs.items()}, tensors
 
     def _rectify(
         self, func: Callable[..., Any], settings: Rectification, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -224,32 +230,36 @@ class Tape:
         result: Tensor = RuledRectifier.apply(x, self._active, native, settings)  # type: ignore[no-untyped-call]
         return result
 
-    def _note(self, name: str, kind: Kind, made: list[Tensor], tensors: list[Tensor], before: set[graph.Node]) -> None:
-        operation = Operation(kind, name, self._modules.where, self.performed, tuple(made[0].shape))
+    def _note(self, name: str, kind: Kind, made: list[Tensor]) -> Operation:
+        first = made[0]
+        operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape))
         self.performed += 1
+        self.last = (operation, first.grad_fn)
         for tensor in made:
             if not tensor._is_view():
-                self.bytes += tensor.numel() * tensor.element_size()
-            elif tensor._base is not None and tensor._base.requires_grad:
-                # A write through a view gives its base a new maker too.
-                graph.mark([tensor._base], operation, before)
-        graph.mark(made, operation, before)
-        if self._ruled and all(hasattr(tensor, CUT) for tensor in tensors if tensor.requires_grad):
+                self.bytes += tensor.nbytes
+        self.places.note(made, operation)
+        return operation
+
+    def _note_origins(self, kind: Kind, made: list[Tensor], tensors: list[Tensor]) -> None:
+        """Remember what the results were made of, where a rule needs to know."""
+        if not self._ruled:
+            return
+        if all(hasattr(tensor, CUT) for tensor in tensors if tensor.requires_grad):
             for tensor in made:
                 setattr(tensor, CUT, True)
-        if self._ruled and kind in {Kind.RESHAPE, Kind.IDENTITY}:
+        if kind in {Kind.RESHAPE, Kind.IDENTITY}:
             joined = len(tensors) > 1 and not all(tensor.requires_grad for tensor in tensors)
             if joined or any(hasattr(tensor, _MIXED) for tensor in tensors):
                 for tensor in made:
                     setattr(tensor, _MIXED, True)
-        self.places.note(made, operation)
 
     def _note_outside(self, name: str, in_place: bool, result: Any, tensors: list[Tensor]) -> None:
         """Remember what is computed from the input outside the graph: a mask, a detached norm, a write under no_grad.
 
         As a factor such a result can be a rectifier in disguise, `x * (x > 0)`, which no rule would see.
         """
-        if not self._ruled or not tensors:
+        if not self._ruled:
             return
         if name.startswith("new_") or name.endswith("_like"):
             tensors = tensors[1:]  # they take only shape and type from the first
@@ -286,6 +296,37 @@ class Tape:
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
+
+
+def _without_parameters(values: tuple[Any, ...], tensors: list[Tensor]) -> tuple[Any, ...]:
+    """The arguments with parameters cut from the graph; all tensors among them are added to `tensors`.
+
+    Cut parameters leave `requires_grad` to say one thing only, that a tensor depends on the input, and let torch keep
+    no activations for weight gradients that nobody asked for.
+    """
+    changed = None
+    for position, value in enumerate(values):
+        new = value
+        if isinstance(value, Tensor):
+            if value.requires_grad and value.is_leaf and isinstance(value, nn.Parameter):
+                new = value.detach()
+            tensors.append(new)
+        elif type(value) is tuple:
+            new = _without_parameters(value, tensors)
+        elif type(value) is list:
+            new = list(_without_parameters(tuple(value), tensors))
+        if new is not value:
+            changed = changed or list(values)
+            changed[position] = new
+    return values if changed is None else tuple(changed)
+
+
+def _on_path(tensors: list[Tensor]) -> bool:
+    # A loop, because a generator would take twice the time in the busiest place of all.
+    for tensor in tensors:  # noqa: SIM110
+        if tensor.requires_grad:
+            return True
+    return False
 
 
 def _is_derived(tensor: Tensor) -> bool:

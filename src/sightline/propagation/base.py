@@ -50,6 +50,11 @@ class Propagation:
             return Treatment.PASSED
         return Treatment.NOT_COVERED
 
+    @staticmethod
+    def passed(count: int) -> dict[str, int]:
+        """The record of a pass in which every one of `count` operations kept its gradient."""
+        return {**{str(treatment): 0 for treatment in Treatment}, str(Treatment.PASSED): count}
+
     def check(self, walk: Walk) -> Counter[str]:
         """Count the operations by treatment, or refuse.
 
@@ -59,8 +64,6 @@ class Propagation:
         """
         counts = Counter({str(treatment): 0 for treatment in Treatment})
         counts.update(str(self.treatment(operation)) for operation in walk.operations)
-        if self.passes is None:
-            return counts
         bad = [str(o) for o in walk.operations if self.treatment(o) is Treatment.NOT_COVERED]
         if bad:
             raise RefusalError(
