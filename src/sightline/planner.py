@@ -203,7 +203,7 @@ class _Group:
             results.values[indices] = values.detach().to(results.values)
         return values
 
-    def _note_scores(self, output: Any, indices: Tensor, last: tuple[Operation, Any] | None) -> None:
+    def _note_scores(self, output: Any, indices: Tensor, last: tuple[Operation, Tensor] | None) -> None:
         job, results, target = self._job, self._job.results, self._job.target
         try:
             scores = class_scores(output, len(indices))
@@ -211,7 +211,7 @@ class _Group:
             if isinstance(target, Classes):
                 raise
             return
-        if last is not None and last[0].name in _PROBABILITIES and scores.grad_fn is last[1]:
+        if last is not None and last[0].name in _PROBABILITIES and scores.grad_fn is last[1].grad_fn:
             results.ends_in = last[0].name
         scores = scores.detach()
         if results.scores is None:

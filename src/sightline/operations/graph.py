@@ -94,7 +94,7 @@ def walk(value: Tensor, places: Collection[Node]) -> Walk:
             name = type(node).__name__.removesuffix("Backward0").removesuffix("Backward")
             unseen.append(f"{name} (a step before {later})" if later else f"{name} (the model's last step)")
         else:
-            operations[operation.index] = operation
+            operations[operation.order] = operation
     return Walk(tuple(operations[index] for index in sorted(operations)), tuple(dict.fromkeys(unseen)))
 
 

@@ -46,7 +46,7 @@ class Tape:
         places: the results asked for.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
         performed: number of operations on the way from the input so far.
-        last: the last of them, and the node it made.
+        last: the last of them, and its result.
     """
 
     def __init__(self, model: Callable[..., Any], ruled: Collection[Kind] = (), places: Collection[str] = ()) -> None:
@@ -59,7 +59,7 @@ class Tape:
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or LAST_SPATIAL in places
         self.places = Places(model, places, self._modules)
-        self.last: tuple[Operation, graph.Node] | None = None
+        self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
         self.performed = 0
 
@@ -234,7 +234,7 @@ class Tape:
         first = made[0]
         operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape))
         self.performed += 1
-        self.last = (operation, first.grad_fn)
+        self.last = (operation, first)
         for tensor in made:
             if not tensor._is_view():
                 self.bytes += tensor.nbytes

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -70,34 +70,33 @@ LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "i
 
 def draws_at_random(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call of dropout, in one of its spellings, is in training mode."""
+    if name not in _RANDOM_IN_TRAINING:
+        return False
 
     def argument(position: int, *names: str) -> Any:
         found = [kwargs[key] for key in names if key in kwargs]
         return found[0] if found else args[position] if len(args) > position else None
 
-    if name not in _RANDOM_IN_TRAINING:
-        return False
     if name == "rrelu":
         return bool(argument(3, "training"))
     return bool(argument(2, "training", "train")) and argument(1, "p") != 0
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One operation that a pass performed on the way from the input.
 
     Attributes:
         kind: what it is to a propagation.
         name: its spelling, without in-place marks (`relu`, `conv2d`, ...).
         where: the module it ran in, by its name in the model (`layer1.0.conv1`); empty for the model itself.
-        index: its position in the order of execution.
+        order: its position in the order of execution.
         shape: the shape of its (first) result.
     """
 
     kind: Kind
     name: str
     where: str
-    index: int
+    order: int
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
