@@ -27,4 +27,4 @@ bench: $(READY)  ## measurements beside the field's libraries, into benchmarks/R
 	$(BIN)/python benchmarks/overhead.py
 
 clean:
-	rm -rf .venv demo-out out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

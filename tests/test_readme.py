@@ -11,21 +11,16 @@ from PIL import Image
 import sightline as sl
 
 README = Path(__file__).parent.parent / "README.md"
-NETWORK = """
-from torch import nn
-
-def build():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-"""
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_network.py").write_text(NETWORK)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    network, *blocks = blocks
+    (tmp_path / "my_network.py").write_text(network)
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.full((40, 50, 3), 99, dtype=np.uint8)).save(tmp_path / "photos" / "grey.png")
     monkeypatch.chdir(tmp_path)
     torch.save(sl.load_model("my_network.py:build").state_dict(), "weights.pt")
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
