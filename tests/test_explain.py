@@ -563,3 +563,10 @@ def test_baselines_per_image_are_refused() -> None:
         sl.Method(sl.sampling.Path(5, torch.zeros(2, 3, 8, 8)))
     with pytest.raises(sl.InputError, match="finite"):
         sl.sampling.Path(5, float("nan"))
+
+
+def test_grey_images_of_a_model_that_says_nothing_of_them() -> None:
+    model = sl.load_model(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)))
+    shown = sl.explain(model, torch.linspace(-3, 5, 64).view(1, 1, 8, 8), "gradient").display
+    assert shown.shape == (1, 8, 8, 3)
+    np.testing.assert_allclose(shown[0, ..., 1].ravel(), np.linspace(0, 1, 64), atol=1e-6)

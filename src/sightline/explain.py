@@ -99,27 +99,12 @@ def _explain(
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
     info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
     predicted, probabilities = _prediction(results, multi_label=info is not None and info.multi_label)
-    settings: dict[str, Any] = {
-        "seed": seed,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": str(device),
-        "rows_per_pass": results.chunks,
-        "versions": versions(),
-    }
-    if info is not None:
-        settings |= {"model": info.spec, "weights": info.weights}
-        settings |= {"model_notes": list(info.notes)}
-    preprocessing = loaded.preprocessing if loaded else info.preprocessing if info else None
-    if preprocessing is not None:
-        settings |= {"preprocessing": asdict(preprocessing)}
-    if loaded is not None:
-        settings |= {"skipped": [reason for _, reason in loaded.failures]}
     checks = Checks(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
         nan={name: int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
         notes=tuple(_notes(results, rows, maps, names, info)),
-        settings=settings,
+        settings=_settings(results, info, loaded, seed, device, dtype),
     )
     height, width = batch.shape[2:]
     return Explanation(
@@ -134,13 +119,38 @@ def _explain(
         layers=results.where,
         checks=checks,
         class_names=_class_names(info, results),
-        display=loaded.display() if loaded else info.preprocessing.decode(batch) if info else _stretched(batch),
+        display=loaded.display() if loaded else _display(batch, info),
         boxes=loaded.boxes if loaded else [(0.0, 0.0, float(width), float(height))] * len(batch),
         sizes=loaded.sizes if loaded else [(width, height)] * len(batch),
         image_notes=loaded.notes if loaded else [[]] * len(batch),
         paths=[str(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
+
+
+def _settings(
+    results: Results,
+    info: ModelInfo | None,
+    loaded: ImageBatch | None,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": str(device),
+        "rows_per_pass": results.chunks,
+        "versions": versions(),
+    }
+    if info is not None:
+        settings |= {"model": info.spec, "weights": info.weights, "model_notes": list(info.notes)}
+    if loaded is not None:
+        settings |= {"preprocessing": asdict(loaded.preprocessing)}
+        settings |= {"skipped": [reason for _, reason in loaded.failures]}
+    elif info is not None:
+        settings |= {"preprocessing": asdict(info.preprocessing)}
+    return settings
 
 
 def _methods(methods: object) -> list[Method]:
@@ -259,8 +269,10 @@ def _notes(
     return notes
 
 
-def _stretched(batch: Tensor) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
-    """Encoded images stretched to 0..1 each, for want of knowing how they were encoded."""
+def _display(batch: Tensor, info: ModelInfo | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+    """Encoded images as a person sees them; stretched to 0..1 each where nobody says how they were encoded."""
+    if info is not None and info.preprocessing.channels == batch.shape[1]:
+        return info.preprocessing.decode(batch.detach().float().cpu())
     values = batch.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
     stretched = (values - low) / (high - low).clamp(min=1e-12)
