@@ -21,9 +21,7 @@ class ModuleStack:
     """
 
     def __init__(self, model: Callable[..., Any]) -> None:
-        self._names = (
-            {id(module): name for name, module in model.named_modules()} if isinstance(model, nn.Module) else {}
-        )
+        self._model = model
         self._stack: list[str] = []
         self._thread = threading.get_ident()
         self.calls: Counter[str] = Counter()
@@ -39,7 +37,9 @@ class ModuleStack:
 
         What `on_exit` returns (if not None) takes the result's place.
         """
-        names, stack, calls, thread = self._names, self._stack, self.calls, self._thread
+        modules = self._model.named_modules() if isinstance(self._model, nn.Module) else ()
+        names = {id(module): name for name, module in modules}
+        stack, calls, thread = self._stack, self.calls, self._thread
 
         def enter(module: nn.Module, _args: Any) -> None:
             name = names.get(id(module))

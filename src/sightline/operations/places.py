@@ -77,7 +77,7 @@ class Places:
         self._modules = modules
         self._finder = _LastSpatial()
         self._rows = 0
-        known = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+        known = dict(model.named_modules()) if self._names and isinstance(model, nn.Module) else {}
         for place in self._names:
             name = place.partition("#")[0]
             if name not in known or not name:
@@ -87,6 +87,11 @@ class Places:
                     f"The layer {name!r} carries forward hooks, which change its result after we would read it; name "
                     "the layer that follows."
                 )
+
+    @property
+    def named(self) -> bool:
+        """Whether any place is a module's result."""
+        return bool(self._names)
 
     def start(self, inputs: Tensor) -> None:
         """Begin a pass on `inputs`."""

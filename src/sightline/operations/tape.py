@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,19 +74,15 @@ class Tape:
             RefusalError: the output depends on the batch or on chance.
             InputError: the model raises an error of its own.
         """
-        self.places.start(inputs)
         chance = _random_state(inputs.device)
-        with eager(), self._modules.following(self.places.on_module_exit), Interception(self):
-            # A copy, because a model may change its input in place, which torch forbids on a leaf.
-            try:
-                output = self._model(inputs.clone())
-            except (SightlineError, torch.OutOfMemoryError):
-                raise
-            except (Exception, SystemExit) as error:
-                raise InputError(
-                    f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
+        follow = self._watchful or self.places.named
+        try:
+            output = self._run(inputs, follow=follow)
+        except SightlineError:
+            if not follow:
+                # Following the modules costs time, and only an error has to know where it happened.
+                self._run(inputs, follow=True)
+            raise
         if not all(map(torch.equal, chance, _random_state(inputs.device))):
             raise RefusalError(
                 "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
@@ -93,6 +90,21 @@ class Tape:
             )
         self.places.collect()
         return output
+
+    def _run(self, inputs: Tensor, *, follow: bool) -> Any:
+        self.places.start(inputs)
+        following = self._modules.following(self.places.on_module_exit) if follow else nullcontext()
+        with eager(), following, Interception(self):
+            # A copy, because a model may change its input in place, which torch forbids on a leaf.
+            try:
+                return self._model(inputs.clone())
+            except (SightlineError, torch.OutOfMemoryError):
+                raise
+            except (Exception, SystemExit) as error:
+                raise InputError(
+                    f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
 
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
