@@ -22,8 +22,7 @@ test: $(READY)  ## all tests but the slow studies
 check: $(READY)  ## lint, types, spelling, docs
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
 
-bench: $(READY)  ## measurements beside the field's libraries, into benchmarks/RESULTS.md
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+bench: $(READY)  ## measurements, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/overhead.py
 
 clean:

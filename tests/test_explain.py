@@ -14,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline.aggregation import GradCAM
 from sightline.planner import Job
+from sightline.propagation import GUIDED_BACKPROP
+from sightline.sampling import Noise
 from sightline.targets import as_target
 
 ALL = list(sl.catalogue())
@@ -570,3 +573,28 @@ def test_grey_images_of_a_model_that_says_nothing_of_them() -> None:
     shown = sl.explain(model, torch.linspace(-3, 5, 64).view(1, 1, 8, 8), "gradient").display
     assert shown.shape == (1, 8, 8, 3)
     np.testing.assert_allclose(shown[0, ..., 1].ravel(), np.linspace(0, 1, 64), atol=1e-6)
+
+
+def test_a_backward_that_fails_refuses_its_own_methods_only(images: Tensor) -> None:
+    """sigmoid's result is written over, so no signal passes it; the layer behind it has its map all the same."""
+
+    def body(m: Around, x: Tensor) -> Tensor:
+        z = m.c(x).sigmoid()
+        return m.head(m.d(z.mul_(2)).relu())
+
+    model = Around(body).eval()
+    guided_cam = sl.Method(propagation=GUIDED_BACKPROP, aggregation=GradCAM("d"), name="guided_cam")
+    found = sl.explain(model, images, ["gradient", guided_cam], 1, on_refusal="record")
+    assert "writes in place over values" in found.refused["gradient"]
+    with pytest.raises(sl.RefusalError, match="writes in place"):
+        found["gradient"]
+    features = model.d(model.c(images).sigmoid() * 2).detach()
+    weights = (model.fc.weight[1].view(1, 4, 1, 1).clamp(min=0) / 64 * (features > 0)).mean((2, 3), keepdim=True)
+    expected = (weights * features).sum(1, keepdim=True).clamp(min=0)
+    torch.testing.assert_close(found["guided_cam"], expected.detach())
+
+
+def test_two_samplings_of_a_kind_are_recorded_apart(model: nn.Module, images: Tensor) -> None:
+    few = sl.Method(sampling=Noise(3), name="few")
+    found = sl.explain(model, images, ["smooth_grad", few], chunk=25).checks.settings["rows_per_pass"]
+    assert found == {"image": [5], "noise": [25] * 5, "noise 2": [15]}

@@ -18,7 +18,7 @@ from sightline.models import ModelInfo, model_info
 from sightline.operations import INPUT
 from sightline.planner import Job, Progress, Results
 from sightline.sampling.seeds import image_key
-from sightline.targets import Target, TargetLike, as_target
+from sightline.targets import TargetLike, as_target
 
 
 def explain(
@@ -279,6 +279,3 @@ def _display(batch: Tensor, info: ModelInfo | None) -> np.ndarray[Any, np.dtype[
     if stretched.shape[1] != 3:
         stretched = stretched.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     return stretched.permute(0, 2, 3, 1).numpy()
-
-
-__all__ = ["Target", "explain"]

@@ -147,7 +147,7 @@ class _Group:
     def run(self) -> None:
         job, results = self._job, self._job.results
         count, images = len(self._weights), len(job.images)
-        sizes = results.chunks.setdefault(type(self._sampling).__name__.lower(), [])
+        sizes = results.chunks[self._name()] = []
         if not self._methods and not isinstance(self._sampling, Image):
             return
         # Sample by sample, so that a chunk of as many rows as images is the whole batch in its order.
@@ -159,6 +159,12 @@ class _Group:
             if self._refused_all() and not isinstance(self._sampling, Image):
                 break
         self._finish()
+
+    def _name(self) -> str:
+        """The sampling's name in the records; a second one of its kind gets a number."""
+        kind = type(self._sampling).__name__.lower()
+        number = 1 + sum(name.split()[0] == kind for name in self._job.results.chunks)
+        return kind if number == 1 else f"{kind} {number}"
 
     def _refused_all(self) -> bool:
         return all(method.name in self._job.results.refused for method in self._methods)
@@ -260,7 +266,11 @@ class _Group:
         last: bool,
     ) -> None:
         places = sorted({place for method in methods for place in method.aggregation.places})
-        signals = tape.pull_back(values, propagation, places, keep_graph=not last)
+        try:
+            signals = tape.pull_back(values, propagation, places, keep_graph=not last)
+        except RefusalError as error:
+            self._job.results.refused |= {method.name: str(error) for method in methods}
+            return
         for method in methods:
             mine = {place: signals[place] for place in method.aggregation.places}
             if any(signal is None for signal in mine.values()):
