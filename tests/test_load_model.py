@@ -165,8 +165,8 @@ def test_a_factory_in_a_module(code, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("{code}:smal", "did you mean small"),
-        ("{code}:qqq", "it has .*small, carrying"),
+        ("{code}:smal", "Did you mean small"),
+        ("{code}:qqq", "There are: .*small, carrying"),
         ("{code}:number", "returned an object of type int"),
         ("{code}:picky", "without arguments, but it failed with TypeError"),
         ("nowhere.py:small", "nowhere.py is not a file"),

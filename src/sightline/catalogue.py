@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from sightline.aggregation import Aggregation, GradCAM, InputSignal, InputTimesSignal, Sign
-from sightline.errors import InputError
+from sightline.errors import InputError, alternatives
 from sightline.operations import INPUT
 from sightline.propagation import DECONVNET, GRADIENT, GUIDED_BACKPROP, Propagation
 from sightline.sampling import Image, Noise, Path, Sampling
@@ -140,10 +140,6 @@ def as_method(method: object) -> Method:
         raise InputError(f"A method is a name or a sightline.Method; came {method!r}.")
     name, _, layer = method.strip().partition("@")
     if name not in _CATALOGUE:
-        import difflib
-
-        close = difflib.get_close_matches(name, list(_CATALOGUE), n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(_CATALOGUE)}."
-        raise InputError(f"There is no method {name!r}. {hint}")
+        raise InputError(f"There is no method {name!r}. {alternatives(name, list(_CATALOGUE))}")
     row = _CATALOGUE[name]
     return row.at(layer) if layer else row

@@ -1,5 +1,8 @@
 """The two ways Sightline says no: the input is wrong, or the answer would be."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 
 class SightlineError(Exception):
     """Base of every error Sightline raises on purpose; its text is a sentence for the user."""
@@ -11,3 +14,13 @@ class InputError(SightlineError, ValueError):
 
 class RefusalError(SightlineError, RuntimeError):
     """The request is understood, but its answer would be wrong or undefined, so none is given."""
+
+
+def alternatives(name: str, known: Sequence[str], shown: int = 8) -> str:
+    """A sentence for a name that is not known: those that come close, or some of those there are."""
+    close = get_close_matches(name, known, n=4, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return (
+        f"There are: {', '.join(known[:shown])}{', ...' if len(known) > shown else ''}." if known else "There are none."
+    )

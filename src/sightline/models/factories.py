@@ -4,13 +4,12 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from torch import nn
 
-from sightline.errors import InputError
+from sightline.errors import InputError, alternatives
 from sightline.models.info import ModelInfo, info_from
 
 
@@ -32,9 +31,7 @@ def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
     factory = getattr(module, name, None)
     if not callable(factory):
         own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        matches = get_close_matches(name, own)
-        hint = f"did you mean {' or '.join(matches)}?" if matches else f"it has {', '.join(own) or 'none'}."
-        raise InputError(f"Expected a function {name} in {place}, but there is none; {hint}")
+        raise InputError(f"Expected a function {name} in {place}, but there is none. {alternatives(name, own)}")
     try:
         model = factory()
     except (Exception, SystemExit) as error:

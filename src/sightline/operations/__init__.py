@@ -4,6 +4,7 @@
 - `interception`: the one mode that sees every operation a model performs.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
 - `rectifier`: the rectifier whose backward is chosen when the backward runs.
+- `origins`: where tensors come from, as far as the graph does not tell.
 - `graph`: the walk over the recorded graph that finds what escaped.
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """

@@ -1,6 +1,5 @@
 """Places: the inner results that an aggregation reads, by layer name or found from the operations."""
 
-import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from sightline.errors import InputError, RefusalError
+from sightline.errors import InputError, RefusalError, alternatives
 from sightline.operations import graph
 from sightline.operations.modules import ModuleStack
+from sightline.operations.origins import cut
 from sightline.operations.vocabulary import Kind, Operation
 
 INPUT = "<input>"
@@ -20,9 +20,6 @@ INPUT = "<input>"
 LAST_SPATIAL = "<last spatial feature map>"
 """The last feature map (batch, channel, height, width) with more than one position that is not yet the class scores:
 the one that the last weighted operation builds on."""
-
-CUT = "_sightline_cut"
-"""A note on tensors that depend on the input, but in the graph only on a layer behind which it begins anew."""
 
 _FEATURES = frozenset(
     {
@@ -81,7 +78,7 @@ class Places:
         for place in self._names:
             name = place.partition("#")[0]
             if name not in known or not name:
-                raise InputError(_unknown(name, known))
+                raise InputError(f"The model has no layer {name!r}. {alternatives(name, sorted(filter(None, known)))}")
             if known[name]._forward_hooks:
                 self.refused[place] = (
                     f"The layer {name!r} carries forward hooks, which change its result after we would read it; name "
@@ -120,7 +117,7 @@ class Places:
                 leaf = output.detach().requires_grad_()
                 self.kept[place] = Place(leaf, get_gradient_edge(leaf), name)
                 output = leaf.clone()
-                setattr(output, CUT, True)
+                cut(output)
                 continue
             self.kept[place] = Place(output.clone(), get_gradient_edge(output), name)
         return output
@@ -239,10 +236,3 @@ class _LastSpatial:
                 "its rows are not the images. Name a layer: grad_cam@LAYER."
             )
         return Place(tensor.detach(), edge, operation.where or f"{operation.name} in the model's own forward")
-
-
-def _unknown(name: str, known: Collection[str]) -> str:
-    names = sorted(filter(None, known))
-    close = difflib.get_close_matches(name, names, n=4, cutoff=0.4)
-    hint = f"Close names: {', '.join(close)}." if close else f"Some that it has: {', '.join(names[:8])}."
-    return f"The model has no layer {name!r}. {hint}"

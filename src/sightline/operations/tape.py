@@ -13,10 +13,10 @@ from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.interception import Interception, eager
 from sightline.operations.modules import ModuleStack
-from sightline.operations.places import CUT, INPUT, LAST_SPATIAL, Places
+from sightline.operations.origins import Origins, is_derived, is_mixed
+from sightline.operations.places import INPUT, LAST_SPATIAL, Places
 from sightline.operations.rectifier import Active, RuledRectifier
 from sightline.operations.vocabulary import (
-    LEAVES_TORCH,
     Kind,
     Operation,
     Rectification,
@@ -27,11 +27,6 @@ from sightline.operations.vocabulary import (
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
-
-# Notes on tensors themselves: they die with them, and two passes share no tensor that is computed from the input.
-_DERIVED = "_sightline_derived"  # computed from the input, outside the graph
-_SHARED = "_sightline_shared"  # memory of a tensor on the way from the input, outside the graph
-_MIXED = "_sightline_mixed"  # joined from values on the way from the input and others
 
 
 class Tape:
@@ -56,7 +51,7 @@ class Tape:
         self._modules = ModuleStack(model)
         self._lock = threading.Lock()
         self._active = Active()
-        self._left: list[str] = []
+        self._origins = Origins()
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or LAST_SPATIAL in places
         self.places = Places(model, places, self._modules)
@@ -124,7 +119,7 @@ class Tape:
         if not (torch.is_grad_enabled() and _on_path(tensors)):
             result = func(*args, **kwargs)
             if self._ruled and tensors:
-                self._note_outside(name, in_place, result, tensors)
+                self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
             return result
         if not self._watchful:
             result = func(*args, **kwargs)
@@ -149,9 +144,9 @@ class Tape:
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
-        elif any(_is_derived(tensor) for tensor in tensors):
+        elif is_derived(tensors):
             kind = Kind.DERIVED_FACTOR
-        elif kind is Kind.MAX_POOLING and any(hasattr(tensor, _MIXED) for tensor in tensors):
+        elif kind is Kind.MAX_POOLING and is_mixed(tensors):
             # The largest of a value and a constant is a rectifier; of values alone it is pooling.
             kind = Kind.ACTIVATION
         for tensor in tensors:
@@ -166,9 +161,9 @@ class Tape:
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
             graph.mark(made, self._note(name, kind, made), before)
-            self._note_origins(kind, made, tensors)
+            self._origins.inside(kind, made, tensors)
         else:
-            self._note_outside(name, in_place, result, tensors)
+            self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
         return result
 
     def pull_back(
@@ -227,7 +222,7 @@ class Tape:
             return graph.Walk((), ())
         nodes = [edge.node for place in places if (edge := self.places[place].edge) is not None]
         found = graph.walk(values, nodes)
-        return graph.Walk(found.operations, (*found.unseen, *self._left))
+        return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
 
     def _rectify(
         self, func: Callable[..., Any], settings: Rectification, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -252,47 +247,6 @@ class Tape:
                 self.bytes += tensor.nbytes
         self.places.note(made, operation)
         return operation
-
-    def _note_origins(self, kind: Kind, made: list[Tensor], tensors: list[Tensor]) -> None:
-        """Remember what the results were made of, where a rule needs to know."""
-        if not self._ruled:
-            return
-        if all(hasattr(tensor, CUT) for tensor in tensors if tensor.requires_grad):
-            for tensor in made:
-                setattr(tensor, CUT, True)
-        if kind in {Kind.RESHAPE, Kind.IDENTITY}:
-            joined = len(tensors) > 1 and not all(tensor.requires_grad for tensor in tensors)
-            if joined or any(hasattr(tensor, _MIXED) for tensor in tensors):
-                for tensor in made:
-                    setattr(tensor, _MIXED, True)
-
-    def _note_outside(self, name: str, in_place: bool, result: Any, tensors: list[Tensor]) -> None:
-        """Remember what is computed from the input outside the graph: a mask, a detached norm, a write under no_grad.
-
-        As a factor such a result can be a rectifier in disguise, `x * (x > 0)`, which no rule would see.
-        """
-        if not self._ruled:
-            return
-        if name.startswith("new_") or name.endswith("_like"):
-            tensors = tensors[1:]  # they take only shape and type from the first
-        sources = [tensor for tensor in tensors if tensor.requires_grad or hasattr(tensor, _DERIVED)]
-        if not sources:
-            return
-        results = _tensors_of(result)
-        if name in LEAVES_TORCH and not results:
-            self._left.append(f"values taken out of torch by {name}{self._where()}")
-        if (in_place and name != "requires_grad") or name in {"setitem", "set"}:
-            written = tensors[0]
-            if written.requires_grad or hasattr(written, _SHARED):
-                self._left.append(f"{name} outside the graph{self._where()}")
-            results = [*results, written, *([] if written._base is None else [written._base])]
-        for tensor in results:
-            if not tensor.requires_grad:
-                setattr(tensor, _DERIVED, True)
-                if name in {"detach", "data"} or any(
-                    hasattr(source, _SHARED) for source in sources if tensor._is_view()
-                ):
-                    setattr(tensor, _SHARED, True)
 
     def _refuse_training(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if name == "batch_norm" and kwargs.get("training", args[5] if len(args) > 5 else False):
@@ -339,11 +293,6 @@ def _on_path(tensors: list[Tensor]) -> bool:
         if tensor.requires_grad:
             return True
     return False
-
-
-def _is_derived(tensor: Tensor) -> bool:
-    # A custom function's result may have been marked within its forward, before it joined the graph.
-    return hasattr(tensor, CUT) or (hasattr(tensor, _DERIVED) and not tensor.requires_grad)
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

@@ -1,0 +1,79 @@
+"""Where tensors come from, as far as the graph does not tell: masks, writes outside it, values taken out of torch.
+
+A rectifier can be written without any operation that looks like one: `x * (x > 0)`, `x.data.clamp_(0)`, the larger of
+`x` and a constant from one stack. No rule would see it. So tensors that depend on the input outside the graph are
+marked, and an operation that takes one is not covered.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sightline.operations.vocabulary import LEAVES_TORCH, Kind
+
+# Notes on tensors themselves: they die with them, and two passes share no tensor that is computed from the input.
+_DERIVED = "_sightline_derived"  # computed from the input, outside the graph
+_SHARED = "_sightline_shared"  # memory of a tensor on the way from the input, outside the graph
+_MIXED = "_sightline_mixed"  # joined from values on the way from the input and others
+_CUT = "_sightline_cut"  # in the graph, but only on a layer behind which it begins anew
+
+
+class Origins:
+    """Keeps track while a pass runs.
+
+    Attributes:
+        left: phrases for what happened where nobody can follow it.
+    """
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+
+    def inside(self, kind: Kind, made: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+        """Note what an operation on the way from the input made of `tensors`."""
+        if all(hasattr(tensor, _CUT) for tensor in tensors if tensor.requires_grad):
+            for tensor in made:
+                cut(tensor)
+        if kind in {Kind.RESHAPE, Kind.IDENTITY}:
+            joined = len(tensors) > 1 and not all(tensor.requires_grad for tensor in tensors)
+            if joined or is_mixed(tensors):
+                for tensor in made:
+                    setattr(tensor, _MIXED, True)
+
+    def outside(
+        self, name: str, in_place: bool, results: Sequence[Tensor], tensors: Sequence[Tensor], where: str
+    ) -> None:
+        """Note what an operation outside the graph made of `tensors`."""
+        if name.startswith("new_") or name.endswith("_like"):
+            tensors = tensors[1:]  # they take only shape and type from the first
+        sources = [tensor for tensor in tensors if tensor.requires_grad or hasattr(tensor, _DERIVED)]
+        if not sources:
+            return
+        if name in LEAVES_TORCH and not results:
+            self.left.append(f"values taken out of torch by {name}{where}")
+        if (in_place and name != "requires_grad") or name in {"setitem", "set"}:
+            written = tensors[0]
+            if written.requires_grad or hasattr(written, _SHARED):
+                self.left.append(f"{name} outside the graph{where}")
+            results = [*results, written, *([] if written._base is None else [written._base])]
+        for tensor in results:
+            if tensor.requires_grad:
+                continue
+            setattr(tensor, _DERIVED, True)
+            if name in {"detach", "data"} or (tensor._is_view() and any(hasattr(s, _SHARED) for s in sources)):
+                setattr(tensor, _SHARED, True)
+
+
+def cut(tensor: Tensor) -> None:
+    """Mark a tensor that depends on the input, but in the graph only on a layer behind which it begins anew."""
+    setattr(tensor, _CUT, True)
+
+
+def is_derived(tensors: Sequence[Tensor]) -> bool:
+    """Whether one of the tensors depends on the input outside the graph."""
+    # A custom function's result may have been marked within its forward, before it joined the graph.
+    return any(hasattr(t, _CUT) or (hasattr(t, _DERIVED) and not t.requires_grad) for t in tensors)
+
+
+def is_mixed(tensors: Sequence[Tensor]) -> bool:
+    """Whether one of the tensors was joined from values on the way from the input and others."""
+    return any(hasattr(tensor, _MIXED) for tensor in tensors)
