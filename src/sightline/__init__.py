@@ -5,8 +5,9 @@ through each operation (`propagation`), and which tensors make the map (`aggrega
 """
 
 from sightline.catalogue import Method, catalogue
+from sightline.conservation import Conservation
 from sightline.errors import InputError, RefusalError, SightlineError
-from sightline.explain import explain
+from sightline.explain import explain, explain_each
 from sightline.explanation import Checks, Explanation
 from sightline.images import ImageBatch, load_images
 from sightline.models import ModelInfo, Preprocessing, load_model, model_info
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Checks",
+    "Conservation",
     "Direction",
     "Explanation",
     "ImageBatch",
@@ -29,6 +31,7 @@ __all__ = [
     "Unit",
     "catalogue",
     "explain",
+    "explain_each",
     "load_images",
     "load_model",
     "model_info",

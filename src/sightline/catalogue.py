@@ -8,7 +8,26 @@ from typing import Literal
 from sightline.aggregation import Aggregation, GradCAM, InputSignal, InputTimesSignal, Sign
 from sightline.errors import InputError, alternatives
 from sightline.operations import INPUT
-from sightline.propagation import DECONVNET, GRADIENT, GUIDED_BACKPROP, Propagation
+from sightline.propagation import (
+    DECONVNET,
+    GRADIENT,
+    GUIDED_BACKPROP,
+    Propagation,
+    contrastive_excitation_backprop,
+    deep_taylor,
+    epsilon_alpha2_beta1,
+    epsilon_gamma_box,
+    epsilon_plus,
+    excitation_backprop,
+    lrp_0,
+    lrp_alpha_beta,
+    lrp_epsilon,
+    lrp_flat,
+    lrp_gamma,
+    lrp_w_squared,
+    lrp_z_plus,
+    rect_grad,
+)
 from sightline.sampling import Image, Noise, Path, Sampling
 
 Reduction = Literal["mean", "max"]
@@ -44,6 +63,13 @@ class Method:
             raise InputError(
                 f"A path is integrated at the input; {type(self.aggregation).__name__} reads another layer, where the "
                 "path is none. Use an aggregation of the input, or Noise."
+            )
+        if self.propagation.relevance and (
+            self.sampling.reduces_signals or isinstance(self.aggregation, InputTimesSignal)
+        ):
+            raise InputError(
+                f"{self.propagation.name} gives relevance, which already holds the input as a factor; multiplying it "
+                "by the input or integrating it along a path has no defined meaning. Use InputSignal or Noise."
             )
         if not self.name:
             parts = (type(self.sampling).__name__, self.propagation.name, type(self.aggregation).__name__)
@@ -112,6 +138,122 @@ _ROWS = (
         propagation=DECONVNET,
         formula="dz/dx with max(G, 0) at each rectifier",
         source="Zeiler and Fergus 2014, arXiv 1311.2901, section 2.1",
+    ),
+    Method(
+        name="rect_grad",
+        propagation=rect_grad(),
+        aggregation=InputTimesSignal(),
+        formula="x * dz/dx with R * 1[a R > 98th percentile of a R] at each rectifier",
+        source="Kim et al. 2019, arXiv 1902.04893, equation 4",
+    ),
+    Method(
+        name="rect_grad_prr",
+        propagation=rect_grad(padding_trick=True, proportional_pooling=True),
+        aggregation=InputTimesSignal(),
+        formula="as rect_grad, a_i / sum(a) R over the windows of max-pooling, frames of convolutions zeroed",
+        source="Kim et al. 2019, arXiv 1902.04893, appendix",
+    ),
+    Method(
+        name="rect_grad_no_input",
+        propagation=rect_grad(),
+        formula="dz/dx with R * 1[a R > 98th percentile of a R] at each rectifier",
+        source="Brocki and Chung 2020, arXiv 2011.05002",
+    ),
+    Method(
+        name="lrp_0",
+        propagation=lrp_0(),
+        formula="R_i = sum_j x_i w_ij / z_j R_j",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 56",
+    ),
+    Method(
+        name="lrp_epsilon",
+        propagation=lrp_epsilon(),
+        formula="R_i = sum_j x_i w_ij / (z_j + 0.001 sign z_j) R_j",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 58",
+    ),
+    Method(
+        name="lrp_gamma",
+        propagation=lrp_gamma(),
+        formula="R_i = sum_j x_i (w_ij + 0.25 w_ij^+) / sum_i(...) R_j, signs mirrored for z_j < 0 and x_i < 0",
+        source="Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10, section 10.2",
+    ),
+    Method(
+        name="lrp_alpha1_beta0",
+        propagation=lrp_alpha_beta(1, 0),
+        formula="R_i = sum_j (x_i w_ij)^+ / (sum_i (x_i w_ij)^+ + b_j^+) R_j",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 60",
+    ),
+    Method(
+        name="lrp_alpha2_beta1",
+        propagation=lrp_alpha_beta(2, 1),
+        formula="R_i = sum_j (2 (x_i w_ij)^+ / P_j - (x_i w_ij)^- / N_j) R_j, P_j = sum_i (x_i w_ij)^+ + b_j^+",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 60",
+    ),
+    Method(
+        name="lrp_z_plus",
+        propagation=lrp_z_plus(),
+        formula="R_i = sum_j (x_i w_ij)^+ / sum_i (x_i w_ij)^+ R_j",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, section 4.1",
+    ),
+    Method(
+        name="lrp_w_squared",
+        propagation=lrp_w_squared(),
+        formula="R_i = sum_j w_ij^2 / sum_i w_ij^2 R_j",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, section 4.1",
+    ),
+    Method(
+        name="lrp_flat",
+        propagation=lrp_flat(),
+        formula="R_i = sum_j 1 / (number of inputs of j) R_j",
+        source="Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4",
+    ),
+    Method(
+        name="lrp_epsilon_plus",
+        propagation=epsilon_plus(),
+        formula="z+ with b_j^+ at convolutions, epsilon = 1e-6 at dense layers",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+    ),
+    Method(
+        name="lrp_epsilon_plus_flat",
+        propagation=epsilon_plus(first="flat"),
+        formula="as lrp_epsilon_plus, flat at the first layer",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+    ),
+    Method(
+        name="lrp_epsilon_alpha2_beta1",
+        propagation=epsilon_alpha2_beta1(),
+        formula="alpha = 2, beta = 1 at convolutions, epsilon = 1e-6 at dense layers",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+    ),
+    Method(
+        name="lrp_epsilon_alpha2_beta1_flat",
+        propagation=epsilon_alpha2_beta1(first="flat"),
+        formula="as lrp_epsilon_alpha2_beta1, flat at the first layer",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+    ),
+    Method(
+        name="lrp_epsilon_gamma_box",
+        propagation=epsilon_gamma_box(),
+        formula="z^B at the first layer, gamma = 0.25 at convolutions, epsilon = 1e-6 at dense layers",
+        source="Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10, section 10.3",
+    ),
+    Method(
+        name="deep_taylor",
+        propagation=deep_taylor(),
+        formula="R = max(z, 0), z+ without biases, z^B at the first layer",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, sections 4 and 5",
+    ),
+    Method(
+        name="excitation_backprop",
+        propagation=excitation_backprop(),
+        formula="P = 1, P_i = sum_j x_i w_ij^+ / sum_i x_i w_ij^+ P_j",
+        source="Zhang et al. 2016, arXiv 1608.00507, equation 2",
+    ),
+    Method(
+        name="contrastive_excitation_backprop",
+        propagation=contrastive_excitation_backprop(),
+        formula="as excitation_backprop, at the last layer less the same with -w",
+        source="Zhang et al. 2016, arXiv 1608.00507, section 3.3",
     ),
     Method(
         name="grad_cam",

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sightline.catalogue import Method, as_method
+from sightline.conservation import Conservation
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
-from sightline.models import ModelInfo, model_info
+from sightline.models import ModelInfo, Preprocessing, model_info
 from sightline.operations import INPUT
 from sightline.planner import Job, Progress, Results
 from sightline.sampling.seeds import image_key
-from sightline.targets import TargetLike, as_target
+from sightline.targets import Target, TargetLike, as_target
 
 
 def explain(
@@ -60,27 +61,66 @@ def explain(
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        return _explain(model, images, _methods(methods), target, seed, chunk, on_refusal, progress)
+        return _explain(model, images, _methods(methods), [target], seed, chunk, on_refusal, progress)[0]
+
+
+def explain_each(
+    model: Callable[..., Any],
+    images: Float[Tensor, "batch channel height width"] | ImageBatch,
+    methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
+    targets: Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] = (None,),
+    *,
+    seed: int = 0,
+    chunk: int | None = None,
+    on_refusal: Literal["raise", "record"] = "raise",
+    progress: Progress | None = None,
+) -> list[Explanation]:
+    """Explain the same images for several targets, such as ten classes, from one forward pass.
+
+    Args:
+        model: see `explain`.
+        images: see `explain`.
+        methods: see `explain`.
+        targets: what is explained: each as `explain` takes it, so `[281, 207]` explains both classes of each image.
+        seed: see `explain`.
+        chunk: see `explain`.
+        on_refusal: see `explain`.
+        progress: see `explain`.
+
+    Returns:
+        One explanation for each target, in order.
+
+    Raises:
+        InputError: images, methods or targets cannot be used as given.
+        RefusalError: a method would be wrong or undefined on this model; or all of them are.
+    """
+    each = targets.tolist() if isinstance(targets, Tensor | np.ndarray) else targets
+    if not isinstance(each, Sequence) or isinstance(each, str) or not each:
+        raise InputError(f"explain_each takes a list of at least one target; came {targets!r}.")
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        return _explain(model, images, _methods(methods), each, seed, chunk, on_refusal, progress)
 
 
 def _explain(
     model: Callable[..., Any],
     images: object,
     rows: list[Method],
-    target: object,
+    targets: Sequence[object],
     seed: int,
     chunk: int | None,
     on_refusal: str,
     progress: Progress | None,
-) -> Explanation:
+) -> list[Explanation]:
     batch = _tensor(images)
     loaded = images if isinstance(images, ImageBatch) else None
-    chosen = as_target(target, len(batch))
+    chosen = [as_target(target, len(batch)) for target in targets]
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
     if on_refusal not in {"raise", "record"}:
         raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
     device, dtype = _home(model, batch)
+    info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
+    encoding = loaded.preprocessing if loaded else info.preprocessing if info else None
     job = Job(
         model,
         batch.detach().to(device, dtype),
@@ -91,26 +131,52 @@ def _explain(
         image_names=[image_key(image) for image in batch],
         chunk=chunk,
         progress=progress,
+        pixel_range=None if encoding is None else _pixel_range(encoding, batch.shape[1]),
     )
-    results = job.run()
+    explanations = []
+    for chosen_target, results in zip(chosen, job.run(), strict=True):
+        settings = _settings(results, info, loaded, seed, device, dtype)
+        explanations.append(_assembled(results, chosen_target, batch, loaded, rows, info, settings, on_refusal))
+    return explanations
+
+
+def _assembled(
+    results: Results,
+    target: Target,
+    batch: Tensor,
+    loaded: ImageBatch | None,
+    rows: list[Method],
+    info: ModelInfo | None,
+    settings: dict[str, Any],
+    on_refusal: str,
+) -> Explanation:
     names = loaded.names if loaded else [f"image {index}" for index in range(len(batch))]
     _refuse_values(results.values, names)
     _refuse(results, rows, on_refusal)
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
-    info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
     predicted, probabilities = _prediction(results, multi_label=info is not None and info.multi_label)
+    conservation = {
+        name: Conservation(
+            start=next(row for row in rows if row.name == name).propagation.start(results.values).double().cpu(),
+            arrived=maps[name].flatten(1).sum(1).double().cpu(),
+            operations=flow.operations,
+            amounts=flow.amounts.double().cpu(),
+        )
+        for name, flow in results.flows.items()
+    }
     checks = Checks(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
+        conservation=conservation,
         nan={name: int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
-        notes=tuple(_notes(results, rows, maps, names, info)),
-        settings=_settings(results, info, loaded, seed, device, dtype),
+        notes=tuple(_notes(results, rows, maps, names, info, conservation)),
+        settings=settings,
     )
     height, width = batch.shape[2:]
     return Explanation(
         images=batch,
         names=names,
-        targets=[chosen.describe(index) for index in range(len(batch))],
+        targets=[target.describe(index) for index in range(len(batch))],
         values=results.values.to(batch.device),
         predicted=predicted,
         probabilities=probabilities,
@@ -126,6 +192,14 @@ def _explain(
         paths=[str(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
+
+
+def _pixel_range(encoding: Preprocessing, channels: int) -> tuple[Tensor, Tensor] | None:
+    """The lowest and the highest value that a pixel of each channel can have once encoded."""
+    if encoding.channels != channels:
+        return None
+    ends = [encoding.encode(np.full((1, 1, channels), value, dtype=np.uint8)).flatten() for value in (0, 255)]
+    return torch.minimum(*ends), torch.maximum(*ends)
 
 
 def _settings(
@@ -236,9 +310,15 @@ def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, 
 
 
 def _notes(
-    results: Results, rows: list[Method], maps: dict[str, Tensor], names: Sequence[str], info: ModelInfo | None
+    results: Results,
+    rows: list[Method],
+    maps: dict[str, Tensor],
+    names: Sequence[str],
+    info: ModelInfo | None,
+    conservation: dict[str, Conservation],
 ) -> list[str]:
-    notes = []
+    notes = [note for row in rows if row.name in maps for note in row.propagation.warnings]
+    notes += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.explosion(names))]
     outputs = 0 if results.scores is None else results.scores.shape[1]
     if info is not None and info.class_names and outputs and len(info.class_names) != outputs:
         notes.append(

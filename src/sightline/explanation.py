@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sightline.catalogue import Method
+from sightline.conservation import Conservation
 from sightline.errors import InputError, RefusalError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Checks:
             `not covered`.
         completeness: for each method that promises it, the residual sum of map - (value - value of the baseline),
             shape (image,).
+        conservation: for each method of relevance, how much of the explained value arrived, and where the rest went.
         nan: for each method, how many values of its maps are not finite.
         notes: sentences a reader should see before the picture: maps that are zero everywhere, saturated outputs.
         settings: seed, dtype, device, rows per pass and versions.
@@ -41,6 +43,7 @@ class Checks:
 
     operations: Mapping[str, Mapping[str, int]]
     completeness: Mapping[str, Tensor]
+    conservation: Mapping[str, Conservation]
     nan: Mapping[str, int]
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -54,6 +57,9 @@ class Checks:
                 "not finite": self.nan.get(name, 0),
                 "completeness residual": (
                     float(self.completeness[name].abs().max()) if name in self.completeness else float("nan")
+                ),
+                "relevance arrived": (
+                    self.conservation[name].lost["arrived"] if name in self.conservation else float("nan")
                 ),
             }
             for name, counts in self.operations.items()
@@ -269,6 +275,14 @@ class Explanation:
                 entry["layer"] = self.layers[name]
             if name in self.checks.completeness:
                 entry["completeness_residual"] = self.checks.completeness[name].tolist()
+            if name in self.checks.conservation:
+                kept = self.checks.conservation[name]
+                entry["conservation"] = {
+                    "start": kept.start.tolist(),
+                    "arrived": kept.arrived.tolist(),
+                    "shares": kept.lost,
+                    "operations": kept.table.to_dict("records"),
+                }
             methods[name] = entry
         return {
             "images": images,

@@ -1,13 +1,15 @@
 """The planner: methods are grouped so that nothing is computed twice, and run in chunks that fit the memory.
 
 Methods of one sampling share their forward passes. Rules change only the backward, so one forward serves every
-propagation; one backward per propagation serves every aggregation that reads from it. The pass on the images
-themselves is always made: it also predicts the classes, and gives the values that completeness is measured against.
+propagation and every target; one backward per propagation and target serves every aggregation that reads from it. The
+pass on the images themselves is always made: it also predicts the classes, and gives the values that completeness is
+measured against.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -28,9 +30,23 @@ Progress = Callable[[int, int], None]
 _PROBABILITIES = {"softmax", "sigmoid", "log_softmax", "softmin"}
 
 
+@dataclass(frozen=True)
+class Flow:
+    """What became of relevance on its way from the explained value to the map.
+
+    Attributes:
+        operations: the operations that shared it out, from the value backwards.
+        amounts: shape (operation, image, 3): what each received, handed on, and gave to biases and other constants.
+            What is missing went to the stabiliser and to rounding. NaN where results are not one per image.
+    """
+
+    operations: tuple[str, ...]
+    amounts: Tensor
+
+
 @dataclass
 class Results:
-    """What a job found.
+    """What a job found for one target.
 
     Attributes:
         maps: the raw map of each method, on the images' device.
@@ -39,6 +55,7 @@ class Results:
         scores: shape (image, class): the class scores, where the output has them.
         operations: for each method, how many operations were ruled, passed and not covered.
         completeness: for each method that promises it, sum of map - (value - value of the baseline), per image.
+        flows: for each method that shares out relevance, where it went.
         where: for each method that reads a layer, the module that layer turned out to be.
         chunks: for each sampling, the rows of its passes.
         ends_in: the model's last operation, where it turns scores into probabilities.
@@ -50,23 +67,29 @@ class Results:
     scores: Tensor | None = None
     operations: dict[str, dict[str, int]] = field(default_factory=dict)
     completeness: dict[str, Tensor] = field(default_factory=dict)
+    flows: dict[str, Flow] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     chunks: dict[str, list[int]] = field(default_factory=dict)
     ends_in: str = ""
 
 
 class Job:
-    """One model, some images, some methods, one target.
+    """One model, some images, some methods, one or more targets.
 
     Args:
         model: the network.
         images: shape (image, channel, height, width), on the model's device and in its dtype.
         methods: the methods, with distinct names.
-        target: what is explained.
+        targets: what is explained; each has results of its own.
         seed: base of all randomness.
         image_names: what randomness is derived from for each image; by default its content.
         chunk: rows of each pass; by default from the memory at hand.
         progress: called with rows done and rows in all.
+        pixel_range: the lowest and highest value of a pixel as the model sees it, each of shape (channel,), for rules
+            that need them.
+
+    Attributes:
+        results: what was found, for each target.
     """
 
     def __init__(
@@ -74,14 +97,15 @@ class Job:
         model: Callable[..., Any],
         images: Tensor,
         methods: Sequence[Method],
-        target: Target,
+        targets: Sequence[Target],
         *,
         seed: int = 0,
         image_names: Sequence[str] | None = None,
         chunk: int | None = None,
         progress: Progress | None = None,
+        pixel_range: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        self.model, self.images, self.target = model, images, target
+        self.model, self.images, self.targets, self.pixel_range = model, images, list(targets), pixel_range
         self._chunk, self._progress = chunk, progress
         self._measured = 0
         self.keys = [seed_of(seed, name) for name in (image_names or map(image_key, images))]
@@ -90,7 +114,7 @@ class Job:
         for method in methods:
             self._groups[method.sampling].append(method)
         self._done = 0
-        if target.whole_batch:
+        if any(target.whole_batch for target in targets):
             if chunk not in {None, len(images)}:
                 raise InputError(
                     f"A target function of the output alone is given all images at once, but chunk={chunk} cuts the "
@@ -98,9 +122,11 @@ class Job:
                 )
             self._chunk = len(images)
         self._total = len(images) * sum(len(sampling.weights) for sampling in self._groups)
-        self.results = Results(values=images.new_empty(len(images)))
+        chunks: dict[str, list[int]] = {}
+        self.results = [Results(values=images.new_empty(len(images)), chunks=chunks) for _ in targets]
+        self.target_places = {place for target in targets for place in target.places}
 
-    def run(self) -> Results:
+    def run(self) -> list[Results]:
         """Run every pass; refusals are recorded by method, and other methods go on."""
         with torch.enable_grad():
             for sampling, methods in self._groups.items():
@@ -123,16 +149,36 @@ class Job:
         if self._progress is not None:
             self._progress(self._done, self._total)
 
-    def forward(self, images: Tensor, indices: Tensor) -> Tensor:
-        """The explained values at some inputs, by a forward pass alone."""
-        with torch.no_grad(), untouched(self.model):
-            tape = Tape(self.model, (), self.target.places)
-            return self.select(tape, tape.record(images), indices)
+    def tape(self, ruled: Collection[Kind] = (), places: Collection[str] = ()) -> Tape:
+        """A tape for one pass, which keeps what the targets read besides `places`."""
+        return Tape(self.model, ruled, {*places, *self.target_places}, self.pixel_range)
 
-    def select(self, tape: Tape, output: Any, indices: Tensor) -> Tensor:
+    def forward(self, images: Tensor, indices: Tensor) -> list[Tensor]:
+        """The explained values at some inputs for each target, by a forward pass alone."""
+        with torch.no_grad(), untouched(self.model):
+            tape = self.tape()
+            output = tape.record(images)
+            return [self.select(target, tape, output, indices) for target in self.targets]
+
+    def select(self, target: Target, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""
-        found = {place: tape.places[place].values for place in self.target.places}
-        return tape.select(lambda o: self.target.values(o, found, indices), output)
+        found = {place: tape.places[place].values for place in target.places}
+        return tape.select(lambda o: target.values(o, found, indices), output)
+
+
+class _Totals:
+    """What a sampling has added up for one target.
+
+    Attributes:
+        maps: for each method, its maps so far.
+        signals: for each propagation whose signals are reduced before aggregation, those so far.
+        flows: for each propagation of relevance, for each operation by its order: its name and its amounts so far.
+    """
+
+    def __init__(self) -> None:
+        self.maps: dict[str, Tensor] = {}
+        self.signals: dict[Propagation, Tensor] = {}
+        self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = defaultdict(dict)
 
 
 class _Group:
@@ -141,38 +187,37 @@ class _Group:
     def __init__(self, job: Job, sampling: Sampling, methods: list[Method]) -> None:
         self._job, self._sampling, self._methods = job, sampling, methods
         self._weights = sampling.weights
-        self._totals: dict[str, Tensor] = {}
-        self._signals: dict[Propagation, Tensor] = {}
+        self._totals = [_Totals() for _ in job.targets]
 
     def run(self) -> None:
-        job, results = self._job, self._job.results
+        job = self._job
         count, images = len(self._weights), len(job.images)
-        sizes = results.chunks[self._name()] = []
         if not self._methods and not isinstance(self._sampling, Image):
             return
+        sizes = job.results[0].chunks[self._name()] = []
         # Sample by sample, so that a chunk of as many rows as images is the whole batch in its order.
         for chunk in job.chunks(images * count):
             sizes.append(len(chunk))
             indices = torch.tensor([row % images for row in chunk], device=job.images.device)
             with untouched(job.model):
                 self._chunk(indices, [row // images for row in chunk])
-            if self._refused_all() and not isinstance(self._sampling, Image):
+            if not self._live() and not isinstance(self._sampling, Image):
                 break
-        self._finish()
+        for number in range(len(job.targets)):
+            self._finish(number)
+        self._measure_completeness()
 
     def _name(self) -> str:
         """The sampling's name in the records; a second one of its kind gets a number."""
         kind = type(self._sampling).__name__.lower()
-        number = 1 + sum(name.split()[0] == kind for name in self._job.results.chunks)
+        number = 1 + sum(name.split()[0] == kind for name in self._job.results[0].chunks)
         return kind if number == 1 else f"{kind} {number}"
 
-    def _refused_all(self) -> bool:
-        return all(method.name in self._job.results.refused for method in self._methods)
-
     def _live(self) -> dict[Propagation, list[Method]]:
+        """By propagation, the methods that are not refused for every target."""
         live: dict[Propagation, list[Method]] = defaultdict(list)
         for method in self._methods:
-            if method.name not in self._job.results.refused:
+            if any(method.name not in results.refused for results in self._job.results):
                 live[method.propagation].append(method)
         return live
 
@@ -183,34 +228,48 @@ class _Group:
         weights = inputs.new_tensor([self._weights[s] for s in samples])
         if not live:
             with torch.no_grad():
-                tape = Tape(job.model, (), job.target.places)
+                tape = job.tape()
                 self._note_output(tape, tape.record(inputs), indices)
             job.measured(tape, len(indices))
             return
         places = {place for methods in live.values() for m in methods for place in m.aggregation.places}
         ruled: set[Kind] = {kind for propagation in live for kind in propagation.rules}
-        tape = Tape(job.model, ruled, places | set(job.target.places))
+        tape = job.tape(ruled, places)
         output = tape.record(inputs.detach().requires_grad_())
         values = self._note_output(tape, output, indices)
         del output
-        pending = [(p, m) for p, methods in live.items() if (m := self._checked(tape, values, p, methods))]
-        for number, (propagation, methods) in enumerate(pending, start=1):
-            self._pull(tape, values, propagation, methods, indices, weights, last=number == len(pending))
+        pending = [
+            _Pull(propagation, number, ready)
+            for propagation, methods in live.items()
+            for number in range(len(job.targets))
+            if (ready := self._checked(tape, values[number], propagation, methods, number))
+        ]
+        for pull, following in zip_longest(pending, pending[1:]):
+            again = following is not None and following.propagation is pull.propagation
+            self._pull(tape, values[pull.target], pull, indices, weights, last=following is None, again=again)
         job.measured(tape, len(indices))
 
-    def _note_output(self, tape: Tape, output: Any, indices: Tensor) -> Tensor:
-        """Predict and keep what the images themselves give; return the explained values."""
-        job, results = self._job, self._job.results
-        last = tape.last
-        if isinstance(self._sampling, Image):
-            self._note_scores(output, indices, last)
-        values = job.select(tape, output, indices)
-        if isinstance(self._sampling, Image):
-            results.values[indices] = values.detach().to(results.values)
-        return values
+    def _note_output(self, tape: Tape, output: Any, indices: Tensor) -> list[Tensor]:
+        """Predict and keep what the images themselves give; return the explained values for each target."""
+        job, last = self._job, tape.last
+        found = []
+        for target, results in zip(job.targets, job.results, strict=True):
+            if isinstance(self._sampling, Image):
+                self._note_scores(output, indices, last, target, results)
+            values = job.select(target, tape, output, indices)
+            if isinstance(self._sampling, Image):
+                results.values[indices] = values.detach().to(results.values)
+            found.append(values)
+        return found
 
-    def _note_scores(self, output: Any, indices: Tensor, last: tuple[Operation, Tensor] | None) -> None:
-        job, results, target = self._job, self._job.results, self._job.target
+    def _note_scores(
+        self,
+        output: Any,
+        indices: Tensor,
+        last: tuple[Operation, Tensor] | None,
+        target: Target,
+        results: Results,
+    ) -> None:
         try:
             scores = class_scores(output, len(indices))
         except RefusalError:
@@ -221,19 +280,21 @@ class _Group:
             results.ends_in = last[0].name
         scores = scores.detach()
         if results.scores is None:
-            results.scores = scores.new_empty(len(job.images), scores.shape[1])
+            results.scores = scores.new_empty(len(self._job.images), scores.shape[1])
         results.scores[indices] = scores
         if isinstance(target, Classes):
             target.predict(scores, indices)
 
-    def _checked(self, tape: Tape, values: Tensor, propagation: Propagation, methods: list[Method]) -> list[Method]:
+    def _checked(
+        self, tape: Tape, values: Tensor, propagation: Propagation, methods: list[Method], number: int
+    ) -> list[Method]:
         """The methods whose places have results and whose propagation covers every operation on the way."""
-        results, ready = self._job.results, []
+        results, ready = self._job.results[number], []
         for method in methods:
             refused = [tape.places.refused[p] for p in method.aggregation.places if p in tape.places.refused]
             if refused:
-                results.refused[method.name] = refused[0]
-            else:
+                results.refused.setdefault(method.name, refused[0])
+            elif method.name not in results.refused:
                 ready.append(method)
                 for place in method.aggregation.places:
                     if place != INPUT:
@@ -246,7 +307,8 @@ class _Group:
         passing = []
         for method in ready:
             try:
-                counts = propagation.check(tape.walk(values, method.aggregation.places))
+                gates = Kind.GATING not in propagation.rules
+                counts = propagation.check(tape.walk(values, method.aggregation.places, gates=gates))
             except RefusalError as error:
                 results.refused[method.name] = str(error)
             else:
@@ -255,32 +317,29 @@ class _Group:
         return passing
 
     def _pull(
-        self,
-        tape: Tape,
-        values: Tensor,
-        propagation: Propagation,
-        methods: list[Method],
-        indices: Tensor,
-        weights: Tensor,
-        *,
-        last: bool,
+        self, tape: Tape, values: Tensor, pull: "_Pull", indices: Tensor, weights: Tensor, *, last: bool, again: bool
     ) -> None:
-        places = sorted({place for method in methods for place in method.aggregation.places})
+        propagation, results, totals = pull.propagation, self._job.results[pull.target], self._totals[pull.target]
+        places = sorted({place for method in pull.methods for place in method.aggregation.places})
         try:
-            signals = tape.pull_back(values, propagation, places, keep_graph=not last)
+            signals, ledger = tape.pull_back(values, propagation, places, keep_graph=not last, again=again)
         except RefusalError as error:
-            self._job.results.refused |= {method.name: str(error) for method in methods}
+            results.refused |= {method.name: str(error) for method in pull.methods}
             return
-        for method in methods:
-            mine = {place: signals[place] for place in method.aggregation.places}
-            if any(signal is None for signal in mine.values()):
-                self._job.results.refused[method.name] = _NO_PATH
-        ready = [method for method in methods if method.name not in self._job.results.refused]
+        for method in pull.methods:
+            if any(signals[place] is None for place in method.aggregation.places):
+                results.refused[method.name] = _NO_PATH
+        ready = [method for method in pull.methods if method.name not in results.refused]
+        if ledger is not None:
+            flows = totals.flows[propagation]
+            for operation, amounts in ledger.entries.items():
+                _, before = flows.get(operation.order, ("", None))
+                flows[operation.order] = str(operation), self._add(before, amounts, indices, weights)
         if self._sampling.reduces_signals:
             if ready:
                 signal = signals[INPUT]
                 assert signal is not None  # noqa: S101 - a path reads the input alone, and None was refused above
-                self._signals[propagation] = self._add(self._signals.get(propagation), signal, indices, weights)
+                totals.signals[propagation] = self._add(totals.signals.get(propagation), signal, indices, weights)
             return
         found = {place: tape.places[place].values.detach() for place in places if place not in tape.places.refused}
         for method in ready:
@@ -288,9 +347,9 @@ class _Group:
             try:
                 made = method.aggregation(found, known)
             except RefusalError as error:
-                self._job.results.refused[method.name] = str(error)
+                results.refused[method.name] = str(error)
             else:
-                self._totals[method.name] = self._add(self._totals.get(method.name), made, indices, weights)
+                totals.maps[method.name] = self._add(totals.maps.get(method.name), made, indices, weights)
 
     def _add(self, total: Tensor | None, part: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
         """Add weighted rows to their images, in single precision at least."""
@@ -303,33 +362,44 @@ class _Group:
         weighted = part.detach().to(dtype) * weights.to(dtype).view(-1, *[1] * (part.dim() - 1))
         return total.index_add_(0, indices, weighted)
 
-    def _finish(self) -> None:
-        job, results = self._job, self._job.results
-        if self._signals:
+    def _finish(self, number: int) -> None:
+        job, results, totals = self._job, self._job.results[number], self._totals[number]
+        ready = [method for method in self._methods if method.name not in results.refused]
+        if totals.signals:
             baseline = self._sampling.baseline(job.images)
             offset = job.images if baseline is None else job.images - baseline
-            for method in self._methods:
-                if method.name in results.refused:
-                    continue
-                signal = self._signals[method.propagation]
-                self._totals[method.name] = method.aggregation({INPUT: offset.to(signal.dtype)}, {INPUT: signal})
-        for name, total in self._totals.items():
-            if name not in results.refused:
-                results.maps[name] = total
-        self._measure_completeness()
+            for method in ready:
+                signal = totals.signals[method.propagation]
+                totals.maps[method.name] = method.aggregation({INPUT: offset.to(signal.dtype)}, {INPUT: signal})
+        for method in ready:
+            results.maps[method.name] = totals.maps[method.name]
+            if flows := totals.flows.get(method.propagation):
+                ordered = [flows[order] for order in sorted(flows, reverse=True)]
+                amounts = torch.stack([amounts for _, amounts in ordered])
+                results.flows[method.name] = Flow(tuple(name for name, _ in ordered), amounts)
 
     def _measure_completeness(self) -> None:
-        job, results = self._job, self._job.results
-        complete = [m for m in self._methods if m.complete and m.name in results.maps]
+        job = self._job
+        complete = [m for m in self._methods if m.complete and any(m.name in r.maps for r in job.results)]
         baseline = self._sampling.baseline(job.images)
         if not complete or baseline is None:
             return
         indices = torch.arange(len(job.images), device=job.images.device)
         parts = [job.forward(baseline[list(chunk)], indices[list(chunk)]) for chunk in job.chunks(len(indices))]
-        difference = results.values - torch.cat(parts)
-        for method in complete:
-            total = results.maps[method.name].flatten(1).sum(1)
-            results.completeness[method.name] = total - difference.to(total)
+        for results, values in zip(job.results, map(torch.cat, zip(*parts, strict=True)), strict=True):
+            for method in complete:
+                if method.name in results.maps:
+                    total = results.maps[method.name].flatten(1).sum(1)
+                    results.completeness[method.name] = total - (results.values - values).to(total)
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """A backward to be made: a propagation, for the target of a number, read by some methods."""
+
+    propagation: Propagation
+    target: int
+    methods: list[Method]
 
 
 _NO_PATH = (

@@ -2,8 +2,12 @@
 
 - `vocabulary`: every spelling of an operation (`nn.ReLU`, `F.relu`, `x.relu_()`) in a few kinds.
 - `interception`: the one mode that sees every operation a model performs.
+- `reading`: what a call is where its arguments decide it.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
-- `rectifier`: the rectifier whose backward is chosen when the backward runs.
+- `performer`: a call done by torch, or by a node of ours where its kind is ruled.
+- `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
+- `active`: that choice, as the nodes look it up, and the ledger of relevance.
+- `kept`: values that rules need, kept as they were.
 - `origins`: where tensors come from, as far as the graph does not tell.
 - `graph`: the walk over the recorded graph that finds what escaped.
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.

@@ -15,6 +15,8 @@ from torch import Tensor
 from sightline.operations.vocabulary import Operation
 
 _KEY = "sightline.operation"
+_GATE = "sightline.gate"
+_WEIGHTED = "sightline.weighted"
 # A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
 _LEAF = "AccumulateGrad"
 
@@ -66,10 +68,23 @@ def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None
         stack.extend(parent for parent, _ in node.next_functions if parent is not None)
 
 
-def walk(value: Tensor, places: Collection[Node]) -> Walk:
+def mark_gate(result: Tensor, gate: int) -> None:
+    """Note which of the tensors that a multiplication took is the gate."""
+    node: Node = result.grad_fn
+    node.metadata[_GATE] = gate
+
+
+def mark_weighted(result: Tensor, operation: Operation) -> None:
+    """Note that the operation is a weighted layer, a folded batch norm included."""
+    node: Node = result.grad_fn
+    node.metadata[_WEIGHTED] = operation
+
+
+def walk(value: Tensor, places: Collection[Node], *, gates: bool = True) -> Walk:
     """List the operations between `value` and `places`, and the nodes that escaped the interception.
 
-    Nodes that lead to none of the places (work on weights alone) are left out: no signal passes them.
+    Nodes that lead to none of the places (work on weights alone) are left out: no signal passes them. Nor do the
+    branches that make gates, for a propagation that sends no signal there (`gates` false).
     """
     leads: dict[Node, bool] = {}
     operations: dict[int, Operation] = {}
@@ -79,7 +94,9 @@ def walk(value: Tensor, places: Collection[Node]) -> Walk:
         node, later, done = stack.pop()
         if node is None or (node in leads and not done):
             continue
-        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        gate = None if gates else node.metadata.get(_GATE)
+        edges = enumerate(node.next_functions)
+        parents = [parent for index, (parent, _) in edges if parent is not None and index != gate]
         operation: Operation | None = node.metadata.get(_KEY)
         if not done:
             leads[node] = node in places
@@ -111,3 +128,21 @@ def avoids(value: Tensor, place: Node, start: Node) -> bool:
         seen.add(node)
         stack.extend(parent for parent, _ in node.next_functions)
     return False
+
+
+def final(value: Tensor) -> frozenset[int]:
+    """The order of each weighted layer that is met on some way from `value` before any other."""
+    found: set[int] = set()
+    seen: set[Node] = set()
+    stack = [value.grad_fn]
+    while stack:
+        node: Node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        operation: Operation | None = node.metadata.get(_WEIGHTED)
+        if operation is not None:
+            found.add(operation.order)
+        else:
+            stack.extend(parent for parent, _ in node.next_functions)
+    return frozenset(found)

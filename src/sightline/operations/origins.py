@@ -1,8 +1,9 @@
-"""Where tensors come from, as far as the graph does not tell: masks, writes outside it, values taken out of torch.
+"""Where tensors come from, as far as the graph does not tell.
 
 A rectifier can be written without any operation that looks like one: `x * (x > 0)`, `x.data.clamp_(0)`, the larger of
 `x` and a constant from one stack. No rule would see it. So tensors that depend on the input outside the graph are
-marked, and an operation that takes one is not covered.
+marked, and an operation that takes one is not covered. Inside the graph, two more things matter to rules: whether a
+tensor is a gate (bounded from 0 up by its own function), and whether a weighted layer stands before it.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ _DERIVED = "_sightline_derived"  # computed from the input, outside the graph
 _SHARED = "_sightline_shared"  # memory of a tensor on the way from the input, outside the graph
 _MIXED = "_sightline_mixed"  # joined from values on the way from the input and others
 _CUT = "_sightline_cut"  # in the graph, but only on a layer behind which it begins anew
+_GATE = "_sightline_gate"  # a gate's own function of a signal, perhaps scaled or reshaped
+_WEIGHTED = "_sightline_weighted"  # behind a weighted layer
 
 
 class Origins:
@@ -28,16 +31,20 @@ class Origins:
     def __init__(self) -> None:
         self.left: list[str] = []
 
-    def inside(self, kind: Kind, made: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-        """Note what an operation on the way from the input made of `tensors`."""
-        if all(hasattr(tensor, _CUT) for tensor in tensors if tensor.requires_grad):
-            for tensor in made:
-                cut(tensor)
+    def inside(self, kind: Kind, made: Sequence[Tensor], tensors: Sequence[Tensor], *, gate: bool) -> None:
+        """Note what an operation on the way from the input made of `tensors`; `gate`: by a gate's own function."""
+        before = [tensor for tensor in tensors if tensor.requires_grad]
+        _mark(_CUT, made, all(hasattr(tensor, _CUT) for tensor in before))
+        _mark(_WEIGHTED, made, kind is Kind.LINEAR or is_weighted(before))
         if kind in {Kind.RESHAPE, Kind.IDENTITY}:
-            joined = len(tensors) > 1 and not all(tensor.requires_grad for tensor in tensors)
-            if joined or is_mixed(tensors):
-                for tensor in made:
-                    setattr(tensor, _MIXED, True)
+            _mark(_MIXED, made, (len(tensors) > 1 and len(before) < len(tensors)) or is_mixed(tensors))
+        passes_gates = kind in {Kind.RESHAPE, Kind.IDENTITY, Kind.SCALING}
+        if gate or (passes_gates and before and all(map(is_gate, before))):
+            _mark(_GATE, made, on=True)
+        else:
+            for tensor in made:
+                if hasattr(tensor, _GATE):  # written over in place
+                    delattr(tensor, _GATE)
 
     def outside(
         self, name: str, in_place: bool, results: Sequence[Tensor], tensors: Sequence[Tensor], where: str
@@ -63,6 +70,12 @@ class Origins:
                 setattr(tensor, _SHARED, True)
 
 
+def _mark(note: str, made: Sequence[Tensor], on: bool) -> None:
+    if on:
+        for tensor in made:
+            setattr(tensor, note, True)
+
+
 def cut(tensor: Tensor) -> None:
     """Mark a tensor that depends on the input, but in the graph only on a layer behind which it begins anew."""
     setattr(tensor, _CUT, True)
@@ -77,3 +90,13 @@ def is_derived(tensors: Sequence[Tensor]) -> bool:
 def is_mixed(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors was joined from values on the way from the input and others."""
     return any(hasattr(tensor, _MIXED) for tensor in tensors)
+
+
+def is_gate(tensor: Tensor) -> bool:
+    """Whether a tensor is the result of a gate's own function."""
+    return hasattr(tensor, _GATE)
+
+
+def is_weighted(tensors: Sequence[Tensor]) -> bool:
+    """Whether a weighted layer stands between the input and one of the tensors."""
+    return any(hasattr(tensor, _WEIGHTED) for tensor in tensors)

@@ -24,12 +24,17 @@ the one that the last weighted operation builds on."""
 _FEATURES = frozenset(
     {
         Kind.LINEAR,
+        Kind.BATCH_NORM,
         Kind.NORMALISATION,
         Kind.RECTIFIER,
         Kind.ACTIVATION,
+        Kind.POINTWISE,
         Kind.ADD,
-        Kind.MULTIPLY,
+        Kind.SCALING,
+        Kind.GATING,
+        Kind.PRODUCT,
         Kind.MAX_POOLING,
+        Kind.RESAMPLING,
         Kind.RESHAPE,
     }
 )

@@ -1,86 +1,83 @@
 """The rectifier whose backward is chosen when the backward runs, so that one forward serves every propagation."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sightline.operations.active import Active
+from sightline.operations.kept import Kept
+from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Rectification
 
-if TYPE_CHECKING:
-    from sightline.propagation import Propagation
 
-
-@dataclass(slots=True)
-class Active:
-    """The propagation that is being pulled back, if any.
-
-    The nodes of a graph hold this and not their tape, which holds the graph: a circle would never be freed. It is no
-    thread-local either, since a backward may run in another thread.
-    """
-
-    propagation: "Propagation | None" = None
-
-
-@dataclass(frozen=True, slots=True)
 class Rectified:
     """What a rule for rectifiers sees of one.
 
-    Attributes:
-        open: true where the rectifier passes values, strictly between its bounds (h > 0; h < 6 for ReLU6).
+    Args:
+        settings: its bounds and spelling.
+        native: the spelling's own torch operation.
+        active: where the active rule is looked up.
     """
 
-    open: Tensor
+    def __init__(self, settings: Rectification, native: Native, active: Active) -> None:
+        self.settings, self.native, self._active = settings, native, active
+        # The input where the bounds themselves pass a gradient, else the result, which the next layer shares.
+        self.kept: Kept | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """Values that tell where it is open: the input or the result."""
+        assert self.kept is not None  # noqa: S101 - set by whoever performs the operation
+        return self.kept.values
+
+    @property
+    def open(self) -> Tensor:
+        """True where the rectifier passes values, strictly between its bounds (h > 0; h < 6 for ReLU6)."""
+        values = self.values
+        below = values < self.settings.upper
+        return (values > self.settings.lower) & below if self.settings.upper < torch.inf else values > 0
+
+    @property
+    def result(self) -> Tensor:
+        """What it gave."""
+        return self.values.clamp(self.settings.lower, self.settings.upper)
 
 
 class RuledRectifier(torch.autograd.Function):
     """y = min(max(x, lower), upper), with the backward rule of whichever propagation is being pulled back."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, active: Active, native: Callable[[Tensor], Tensor], settings: Rectification
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rectified: Rectified) -> Tensor:
         """Apply the spelling's own torch operation, in place where it is, so that values and memory are the model's."""
-        before = x.clone() if settings.in_place and not settings.closed_at_bounds else x
-        y = native(x)
-        if settings.in_place:
+        y: Tensor = rectified.native(x)
+        if rectified.settings.in_place:
             ctx.mark_dirty(y)
-        if settings.name == "relu":
-            # torch keeps a ReLU's result too, and the next layer shares it.
-            ctx.save_for_backward(y)
-        elif settings.closed_at_bounds:
-            # The bounds pass nothing, so the result tells where it is open. A mask, because torch lets a later
-            # operation write over the results of these.
-            ctx.save_for_backward((y > settings.lower) & (y < settings.upper))
-        else:
-            ctx.save_for_backward(before)
         ctx.set_materialize_grads(False)
-        ctx.active, ctx.native, ctx.settings = active, native, settings
+        ctx.rectified = rectified
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:
         """Hand the incoming signal to the active rule; without one, it is torch's own backward."""
         if grad is None:
-            return None, None, None, None
-        (kept,) = ctx.saved_tensors
-        settings: Rectification = ctx.settings
-        propagation = ctx.active.propagation
-        rule = None if propagation is None else propagation.rules.get(Kind.RECTIFIER)
+            return None, None
+        rectified: Rectified = ctx.rectified
+        settings, active = rectified.settings, rectified._active
+        rule = active.rule(Kind.RECTIFIER)
         if rule is not None:
-            open_ = kept if kept.dtype is torch.bool else (kept > settings.lower) & (kept < settings.upper)
-            grad = rule(grad, Rectified(open_))
+            grad = rule(grad, rectified)
         elif settings.name == "relu":
-            grad = torch.ops.aten.threshold_backward(grad, kept, 0)
+            grad = torch.ops.aten.threshold_backward(grad, rectified.values, 0)
         elif settings.closed_at_bounds:
-            grad = torch.where(kept, grad, torch.zeros_like(grad))
+            grad = torch.where(rectified.open, grad, torch.zeros_like(grad))
         else:
             with torch.enable_grad():
-                x = kept.clone().requires_grad_()
+                x = rectified.values.clone().requires_grad_()
                 # A clone within, because an in-place spelling may not write to a leaf.
-                (grad,) = torch.autograd.grad(ctx.native(x.clone()), x, grad)
-        return grad, None, None, None
+                (grad,) = torch.autograd.grad(rectified.native(x.clone()), x, grad)
+        if active.last:
+            ctx.rectified = None
+        return grad, None

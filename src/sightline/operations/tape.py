@@ -1,5 +1,6 @@
 """A tape: what one forward pass leaves behind, and the pulling back of signals through it."""
 
+import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
@@ -7,23 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import CheckpointError
 
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
+from sightline.operations.active import Active, Ledger
 from sightline.operations.interception import Interception, eager
+from sightline.operations.linear import split_padding
 from sightline.operations.modules import ModuleStack
-from sightline.operations.origins import Origins, is_derived, is_mixed
+from sightline.operations.origins import Origins, is_derived
+from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, LAST_SPATIAL, Places
-from sightline.operations.rectifier import Active, RuledRectifier
-from sightline.operations.vocabulary import (
-    Kind,
-    Operation,
-    Rectification,
-    draws_at_random,
-    rectification,
-    spelling,
-)
+from sightline.operations.reading import kind_of_call, writes_in_place
+from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
@@ -37,6 +35,8 @@ class Tape:
         ruled: the kinds for which some propagation of this pass has a rule. With none, torch's own operations run
             and only notes are taken.
         places: the places whose results are to be kept, see `operations.places`.
+        pixel_range: the lowest and highest value of a pixel as the model sees it, each of shape (channel,), for rules
+            that need them.
 
     Attributes:
         places: the results asked for.
@@ -45,12 +45,19 @@ class Tape:
         last: the last of them, and its result.
     """
 
-    def __init__(self, model: Callable[..., Any], ruled: Collection[Kind] = (), places: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        ruled: Collection[Kind] = (),
+        places: Collection[str] = (),
+        pixel_range: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self._model = model
         self._ruled = frozenset(ruled)
         self._modules = ModuleStack(model)
         self._lock = threading.Lock()
-        self._active = Active()
+        self._active = Active(pixel_range=pixel_range)
+        self._performer = Performer(self._ruled, self._active)
         self._origins = Origins()
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or LAST_SPATIAL in places
@@ -92,7 +99,7 @@ class Tape:
         with eager(), following, Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
             try:
-                return self._model(inputs.clone())
+                return self._model(self._performer.begin(inputs.clone()))
             except (SightlineError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:
@@ -139,46 +146,60 @@ class Tape:
         kwargs: dict[str, Any],
         tensors: list[Tensor],
     ) -> Any:
-        if name in {"max", "min"} and ("other" in kwargs or (len(args) > 1 and isinstance(args[1], Tensor))):
-            name, kind = f"{name}imum", Kind.ACTIVATION
+        if kind is Kind.LINEAR and kind in self._ruled and (split := split_padding(args, kwargs)):
+            far, args, kwargs = split
+            x = args[0] if args else kwargs.pop("input")
+            return self.perform(func, (self.perform(functional.pad, (x, far), {}), *args[1:]), kwargs)
+        if name == "max" and len(tensors) > 1:
+            name, kind = "maximum", Kind.POINTWISE
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
         elif is_derived(tensors):
             kind = Kind.DERIVED_FACTOR
-        elif kind is Kind.MAX_POOLING and is_mixed(tensors):
-            # The largest of a value and a constant is a rectifier; of values alone it is pooling.
-            kind = Kind.ACTIVATION
+        else:
+            kind = kind_of_call(name, kind, args, kwargs, tensors)
         for tensor in tensors:
             if tensor._is_view():
                 graph.adopt(tensor)
         before = graph.makers(tensors)
-        if settings is not None and kind in self._ruled:
-            result = self._rectify(func, settings, args, kwargs)
-        else:
-            result = func(*args, **kwargs)
+        call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
+        call.in_place = writes_in_place(kind, in_place, args, kwargs)
+        result, complete = self._performer.perform(call)
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
-            graph.mark(made, self._note(name, kind, made), before)
-            self._origins.inside(kind, made, tensors)
+            operation = self._note(name, call.kind, made)
+            graph.mark(made, operation, before)
+            gate = name in GATES or (settings is not None and settings.upper < math.inf)
+            self._origins.inside(call.kind, made, tensors, gate=gate)
+            if complete is not None:
+                complete(operation, made[0])
         else:
             self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
         return result
 
     def pull_back(
-        self, values: Tensor, propagation: "Propagation", places: Sequence[str], *, keep_graph: bool
-    ) -> dict[str, Tensor | None]:
-        """Propagate a signal of one from each of `values` back to `places`.
+        self,
+        values: Tensor,
+        propagation: "Propagation",
+        places: Sequence[str],
+        *,
+        keep_graph: bool,
+        again: bool = False,
+    ) -> tuple[dict[str, Tensor | None], Ledger | None]:
+        """Propagate a signal from each of `values` back to `places`.
 
         Args:
             values: shape (batch,): what is explained, one value per row.
-            propagation: the rules to apply.
+            propagation: the rules to apply, and the signal to start with.
             places: where to read the signal.
             keep_graph: whether another pull-back follows on this tape.
+            again: whether the next one is of the same propagation, for another target.
 
         Returns:
-            The signal at each place, of the shape of the result there; None where the values do not depend on it.
+            The signal at each place, of the shape of the result there; None where the values do not depend on it. For
+            relevance, also the ledger of what each operation received and handed on.
 
         Raises:
             RefusalError: the model recomputes parts of itself in a way that rules cannot follow, or writes over
@@ -186,13 +207,20 @@ class Tape:
         """
         edges = {place: edge for place in places if (edge := self.places[place].edge) is not None}
         if not values.requires_grad or not edges:
-            return dict.fromkeys(places)
+            return dict.fromkeys(places), None
+        active, start = self._active, propagation.start(values.detach())
+        ledger = Ledger(len(values)) if propagation.relevance else None
         try:
             with self._lock:
-                self._active.propagation = propagation
+                active.propagation, active.ledger = propagation, ledger
+                active.last, active.again = not keep_graph, again
+                if propagation.contrasts:
+                    active.final_layers = graph.final(values)
                 found = torch.autograd.grad(
-                    values, list(edges.values()), torch.ones_like(values), retain_graph=keep_graph, allow_unused=True
+                    values, list(edges.values()), start, retain_graph=keep_graph, allow_unused=True
                 )
+        except SightlineError:
+            raise
         except RuntimeError as error:
             if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
                 raise RefusalError(
@@ -210,32 +238,21 @@ class Tape:
                 f"{propagation.name} cannot be pulled back: the model's own backward fails with {error}"
             ) from error
         finally:
-            self._active.propagation = None
-        return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}
+            active.propagation = active.ledger = None
+            active.last = active.again = False
+        return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
 
-    def walk(self, values: Tensor, places: Sequence[str] = (INPUT,)) -> graph.Walk:
+    def walk(self, values: Tensor, places: Sequence[str] = (INPUT,), *, gates: bool = True) -> graph.Walk:
         """The operations between `places` and `values`, and what escaped the interception on the way.
 
-        Only for a tape with rules, or one that looks for the last spatial feature map: others take no marks.
+        Branches that make gates are left out where `gates` is false. Only for a tape with rules, or one that looks for
+        the last spatial feature map: others take no marks.
         """
         if values.grad_fn is None:
             return graph.Walk((), ())
         nodes = [edge.node for place in places if (edge := self.places[place].edge) is not None]
-        found = graph.walk(values, nodes)
+        found = graph.walk(values, nodes, gates=gates)
         return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
-
-    def _rectify(
-        self, func: Callable[..., Any], settings: Rectification, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
-        x: Tensor = args[0] if args else kwargs["input"]
-        rest, keywords = args[1:], {key: value for key, value in kwargs.items() if key != "input"}
-
-        def native(x: Tensor) -> Tensor:
-            y: Tensor = func(x, *rest, **keywords)
-            return y
-
-        result: Tensor = RuledRectifier.apply(x, self._active, native, settings)  # type: ignore[no-untyped-call]
-        return result
 
     def _note(self, name: str, kind: Kind, made: list[Tensor]) -> Operation:
         first = made[0]

@@ -13,18 +13,24 @@ import torch
 class Kind(StrEnum):
     """What an operation is to a propagation, whatever its spelling."""
 
-    LINEAR = "linear"
-    NORMALISATION = "normalisation"
+    LINEAR = "weighted layer"
+    BATCH_NORM = "batch norm"
+    NORMALISATION = "normalisation by the image's own values"
     RECTIFIER = "rectifier"
-    ACTIVATION = "activation"
-    GATE = "gate"
+    ACTIVATION = "activation that keeps zero"
+    POINTWISE = "other pointwise function"
+    GATE = "gate's own function"
     SOFTMAX = "softmax"
     MAX_POOLING = "max pooling"
+    MAXIMUM = "largest value"
     AVERAGE_POOLING = "average pooling"
-    REDUCTION = "reduction"
+    REDUCTION = "sum or mean"
+    RESAMPLING = "resampling"
     ADD = "add"
-    MULTIPLY = "multiply"
-    MATMUL = "matmul"
+    SCALING = "multiplication by a constant"
+    GATING = "multiplication by a gate"
+    PRODUCT = "product of two signals"
+    MATMUL = "product of two matrices"
     RESHAPE = "reshape"
     IDENTITY = "identity"
     DERIVED_FACTOR = "factor cut from the graph"
@@ -32,29 +38,31 @@ class Kind(StrEnum):
 
 
 _SPELLINGS: dict[Kind, str] = {
-    Kind.LINEAR: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear addmm "
-    "addmv baddbmm",
-    Kind.NORMALISATION: "batch_norm instance_norm layer_norm group_norm rms_norm local_response_norm normalize",
+    Kind.LINEAR: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear addmm",
+    Kind.BATCH_NORM: "batch_norm",
+    Kind.NORMALISATION: "instance_norm layer_norm group_norm rms_norm local_response_norm normalize",
     Kind.RECTIFIER: "relu relu6",
-    Kind.ACTIVATION: "leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish softplus hardtanh threshold "
-    "clamp clip clamp_min clamp_max maximum minimum hardshrink softshrink tanhshrink abs where masked_fill pow "
-    "square sqrt rsqrt exp log log1p sin cos",
-    Kind.GATE: "sigmoid tanh hardsigmoid logsigmoid softsign glu",
+    Kind.ACTIVATION: "leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish tanh softsign hardshrink "
+    "softshrink tanhshrink",
+    Kind.POINTWISE: "softplus hardtanh threshold clamp clip clamp_min clamp_max maximum minimum abs where masked_fill "
+    "pow square sqrt rsqrt exp log log1p sin cos",
+    Kind.GATE: "sigmoid hardsigmoid logsigmoid glu",
     Kind.SOFTMAX: "softmax log_softmax softmin gumbel_softmax",
-    Kind.MAX_POOLING: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
-    "fractional_max_pool2d fractional_max_pool3d max amax max_pool2d_with_indices",
+    Kind.MAX_POOLING: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
+    Kind.MAXIMUM: "fractional_max_pool2d fractional_max_pool3d max amax max_pool2d_with_indices",
     Kind.AVERAGE_POOLING: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d",
     Kind.REDUCTION: "mean sum nanmean nansum",
-    Kind.ADD: "add sub rsub subtract neg negative iadd radd isub",
-    Kind.MULTIPLY: "mul multiply div divide true_divide truediv rtruediv itruediv rmul imul rdiv idiv",
-    Kind.MATMUL: "matmul rmatmul mm bmm mv dot einsum tensordot scaled_dot_product_attention bilinear outer kron",
+    Kind.RESAMPLING: "interpolate upsample grid_sample fold",
+    Kind.ADD: "add sub rsub subtract iadd radd isub",
+    Kind.SCALING: "mul multiply div divide true_divide truediv rtruediv itruediv rmul imul rdiv idiv neg negative",
+    Kind.MATMUL: "matmul rmatmul mm bmm mv dot addmv baddbmm einsum tensordot scaled_dot_product_attention bilinear "
+    "outer kron",
     Kind.RESHAPE: "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t T mT "
     "movedim swapaxes swapdims cat concat concatenate stack hstack vstack dstack split split_with_sizes chunk "
     "tensor_split unbind getitem setitem select narrow index_select gather take_along_dim expand expand_as repeat "
-    "repeat_interleave tile roll flip rot90 pad constant_pad_nd unfold fold pixel_shuffle pixel_unshuffle "
-    "channel_shuffle native_channel_shuffle interpolate upsample diagonal as_strided atleast_1d atleast_2d "
-    "atleast_3d hsplit vsplit grid_sample H mH",
+    "repeat_interleave tile roll flip rot90 pad constant_pad_nd unfold pixel_shuffle pixel_unshuffle "
+    "channel_shuffle native_channel_shuffle diagonal as_strided atleast_1d atleast_2d atleast_3d hsplit vsplit H mH",
     Kind.IDENTITY: "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout clone contiguous to "
     "type type_as float double half bfloat16 cpu cuda identity alias copy requires_grad",
 }
@@ -63,6 +71,9 @@ _KIND_OF_NAME = {name: kind for kind, names in _SPELLINGS.items() for name in na
 _RANDOM_IN_TRAINING = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"}
 )
+
+GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
+"""Functions whose results, from 0 up to a bound, may gate another signal."""
 
 LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
 """Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""

@@ -3,10 +3,49 @@
 - `base.Propagation`: a table from the vocabulary's kinds to rules.
 - `gradient.GRADIENT`: the ordinary derivative.
 - `rectified`: Guided Backprop and Deconvnet, which change rectifiers only.
+- `rect_grad`: RectGrad, which lets only the most important signal through rectifiers.
+- `shares`: rules of relevance for one weighted layer.
+- `lrp`: tables of such rules: LRP, its composites, Deep Taylor, Excitation Backprop.
 """
 
 from sightline.propagation.base import Propagation, Rule
 from sightline.propagation.gradient import GRADIENT
+from sightline.propagation.lrp import (
+    contrastive_excitation_backprop,
+    deep_taylor,
+    epsilon_alpha2_beta1,
+    epsilon_gamma_box,
+    epsilon_plus,
+    excitation_backprop,
+    lrp_0,
+    lrp_alpha_beta,
+    lrp_epsilon,
+    lrp_flat,
+    lrp_gamma,
+    lrp_w_squared,
+    lrp_z_plus,
+)
+from sightline.propagation.rect_grad import rect_grad
 from sightline.propagation.rectified import DECONVNET, GUIDED_BACKPROP
 
-__all__ = ["DECONVNET", "GRADIENT", "GUIDED_BACKPROP", "Propagation", "Rule"]
+__all__ = [
+    "DECONVNET",
+    "GRADIENT",
+    "GUIDED_BACKPROP",
+    "Propagation",
+    "Rule",
+    "contrastive_excitation_backprop",
+    "deep_taylor",
+    "epsilon_alpha2_beta1",
+    "epsilon_gamma_box",
+    "epsilon_plus",
+    "excitation_backprop",
+    "lrp_0",
+    "lrp_alpha_beta",
+    "lrp_epsilon",
+    "lrp_flat",
+    "lrp_gamma",
+    "lrp_w_squared",
+    "lrp_z_plus",
+    "rect_grad",
+]

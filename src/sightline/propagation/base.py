@@ -5,16 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from sightline.errors import RefusalError
 from sightline.operations.graph import Walk
-from sightline.operations.rectifier import Rectified
 from sightline.operations.vocabulary import Kind, Operation
 
-Rule = Callable[[Tensor, Rectified], Tensor]
-"""Signal at an operation's result, and what is known of the operation -> signal at its input."""
+Rule = Callable[[Tensor, Any], Any]
+"""Signal at an operation's result, and what is known of the operation -> signal at its input.
+
+What is known is a `Rectified`, a `Linear` (weighted layers and batch norms), or a `Call` (all others; its rules give
+one signal, or None, for each input).
+"""
 
 
 class Treatment(StrEnum):
@@ -35,12 +40,21 @@ class Propagation:
         passes: the kinds through which it is the ordinary gradient by definition; `None` says that it is the
             ordinary gradient through everything, seen or not.
         scope: a sentence that says what the method is defined for, given with every refusal.
+        relevance: whether the signal is relevance, which starts as the explained value, already holds the input as a
+            factor, and is meant to be conserved.
+        start: (explained values) -> the signal to start with.
+        contrasts: whether its rules ask which weighted layer is the last.
+        warnings: sentences that go with every map.
     """
 
     name: str
     rules: Mapping[Kind, Rule] = field(default_factory=lambda: MappingProxyType({}))
     passes: frozenset[Kind] | None = None
     scope: str = ""
+    relevance: bool = False
+    start: Callable[[Tensor], Tensor] = torch.ones_like
+    contrasts: bool = False
+    warnings: tuple[str, ...] = ()
 
     def treatment(self, operation: Operation) -> Treatment:
         """What happens to the signal at this operation."""
@@ -64,7 +78,7 @@ class Propagation:
         """
         counts = Counter({str(treatment): 0 for treatment in Treatment})
         counts.update(str(self.treatment(operation)) for operation in walk.operations)
-        bad = [str(o) for o in walk.operations if self.treatment(o) is Treatment.NOT_COVERED]
+        bad = [self._named(o) for o in walk.operations if self.treatment(o) is Treatment.NOT_COVERED]
         if bad:
             raise RefusalError(
                 f"{self.name} is not defined for {_listed(bad)}. {self.scope} "
@@ -83,6 +97,10 @@ class Propagation:
                 f"is no operation that it changes. {self.scope}"
             )
         return counts
+
+    def _named(self, operation: Operation) -> str:
+        # A product is refused for what it multiplies, which its spelling does not tell.
+        return f"{operation} ({operation.kind})" if operation.kind in {Kind.PRODUCT, Kind.MATMUL} else str(operation)
 
 
 def _listed(items: list[str], shown: int = 4) -> str:

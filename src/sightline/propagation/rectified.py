@@ -19,8 +19,8 @@ from sightline.operations.vocabulary import Kind
 from sightline.propagation.base import Propagation
 
 # Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
-_PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
-_SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
+PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
+SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
 
 
 def _guided(signal: Tensor, rectified: Rectified) -> Tensor:
@@ -31,5 +31,5 @@ def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:
     return signal.clamp(min=0)
 
 
-GUIDED_BACKPROP = Propagation("guided_backprop", MappingProxyType({Kind.RECTIFIER: _guided}), _PASSED, _SCOPE)
-DECONVNET = Propagation("deconvnet", MappingProxyType({Kind.RECTIFIER: _deconvnet}), _PASSED, _SCOPE)
+GUIDED_BACKPROP = Propagation("guided_backprop", MappingProxyType({Kind.RECTIFIER: _guided}), PASSED, SCOPE)
+DECONVNET = Propagation("deconvnet", MappingProxyType({Kind.RECTIFIER: _deconvnet}), PASSED, SCOPE)

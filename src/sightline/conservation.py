@@ -1,0 +1,78 @@
+"""Conservation: how much of the explained value arrives in a map of relevance, and where the rest went."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+_EXPLODES = 100.0
+
+
+@dataclass(frozen=True)
+class Conservation:
+    """The books of one method's relevance.
+
+    Attributes:
+        start: shape (image,): the relevance that set out, the explained value in most methods.
+        arrived: shape (image,): the sum of the map.
+        operations: the operations that shared relevance out, from the value backwards.
+        amounts: shape (operation, image, 3): what each received, handed on, and gave to biases and other constants.
+            NaN where an operation's results are not one per image.
+    """
+
+    start: Tensor
+    arrived: Tensor
+    operations: tuple[str, ...]
+    amounts: Tensor
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each operation, in shares of the relevance that set out, averaged over images.
+
+        `stabiliser` is what was neither handed on nor given to constants: the stabiliser's share, relevance of results
+        whose denominator is zero, and rounding.
+        """
+        received, sent, constants = (self.amounts / self.start.view(1, -1, 1)).mean(1).unbind(1)
+        columns = {
+            "operation": self.operations,
+            "received": received,
+            "handed on": sent,
+            "constants": constants,
+            "stabiliser": received - sent - constants,
+        }
+        return pd.DataFrame({name: list(values) for name, values in columns.items()}).astype(
+            {name: float for name in columns if name != "operation"}
+        )
+
+    @property
+    def lost(self) -> dict[str, float]:
+        """Shares of the relevance that set out, averaged over images: what arrived, and where the rest went.
+
+        `elsewhere` went to what is no part of the image: padding with values, joined constants.
+        """
+        received, sent, constants = self.amounts.nansum(0).unbind(1)
+        parts = {
+            "arrived": self.arrived,
+            "constants": constants,
+            "stabiliser": received - sent - constants,
+        }
+        shares = {name: float((part / self.start).mean()) for name, part in parts.items()}
+        return {**shares, "elsewhere": 1 - sum(shares.values())}
+
+    def explosion(self, names: Sequence[str]) -> str:
+        """A sentence where relevance grew out of all proportion on its way; empty where it did not."""
+        sizes = (self.amounts[..., 0] / self.start).abs().nan_to_num(posinf=torch.inf)
+        bad = (sizes > _EXPLODES) | ~self.amounts[..., :2].isfinite().all(2) & self.amounts[..., 0].isinf()
+        if not bool(bad.any()):
+            return ""
+        images = bad.any(0).nonzero().flatten().tolist()
+        first = int(bad.any(1).nonzero()[0])
+        worst = float(sizes[:, images].max())
+        which = ", ".join(names[index] for index in images[:4]) + (" ..." if len(images) > 4 else "")
+        return (
+            f"explodes for {len(images)} image(s) ({which}): from {self.operations[first]} back, up to {worst:.1e} "
+            "times the explained value flows, from denominators near zero. Such a map shows rounding, not the model; "
+            "take a larger epsilon, or lrp_epsilon_plus."
+        )

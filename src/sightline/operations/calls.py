@@ -1,0 +1,108 @@
+"""Operations without weights whose backward is chosen when the backward runs: adds, pooling, activations, gates."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sightline.operations.active import Active
+from sightline.operations.kept import Kept, wide
+from sightline.operations.reading import Native
+from sightline.operations.vocabulary import Kind, Operation
+
+
+class Call:
+    """What a rule sees of an operation without weights.
+
+    Attributes:
+        kind: what it is.
+        native: the operation as a function of the tensors that depend on the input.
+        gate: which of them is the gate, for a multiplication by one.
+        mean: for max-pooling, the average pooling over the same windows; None where torch has none.
+        operation: the operation, for records.
+        constants: per row, what the active rule gave to constants.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        native: Native,
+        inputs: Sequence[Kept],
+        active: Active,
+        *,
+        in_place: bool = False,
+        gate: int = 0,
+        mean: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.kind, self.native, self._inputs, self._active = kind, native, tuple(inputs), active
+        self.in_place, self.gate, self.mean = in_place, gate, mean
+        self.operation: Operation | None = None
+        self.constants: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The values that came in, in single precision at least."""
+        return tuple(wide(kept.values) for kept in self._inputs)
+
+    def again(self, *values: Tensor) -> Tensor:
+        """The operation on other values, which stay as they are."""
+        made: Tensor = self.native(*([value.clone() for value in values] if self.in_place else values))
+        return made
+
+    def with_pull(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        """The result, made again, and the function that pulls a signal back through the ordinary derivative."""
+        return self._with_pull(self.inputs)
+
+    def gradient(self, signal: Tensor) -> tuple[Tensor, ...]:
+        """The signal pulled back through the ordinary derivative, in the operation's own precision."""
+        return self._with_pull(tuple(kept.values for kept in self._inputs))[1](signal)
+
+    def _with_pull(self, values: Sequence[Tensor]) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        with torch.enable_grad():
+            leaves = [value.detach().requires_grad_() for value in values]
+            result = self.again(*leaves)
+
+        def pull(signal: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(result, leaves, signal.to(result.dtype))
+
+        return result.detach(), pull
+
+
+class RuledCall(torch.autograd.Function):
+    """An operation without weights."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
+        """Torch's own operation, in place where it is."""
+        ctx.set_materialize_grads(False)
+        versions = [tensor._version for tensor in tensors]
+        y: Tensor = call.native(*tensors)
+        ctx.mark_dirty(*(t for t, version in zip(tensors, versions, strict=True) if t._version != version))
+        ctx.call = call
+        ctx.dtypes = [tensor.dtype for tensor in tensors]
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, signal: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The active rule; without one, the ordinary derivative."""
+        call: Call = ctx.call
+        if signal is None:
+            return (None, *[None] * len(ctx.dtypes))
+        active = call._active
+        rule = active.rule(call.kind)
+        if rule is None:
+            found: Sequence[Tensor | None] = call.gradient(signal)
+        else:
+            with torch.autocast(signal.device.type, enabled=False):
+                found = rule(wide(signal), call)
+            if active.ledger is not None and call.operation is not None:
+                sent = [part for part in found if part is not None]
+                active.ledger.note(call.operation, signal, sent, call.constants)
+            call.constants = None
+        if active.last:
+            ctx.call = None
+        parts = zip(found, ctx.dtypes, strict=True)
+        return (None, *(None if part is None else part.to(dtype) for part, dtype in parts))

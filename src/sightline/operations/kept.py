@@ -1,0 +1,86 @@
+"""Values that a rule needs when the backward runs, kept as they were whatever the model writes over them later.
+
+torch lets a model overwrite a tensor that its own backward does not need; a rule may need it. So a kept tensor is
+noted on itself, and a write that the interception sees copies it first.
+"""
+
+import torch
+from torch import Tensor
+
+from sightline.errors import RefusalError
+
+_OWN = "_sightline_kept"  # the note on the tensor itself, shared by all who keep it
+_ALL = "_sightline_kept_all"  # on a base: the notes of all its views, which share its memory
+
+
+class Kept:
+    """The values of a tensor at one time."""
+
+    __slots__ = ("_nonnegative", "_tensor", "_version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._version = tensor.detach(), tensor._version
+        self._nonnegative: bool | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was written over the values."""
+        return self._tensor._version == self._version
+
+    @property
+    def values(self) -> Tensor:
+        """The values.
+
+        Raises:
+            RefusalError: something out of sight wrote over them.
+        """
+        if not self.intact:
+            raise RefusalError(
+                f"The model writes over a result of shape {tuple(self._tensor.shape)} in place, where it cannot be "
+                "seen, and a rule needs that result. Use that operation out of place."
+            )
+        return self._tensor
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether no value is below zero."""
+        if self._nonnegative is None:
+            self._nonnegative = bool(self.values.amin() >= 0) if self.values.numel() else True
+        return self._nonnegative
+
+    def secure(self) -> None:
+        """Copy the values, because they are about to be written over."""
+        if self.intact:
+            self._tensor = self._tensor.clone()
+            self._version = self._tensor._version
+
+
+def keep(tensor: Tensor) -> Kept:
+    """Keep the values that a tensor has now."""
+    found: Kept | None = getattr(tensor, _OWN, None)
+    if found is not None and found.intact and found._tensor.data_ptr() == tensor.data_ptr():
+        return found
+    kept = Kept(tensor)
+    setattr(tensor, _OWN, kept)
+    base = _base(tensor)
+    notes = getattr(base, _ALL, None)
+    if notes is None:
+        setattr(base, _ALL, [kept])
+    else:
+        notes.append(kept)
+    return kept
+
+
+def secure(tensor: Tensor) -> None:
+    """Before a write into `tensor`: copy all that is kept of its memory."""
+    for kept in getattr(_base(tensor), _ALL, ()):
+        kept.secure()
+
+
+def _base(tensor: Tensor) -> Tensor:
+    return tensor if tensor._base is None else tensor._base
+
+
+def wide(values: Tensor) -> Tensor:
+    """Values in single precision at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,231 @@
+"""Performing a call of the model: by torch itself, or by a node of ours where some propagation rules its kind."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.operations.active import Active
+from sightline.operations.calls import Call, RuledCall
+from sightline.operations.graph import mark_gate, mark_weighted
+from sightline.operations.kept import keep, secure
+from sightline.operations.linear import (
+    Linear,
+    RuledBatchNorm,
+    RuledLinear,
+    batch_norm_of,
+    diagonal,
+    foldable,
+    form_of,
+    sign,
+)
+from sightline.operations.origins import is_gate, is_weighted
+from sightline.operations.reading import Native, averaging, bound
+from sightline.operations.rectifier import Rectified, RuledRectifier
+from sightline.operations.vocabulary import Kind, Operation, Rectification
+
+Completion = Callable[[Operation, Tensor], None]
+"""What remains to be noted once the operation has its place in the order, with its result."""
+
+_CALLS = frozenset(
+    {
+        Kind.ACTIVATION,
+        Kind.MAX_POOLING,
+        Kind.AVERAGE_POOLING,
+        Kind.REDUCTION,
+        Kind.RESAMPLING,
+        Kind.ADD,
+        Kind.SCALING,
+        Kind.GATING,
+    }
+)
+# What only moves, pads or rescales pixels, so that their range can be followed.
+_MOVES_PIXELS = frozenset({Kind.RESHAPE, Kind.IDENTITY, Kind.ADD, Kind.SCALING, Kind.BATCH_NORM})
+_FROM_IMAGE = "_sightline_from_image"
+
+
+@dataclass
+class Intercepted:
+    """A call of the model on tensors of which some depend on the input.
+
+    Attributes:
+        func: torch's function.
+        name: its spelling.
+        kind: what it is; corrected to what it turns out to be.
+        args: positional arguments, parameters cut from the graph.
+        kwargs: keyword arguments.
+        tensors: all tensors among them.
+        settings: for a rectifier, its bounds.
+        in_place: whether it may write over its first argument.
+    """
+
+    func: Native
+    name: str
+    kind: Kind
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    tensors: list[Tensor]
+    settings: Rectification | None
+    in_place: bool = False
+
+
+class Performer:
+    """Performs calls, with nodes of our own for the kinds that are ruled.
+
+    Args:
+        ruled: the kinds for which some propagation of the pass has a rule.
+        active: where the nodes look the rule up.
+    """
+
+    def __init__(self, ruled: Collection[Kind], active: Active) -> None:
+        self._ruled, self._active = ruled, active
+        self._follows_pixels = Kind.LINEAR in ruled
+
+    def begin(self, image: Tensor) -> Tensor:
+        """The image that a pass begins with."""
+        if self._follows_pixels:
+            channels = image.shape[1]
+
+            def whole(values: Tensor) -> Tensor:
+                if values.numel() not in {1, channels}:
+                    raise InputError(
+                        f"The range of a pixel is a number or one for each of the {channels} channels; came "
+                        f"{values.numel()} numbers."
+                    )
+                return values.reshape(1, -1, 1, 1).expand(shape)
+
+            shape = image.shape
+            setattr(image, _FROM_IMAGE, whole)
+        return image
+
+    def perform(self, call: Intercepted) -> tuple[Any, Completion | None]:
+        """The result, and what remains to be done once it has been noted."""
+        found = None
+        if call.kind in self._ruled or (self._follows_pixels and call.kind in _MOVES_PIXELS):
+            found = bound(call.func, call.args, call.kwargs)
+        followed = self._followed(call, *found) if found is not None else None
+        if call.kind in self._ruled:
+            result, complete = self._ruled_call(call, found)
+        else:
+            if call.in_place or call.name == "setitem":
+                secure(call.tensors[0])
+            result, complete = call.func(*call.args, **call.kwargs), None
+        if self._follows_pixels and isinstance(result, Tensor):
+            if followed is not None:
+                setattr(result, _FROM_IMAGE, followed)
+            elif hasattr(result, _FROM_IMAGE):  # written over in place
+                delattr(result, _FROM_IMAGE)
+        return result, complete
+
+    def _followed(self, call: Intercepted, tensors: list[Tensor], native: Native) -> Native | None:
+        """What was done to the image up to this call's result, where that only moves, pads or rescales pixels."""
+        if call.kind not in _MOVES_PIXELS or len(tensors) != 1 or not self._follows_pixels:
+            return None
+        before: Native | None = getattr(tensors[0], _FROM_IMAGE, None)
+        if before is None or (call.kind is Kind.BATCH_NORM and is_weighted(tensors)):
+            return None
+        in_place = call.in_place
+        return lambda values: native(before(values).clone() if in_place else before(values))
+
+    def _ruled_call(
+        self, call: Intercepted, found: tuple[list[Tensor], Native] | None
+    ) -> tuple[Any, Completion | None]:
+        if found is None:
+            call.kind = Kind.UNKNOWN
+        else:
+            tensors, native = found
+            if call.kind is Kind.RECTIFIER:
+                assert call.settings is not None  # noqa: S101 - that is what made it a rectifier
+                return self._rectify(tensors[0], native, call.settings)
+            if call.kind is Kind.LINEAR:
+                performed = self._linear(call, tensors[0], native)
+                if performed is not None:
+                    return performed
+                call.kind = Kind.MATMUL
+            elif call.kind is Kind.BATCH_NORM:
+                performed = self._batch_norm(call, tensors[0], native)
+                if performed is not None:
+                    return performed
+                call.kind = Kind.NORMALISATION
+            elif call.kind in _CALLS:
+                return self._call(call, tensors, native)
+        if call.in_place:
+            secure(call.tensors[0])
+        return call.func(*call.args, **call.kwargs), None
+
+    def _rectify(self, x: Tensor, native: Native, settings: Rectification) -> tuple[Tensor, Completion]:
+        rectified = Rectified(settings, native, self._active)
+        if not settings.closed_at_bounds:
+            rectified.kept = keep(x)
+        if settings.in_place:
+            secure(x)
+        result: Tensor = RuledRectifier.apply(x, rectified)  # type: ignore[no-untyped-call]
+
+        def complete(_: Operation, made: Tensor) -> None:
+            if rectified.kept is None:
+                rectified.kept = keep(made)
+
+        return result, complete
+
+    def _linear(self, call: Intercepted, x: Tensor, native: Native) -> tuple[Tensor, Completion] | None:
+        form = form_of(call.name, call.args, call.kwargs)
+        if form is None:
+            return None
+        linear = Linear(form, keep(x), self._active, first=not is_weighted([x]))
+        linear.from_image = getattr(x, _FROM_IMAGE, None)
+        result: Tensor = RuledLinear.apply(x, linear, native)  # type: ignore[no-untyped-call]
+
+        def complete(operation: Operation, made: Tensor) -> None:
+            linear.made(operation, keep(made))
+            sign(made, linear, x)
+            mark_weighted(made, operation)
+
+        return result, complete
+
+    def _batch_norm(self, call: Intercepted, h: Tensor, native: Native) -> tuple[Tensor, Completion] | None:
+        affine = batch_norm_of(call.func, call.args, call.kwargs)
+        if affine is None:
+            return None
+        found = foldable(h)
+        linear: Linear | str
+        if found is None:
+            linear, x = Linear(diagonal(*affine), keep(h), self._active, first=False), None
+        elif found[1] is None:
+            linear, x = _OVERWRITTEN, None
+        else:
+            linear, x = found[0].folded(*affine), found[1]
+            found[0].forget_result()
+        result: Tensor = RuledBatchNorm.apply(h, x, linear, affine[0], native)  # type: ignore[no-untyped-call]
+
+        def complete(operation: Operation, made: Tensor) -> None:
+            if isinstance(linear, Linear):
+                linear.made(operation, keep(made))
+                if x is not None:
+                    sign(made, linear, x)
+                    mark_weighted(made, operation)
+
+        return result, complete
+
+    def _call(self, call: Intercepted, tensors: list[Tensor], native: Native) -> tuple[Tensor, Completion]:
+        kept = [keep(tensor) for tensor in tensors]
+        gate = next((i for i, tensor in enumerate(tensors) if is_gate(tensor)), 0)
+        mean = averaging(call.name, call.args, call.kwargs) if call.kind is Kind.MAX_POOLING else None
+        seen = Call(call.kind, native, kept, self._active, in_place=call.in_place, gate=gate, mean=mean)
+        if call.in_place:
+            secure(call.tensors[0])
+        result: Tensor = RuledCall.apply(seen, *tensors)  # type: ignore[no-untyped-call]
+
+        def complete(operation: Operation, made: Tensor) -> None:
+            seen.operation = operation
+            if seen.kind is Kind.GATING:
+                mark_gate(made, gate)
+
+        return result, complete
+
+
+_OVERWRITTEN = (
+    "A weighted layer's input is written over in place before the batch norm that follows the layer, so that the two "
+    "cannot be treated as one. Use that operation out of place."
+)

@@ -1,0 +1,337 @@
+"""Layer-wise relevance propagation: the explained value is shared among the inputs, operation by operation.
+
+Relevance starts as the explained value. Weighted layers share it by the rule of the propagation (`shares`), a batch
+norm that follows folded in. Elsewhere: activations that keep zero pass it; adds, averages, sums and resampling share
+it in proportion to what each input contributes; max-pooling gives it to the winner; a gate takes none; multiplication
+by a constant passes it. Softmax, normalisation by the image's own values, products of two signals and all else are
+refused.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.operations.calls import Call
+from sightline.operations.linear import Linear
+from sightline.operations.vocabulary import Kind
+from sightline.propagation import shares
+from sightline.propagation.base import Propagation, Rule
+from sightline.propagation.shares import LayerRule
+
+First = Literal["gradient", "w_squared", "flat", "box"]
+"""Rules for the first weighted layer that do not multiply by the input, so that no pixel value is invisible."""
+
+PASSED = frozenset({Kind.MAX_POOLING, Kind.MAXIMUM, Kind.RESHAPE, Kind.IDENTITY})
+SCOPE = (
+    "Relevance has a rule for weighted layers, batch norm, rectifiers and activations that keep zero, pooling, sums, "
+    "adds, gates and reshaping."
+)
+EPSILON = 1e-6
+
+
+def _pass(signal: Tensor, _seen: object) -> Tensor:
+    return signal
+
+
+def _pass_call(signal: Tensor, _call: Call) -> tuple[Tensor]:
+    return (signal,)
+
+
+def _scaled(signal: Tensor, call: Call) -> tuple[Tensor]:
+    (x,) = call.inputs
+    return (torch.where(call.again(torch.ones_like(x)) != 0, signal, 0.0).sum_to_size(x.shape),)
+
+
+def _gated(signal: Tensor, call: Call) -> tuple[Tensor | None, Tensor | None]:
+    values = list(call.inputs)
+    x = values[1 - call.gate]
+    values[1 - call.gate] = torch.ones_like(x)
+    mine = torch.where(call.again(*values) != 0, signal, 0.0).sum_to_size(x.shape)
+    return (None, mine) if call.gate == 0 else (mine, None)
+
+
+def _in_proportion(epsilon: float) -> Rule:
+    """R_i = x_i p_ij / stab(y_j) R_j for an operation y_j = sum_i x_i p_ij + c without weights."""
+
+    def rule(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
+        result, pull = call.with_pull()
+        quotients = shares.divide(signal, result, epsilon)
+        values = call.inputs
+        if call.kind is Kind.ADD and len(values) == 1:
+            # One signal and a constant, whose share is lost.
+            given = quotients * call.again(torch.zeros_like(values[0]))
+            call.constants = given.flatten(1).sum(1).double() if given.dim() > 1 else given.double()
+        return tuple(x * part for x, part in zip(values, pull(quotients), strict=True))
+
+    return rule
+
+
+def _alone(signal: Tensor, _layer: Linear) -> Tensor:
+    return signal
+
+
+def _lrp(
+    name: str,
+    conv: LayerRule,
+    dense: LayerRule | None = None,
+    *,
+    first: LayerRule | None = None,
+    last: LayerRule | None = None,
+    alone: LayerRule = _alone,
+    epsilon: float = EPSILON,
+    start: Callable[[Tensor], Tensor] = torch.clone,
+    notes: tuple[str, ...] = (),
+) -> Propagation:
+    def weighted(signal: Tensor, layer: Linear) -> Tensor:
+        if last is not None and layer.last:
+            return last(signal, layer)
+        if first is not None and layer.first:
+            return first(signal, layer)
+        return (dense or conv)(signal, layer) if layer.dense else conv(signal, layer)
+
+    proportional = _in_proportion(epsilon)
+    rules: dict[Kind, Rule] = {
+        Kind.LINEAR: weighted,
+        Kind.BATCH_NORM: alone,
+        Kind.RECTIFIER: _pass,
+        Kind.ACTIVATION: _pass_call,
+        Kind.SCALING: _scaled,
+        Kind.GATING: _gated,
+        **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), proportional),
+    }
+    return Propagation(
+        name,
+        MappingProxyType(rules),
+        PASSED,
+        SCOPE,
+        relevance=True,
+        start=start,
+        contrasts=last is not None,
+        warnings=notes,
+    )
+
+
+def _positive(values: Tensor) -> Tensor:
+    return values.clamp(min=0)
+
+
+def _first(rule: First | None, epsilon: float, low: object = None, high: object = None) -> LayerRule | None:
+    match rule:
+        case None:
+            return None
+        case "gradient":
+            return shares.gradient_rule(epsilon)
+        case "w_squared":
+            return shares.w_squared_rule(epsilon)
+        case "flat":
+            return shares.flat_rule(epsilon)
+        case "box":
+            return shares.box_rule(low, high, epsilon)
+    raise InputError(f"The first layer's rule is one of {', '.join(get_args(First))}, or None; came {rule!r}.")
+
+
+def _titled(name: str, first: First | None, **settings: float) -> str:
+    parts = [f"{key}={value:g}" for key, value in settings.items()] + ([f"first={first}"] if first else [])
+    return f"{name}({', '.join(parts)})" if parts else name
+
+
+def _stabiliser(epsilon: float) -> float:
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise InputError(f"A stabiliser epsilon is a number of at least 0; came {epsilon}.")
+    return float(epsilon)
+
+
+@lru_cache
+def lrp_0(*, first: First | None = None) -> Propagation:
+    """LRP-0, the epsilon rule with epsilon = 0; in networks of rectifiers it equals input x gradient.
+
+    Args:
+        first: another rule for the first weighted layer; "gradient" gives the plain gradient.
+    """
+    rule = shares.epsilon_rule(0.0)
+    return _lrp(_titled("lrp_0", first), rule, first=_first(first, 0.0), alone=rule, epsilon=0.0)
+
+
+def lrp_epsilon(epsilon: float = 1e-3, *, signed: bool = True, first: First | None = None) -> Propagation:
+    """LRP-epsilon everywhere: R_i = sum_j x_i w_ij / (z_j + epsilon sign(z_j)) R_j.
+
+    Args:
+        epsilon: the stabiliser, in units of the layers' results.
+        signed: whether it has the sign of z; without (as some print the rule), it has a pole at z = -epsilon.
+        first: another rule for the first weighted layer.
+
+    Raises:
+        InputError: epsilon is negative or not finite.
+    """
+    if signed:
+        return _epsilon(_stabiliser(epsilon), signed, first, ())
+    note = (
+        f"The stabiliser of this LRP-epsilon has no sign, so relevance explodes where a result is near {-epsilon:g}. "
+        "Use the signed form."
+    )
+    warnings.warn(note, stacklevel=2)
+    return _epsilon(_stabiliser(epsilon), signed, first, (note,))
+
+
+@lru_cache
+def _epsilon(epsilon: float, signed: bool, first: First | None, notes: tuple[str, ...]) -> Propagation:
+    rule = shares.epsilon_rule(epsilon, signed=signed)
+    name = _titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, epsilon=epsilon)
+    return _lrp(name, rule, first=_first(first, epsilon), alone=rule, epsilon=epsilon, notes=notes)
+
+
+@lru_cache
+def lrp_gamma(gamma: float = 0.25, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
+    """LRP-gamma at every weighted layer; see `shares.gamma_rule`.
+
+    Raises:
+        InputError: gamma or epsilon is negative or not finite.
+    """
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise InputError(f"LRP-gamma's gamma is a number of at least 0; came {gamma}.")
+    rule = shares.gamma_rule(gamma, _stabiliser(epsilon))
+    return _lrp(_titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=_first(first, epsilon))
+
+
+def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
+    """LRP-alpha-beta at every weighted layer; see `shares.alpha_beta_rule`.
+
+    Raises:
+        InputError: alpha - beta is not 1, which would not conserve relevance. Only (1, 1), which a survey prints, is
+            accepted, with a warning.
+    """
+    notes: tuple[str, ...] = ()
+    if (alpha, beta) == (1, 1):
+        notes = (
+            "LRP-alpha-beta with alpha = 1 and beta = 1 does not conserve relevance (alpha - beta must be 1), and it "
+            "is not Excitation Backprop, which is alpha = 1, beta = 0.",
+        )
+        warnings.warn(notes[0], stacklevel=2)
+    elif not (alpha >= 0 and beta >= 0 and math.isclose(alpha - beta, 1)):
+        raise InputError(
+            f"LRP-alpha-beta needs alpha, beta >= 0 and alpha - beta = 1, or relevance is not conserved; came "
+            f"alpha={alpha}, beta={beta}. Use (1, 0) or (2, 1)."
+        )
+    return _alpha_beta(float(alpha), float(beta), _stabiliser(epsilon), first, notes)
+
+
+@lru_cache
+def _alpha_beta(alpha: float, beta: float, epsilon: float, first: First | None, notes: tuple[str, ...]) -> Propagation:
+    rule = shares.alpha_beta_rule(alpha, beta, epsilon)
+    name = _titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
+    return _lrp(name, rule, first=_first(first, epsilon), notes=notes)
+
+
+@lru_cache
+def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
+    """The z+ rule without biases at every weighted layer: alpha-beta with alpha = 1, beta = 0 and b = 0."""
+    rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
+    return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=_first(first, epsilon))
+
+
+@lru_cache
+def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
+    """The w^2 rule at every weighted layer; see `shares.w_squared_rule`."""
+    return _lrp(_titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)))
+
+
+@lru_cache
+def lrp_flat(epsilon: float = EPSILON) -> Propagation:
+    """The flat rule at every weighted layer; see `shares.flat_rule`."""
+    return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)))
+
+
+@lru_cache
+def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
+    """The composite EpsilonPlus: z+ (alpha = 1, beta = 0) at convolutions, epsilon at dense layers.
+
+    Args:
+        epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
+        first: another rule for the first weighted layer; "flat" is EpsilonPlusFlat.
+    """
+    conv, dense = shares.alpha_beta_rule(1.0, 0.0, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
+    return _lrp(_titled("epsilon_plus", first, epsilon=epsilon), conv, dense, first=_first(first, EPSILON))
+
+
+@lru_cache
+def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
+    """The composite EpsilonAlpha2Beta1: alpha = 2, beta = 1 at convolutions, epsilon at dense layers.
+
+    Args:
+        epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
+        first: another rule for the first weighted layer; "flat" is EpsilonAlpha2Beta1Flat.
+    """
+    conv, dense = shares.alpha_beta_rule(2.0, 1.0, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
+    return _lrp(_titled("epsilon_alpha2_beta1", first, epsilon=epsilon), conv, dense, first=_first(first, EPSILON))
+
+
+def _limits(low: object, high: object) -> str:
+    if (low is None) != (high is None):
+        raise InputError("The range of a pixel needs both ends; only one came.")
+    if low is None:
+        return "range of a pixel as encoded"
+    least, most = torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
+    if not bool((least < most).all()):
+        raise InputError(f"A pixel's lowest value must be below its highest; came {low} and {high}.")
+    return f"low={low}, high={high}"
+
+
+def epsilon_gamma_box(
+    low: object = None, high: object = None, gamma: float = 0.25, epsilon: float = EPSILON
+) -> Propagation:
+    """The composite EpsilonGammaBox: z^B at the first weighted layer, gamma at convolutions, epsilon at dense layers.
+
+    Args:
+        low: the lowest value of a pixel as the model sees it, a number or one per channel; by default from how the
+            model encodes images.
+        high: the highest.
+        gamma: see `shares.gamma_rule`.
+        epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
+    """
+    name = f"epsilon_gamma_box(gamma={gamma:g}, epsilon={epsilon:g}, {_limits(low, high)})"
+    conv, dense = shares.gamma_rule(gamma, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
+    return _lrp(name, conv, dense, first=_first("box", EPSILON, low, high))
+
+
+def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILON) -> Propagation:
+    """Deep Taylor decomposition: z+ without biases, z^B at the first weighted layer; starts at max(value, 0).
+
+    Montavon et al. 2017, sections 4 and 5. z+ is used whether or not a rectifier follows the layer.
+
+    Args:
+        low: the lowest value of a pixel as the model sees it, a number or one per channel; by default from how the
+            model encodes images.
+        high: the highest.
+        epsilon: the stabiliser everywhere.
+    """
+    conv = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
+    name = f"deep_taylor(epsilon={epsilon:g}, {_limits(low, high)})"
+    return _lrp(name, conv, first=_first("box", epsilon, low, high), start=_positive)
+
+
+@lru_cache
+def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
+    """Excitation Backprop: z+ without biases (alpha = 1, beta = 0); starts at 1, the winner's probability.
+
+    Zhang et al. 2016, arXiv 1608.00507, equation 2.
+    """
+    rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
+    return _lrp(_titled("excitation_backprop", None, epsilon=epsilon), rule, start=torch.ones_like)
+
+
+@lru_cache
+def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
+    """Contrastive Excitation Backprop: the last weighted layer sends its excitation less that by its negated weights.
+
+    Zhang et al. 2016, section 3.3. Signed: what speaks for the class is positive.
+    """
+    rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
+    name = _titled("contrastive_excitation_backprop", None, epsilon=epsilon)
+    return _lrp(name, rule, last=shares.contrastive_rule(epsilon), start=torch.ones_like)

@@ -1,0 +1,263 @@
+"""Relevance in explanations: its books, its settings, several targets at once, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import sightline as sl
+from sightline.aggregation import InputTimesSignal
+from sightline.propagation import (
+    deep_taylor,
+    epsilon_gamma_box,
+    epsilon_plus,
+    lrp_0,
+    lrp_alpha_beta,
+    lrp_epsilon,
+    lrp_gamma,
+    rect_grad,
+)
+from sightline.sampling import Noise
+from sightline.sampling import Path as LinePath
+
+
+class Net(nn.Module):
+    """Convolutions with and without batch norm, a skip, pooling, a constant added, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv2 = nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.max_pool2d(F.relu(self.conv2(x) + x) + 0.25, 2)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    net = Net().double().eval()
+    net.bn1.running_mean.normal_()
+    net.bn1.running_var.uniform_(0.5, 2)
+    return net
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+
+
+RELEVANCE = [name for name, row in sl.catalogue().items() if row.propagation.relevance]
+ROWS = [
+    sl.Method(propagation=RANGED[name], name=name) if name in (RANGED := {
+        "lrp_epsilon_gamma_box": epsilon_gamma_box(-1.0, 1.0), "deep_taylor": deep_taylor(-1.0, 1.0)
+    }) else name
+    for name in RELEVANCE
+]  # fmt: skip
+
+
+def test_the_books_balance(model: nn.Module, images: Tensor) -> None:
+    """What set out is what arrived, plus what each operation did not hand on."""
+    books = sl.explain(model, images, ROWS, 1).checks.conservation
+    assert set(books) == set(RELEVANCE)
+    for name, kept in books.items():
+        received, sent, _ = kept.amounts.unbind(2)
+        lost = (received - sent).sum(0)
+        torch.testing.assert_close(kept.start, kept.arrived + lost, rtol=1e-9, atol=1e-9, msg=name)
+        assert abs(sum(kept.lost.values()) - 1) < 1e-9
+
+
+def test_what_biases_take_is_told(images: Tensor) -> None:
+    """One layer by hand: y = W x + b, of which b_c / y_c goes to the bias under LRP-0."""
+    torch.manual_seed(3)
+    layer = nn.Linear(3 * 64, 2).double()
+    model = nn.Sequential(nn.Flatten(), layer).eval()
+    explanation = sl.explain(model, images, "lrp_0", 1)
+    kept = explanation.checks.conservation["lrp_0"]
+    torch.testing.assert_close(kept.amounts[0, :, 2], layer.bias[1].detach().expand(3))
+    torch.testing.assert_close(kept.arrived, explanation.values - layer.bias[1].detach())
+    assert kept.operations == ("linear in 1",)
+
+
+def test_a_constant_takes_its_share_of_a_sum(images: Tensor) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 1, bias=False), Plus(2.0)).double().eval()
+    explanation = sl.explain(model, images, "lrp_0", 0)
+    torch.testing.assert_close(explanation["lrp_0"].flatten(1).sum(1), explanation.values - 2.0)
+    torch.testing.assert_close(
+        explanation.checks.conservation["lrp_0"].amounts[0, :, 2], torch.full((3,), 2.0, dtype=torch.float64)
+    )
+
+
+class Plus(nn.Module):
+    def __init__(self, constant: float) -> None:
+        super().__init__()
+        self.constant = constant
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.constant
+
+
+def test_several_targets_are_as_each_alone(model: nn.Module, images: Tensor) -> None:
+    methods = ["gradient", "guided_backprop", "grad_cam@conv2", "smooth_grad", "integrated_gradients", *ROWS]
+    targets = [None, 2, sl.Pair(1, 3), [0, 1, 2]]
+    together = sl.explain_each(model, images, methods, targets)
+    for target, found in zip(targets, together, strict=True):
+        alone = sl.explain(model, images, methods, target)
+        assert torch.equal(found.values, alone.values)
+        assert found.targets == alone.targets
+        for name in alone.maps:
+            torch.testing.assert_close(found[name], alone[name], rtol=1e-12, atol=1e-15, msg=name)
+        for name, kept in alone.checks.conservation.items():
+            torch.testing.assert_close(found.checks.conservation[name].amounts, kept.amounts, msg=name)
+
+
+@pytest.mark.parametrize("targets", [[], "12", 3])
+def test_targets_are_a_list(model: nn.Module, images: Tensor, targets: object) -> None:
+    with pytest.raises(Exception, match=r"a list of at least one target|targets"):
+        sl.explain_each(model, images, "gradient", targets)  # type: ignore[arg-type]
+
+
+def test_a_target_that_is_wrong_is_refused_among_others(model: nn.Module, images: Tensor) -> None:
+    with pytest.raises(sl.InputError, match="Class 9"):
+        sl.explain_each(model, images, "gradient", [0, 9])
+
+
+def test_without_the_input_factor_lrp_0_is_the_gradient(model: nn.Module, images: Tensor) -> None:
+    bare = sl.Method(propagation=lrp_0(first="gradient"), name="bare")
+    explanation = sl.explain(model, images, ["gradient", "input_x_gradient", "lrp_0", bare], 2)
+    torch.testing.assert_close(explanation["bare"], explanation["gradient"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(explanation["lrp_0"], explanation["input_x_gradient"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", ["gradient", "w_squared", "flat"])
+def test_without_the_input_factor_black_pixels_count(model: nn.Module, images: Tensor, first: str) -> None:
+    """A pixel of value 0 gets nothing from rules that multiply by it, and something from those that do not."""
+    images[:, :, :4] = 0
+    method = sl.Method(propagation=epsilon_plus(first=first), name="sees")  # type: ignore[arg-type]
+    explanation = sl.explain(model, images, ["lrp_epsilon_plus", method], 2)
+    assert not explanation["lrp_epsilon_plus"][:, :, :4].any()
+    assert bool((explanation["sees"][:, :, :3] != 0).all())
+
+
+def test_small_denominators_are_told() -> None:
+    """y = x - (1 - 1e-6) at x = 1: the share of x is 1 / 1e-6 of the value, and so it arrives at the layer before."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False), nn.Linear(1, 1)).double().eval()
+    model[1].weight.data.fill_(1.0)
+    model[2].weight.data.fill_(1.0)
+    model[2].bias.data.fill_(-(1 - 1e-6))
+    images = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)
+    explanation = sl.explain(model, images, ["lrp_0", "lrp_z_plus"], 0)
+    (note,) = explanation.checks.notes
+    assert note.startswith("lrp_0 explodes for 1 image(s) (image 0): from linear in 1 back, up to 1.0e+06 times")
+    torch.testing.assert_close(
+        explanation.checks.conservation["lrp_0"].arrived, torch.tensor([1.0, 3.0]).double(), rtol=1e-9, atol=0
+    )
+
+
+def test_a_range_of_pixels_is_asked_for_and_checked(model: nn.Module, images: Tensor) -> None:
+    with pytest.raises(sl.RefusalError, match="range of a pixel as the model sees it"):
+        sl.explain(model, images, "deep_taylor", 0)
+    narrow = sl.Method(propagation=deep_taylor(-0.5, 0.5), name="narrow")
+    with pytest.raises(sl.RefusalError, match=r"outside the range -0\.5 to 0\.5"):
+        sl.explain(model, images, narrow, 0)
+    wrong = sl.Method(propagation=deep_taylor([0.0, 0.0], [1.0, 1.0]), name="wrong")
+    with pytest.raises(sl.InputError, match="one for each of the 3 channels; came 2"):
+        sl.explain(model, images, wrong, 0)
+    with pytest.raises(sl.InputError, match="below its highest"):
+        deep_taylor(1.0, 0.0)
+    with pytest.raises(sl.InputError, match="both ends"):
+        epsilon_gamma_box(low=0.0)
+
+
+def test_the_range_of_pixels_comes_from_the_models_encoding(tmp_path: Path) -> None:
+    """0 and 255 become (0 - mean) / std and (1 - mean) / std in each channel."""
+    (tmp_path / "net.py").write_text(
+        "import sightline as sl, torch\nfrom torch import nn\n"
+        "def build():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))\n"
+        "build.preprocessing = sl.Preprocessing(size=(8, 8), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1))\n"
+    )
+    model = sl.load_model(f"{tmp_path}/net.py:build")
+    low, high = [-2.0, -2.0, -3.0], [2.0, 3.0, 7.0]
+    share = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.tensor(low).view(1, 3, 1, 1) + share * (torch.tensor(high) - torch.tensor(low)).view(1, 3, 1, 1)
+    named = sl.Method(propagation=epsilon_gamma_box(low, high), name="named")
+    explanation = sl.explain(model, images, ["lrp_epsilon_gamma_box", named], 1)
+    torch.testing.assert_close(explanation["lrp_epsilon_gamma_box"], explanation["named"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_box_asks_for_pixels(images: Tensor) -> None:
+    model = nn.Sequential(nn.Tanh(), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).double().eval()
+    method = sl.Method(propagation=deep_taylor(-1.0, 1.0), name="box")
+    with pytest.raises(sl.RefusalError, match="no longer the image"):
+        sl.explain(model, images, method, 0)
+
+
+def test_meaningless_combinations_are_refused_when_made() -> None:
+    for changed in ({"aggregation": InputTimesSignal()}, {"sampling": LinePath(steps=3)}):
+        with pytest.raises(sl.InputError, match="already holds the input"):
+            sl.Method(propagation=lrp_epsilon(), **changed)
+
+
+def test_relevance_under_noise_is_the_mean_of_relevances(model: nn.Module, images: Tensor) -> None:
+    noise = Noise(samples=3, sd=0.1)
+    method = sl.Method(sampling=noise, propagation=lrp_epsilon(), name="smooth")
+    explanation = sl.explain(model, images[:1], method, 1, seed=5)
+    from sightline.sampling.seeds import image_key, seed_of
+
+    points = torch.cat([noise.points(images[:1], [seed_of(5, image_key(images[0]))], [n]) for n in range(3)])
+    each = sl.explain(model, points, "lrp_epsilon", 1)
+    torch.testing.assert_close(explanation["smooth"][0], each["lrp_epsilon"].mean(0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: rect_grad(101.0), "percentile from 0 to 100"),
+        (lambda: lrp_epsilon(-1.0), "at least 0"),
+        (lambda: lrp_epsilon(float("nan")), "at least 0"),
+        (lambda: lrp_gamma(-1.0), "gamma is a number"),
+        (lambda: lrp_alpha_beta(2, 0), "alpha - beta = 1"),
+        (lambda: epsilon_plus(first="nonsense"), "one of gradient, w_squared, flat, box"),
+    ],
+)
+def test_wrong_settings_are_named(make: object, message: str) -> None:
+    with pytest.raises(sl.InputError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_doubtful_settings_warn_and_say_so_with_every_map(model: nn.Module, images: Tensor) -> None:
+    with pytest.warns(UserWarning, match="does not conserve relevance"):
+        printed = lrp_alpha_beta(1, 1)
+    with pytest.warns(UserWarning, match="explodes where a result is near -0.001"):
+        unsigned = lrp_epsilon(signed=False)
+    methods = [sl.Method(propagation=printed, name="printed"), sl.Method(propagation=unsigned, name="unsigned")]
+    notes = sl.explain(model, images, methods, 0).checks.notes
+    assert any("not Excitation Backprop" in note for note in notes)
+    assert any("has no sign" in note for note in notes)
+
+
+def test_the_unsigned_stabiliser_by_hand(images: Tensor) -> None:
+    torch.manual_seed(3)
+    layer = nn.Linear(3 * 64, 2).double()
+    model = nn.Sequential(nn.Flatten(), layer).eval()
+    with pytest.warns(UserWarning, match="has no sign"):
+        method = sl.Method(propagation=lrp_epsilon(0.5, signed=False), name="unsigned")
+    explanation = sl.explain(model, images, method, 0)
+    x, z = images.flatten(1), explanation.values[:, None]
+    torch.testing.assert_close(explanation["unsigned"].flatten(1), x * layer.weight[0] * z / (z + 0.5))
+
+
+def test_the_books_are_saved(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    explanation = sl.explain(model, images, "lrp_epsilon_plus", 1)
+    explanation.save(tmp_path)
+    stored = json.loads((tmp_path / "manifest.json").read_text())["methods"]["lrp_epsilon_plus"]["conservation"]
+    assert stored["arrived"] == explanation["lrp_epsilon_plus"].flatten(1).sum(1).tolist()
+    assert stored["operations"][0]["operation"] == "linear in head"
+    assert sum(stored["shares"].values()) == pytest.approx(1)
