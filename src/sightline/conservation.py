@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _EXPLODES = 100.0
+_LITTLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Conservation:
         operations: the operations that shared relevance out, from the value backwards.
         amounts: shape (operation, image, 3): what each received, handed on, and gave to biases and other constants.
             NaN where an operation's results are not one per image.
+        contrasts: whether the map is the difference of two signals, of which nothing need be left in sum.
     """
 
     start: Tensor
     arrived: Tensor
     operations: tuple[str, ...]
     amounts: Tensor
+    contrasts: bool = False
 
     @property
     def table(self) -> pd.DataFrame:
@@ -61,8 +64,24 @@ class Conservation:
         shares = {name: float((part / self.start).mean()) for name, part in parts.items()}
         return {**shares, "elsewhere": 1 - sum(shares.values())}
 
-    def explosion(self, names: Sequence[str]) -> str:
-        """A sentence where relevance grew out of all proportion on its way; empty where it did not."""
+    def note(self, names: Sequence[str]) -> str:
+        """A sentence where relevance grew out of all proportion, or where little of it arrived; empty elsewhere."""
+        return self._explosion(names) or self._drain()
+
+    def _drain(self) -> str:
+        shares = self.lost
+        if not abs(shares["arrived"]) < _LITTLE or self.contrasts:
+            return ""
+        given, worst = max((shares[name], name) for name in ("constants", "stabiliser", "elsewhere"))
+        to = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "to joined constants"}
+        received, sent, _ = self.amounts.nan_to_num().mean(1).unbind(1)
+        place = self.operations[int((received - sent).argmax())]
+        return (
+            f"keeps {shares['arrived']:.2g} of the explained value; {given:.0%} of it is lost {to[worst]}, most at "
+            f"{place}. The map still ranks pixels, but most of the decision is not in it."
+        )
+
+    def _explosion(self, names: Sequence[str]) -> str:
         sizes = (self.amounts[..., 0] / self.start).abs().nan_to_num(posinf=torch.inf)
         bad = (sizes > _EXPLODES) | ~self.amounts[..., :2].isfinite().all(2) & self.amounts[..., 0].isinf()
         if not bool(bad.any()):

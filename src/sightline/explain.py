@@ -156,13 +156,15 @@ def _assembled(
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
     predicted, probabilities = _prediction(results, multi_label=info is not None and info.multi_label)
     conservation = {
-        name: Conservation(
-            start=next(row for row in rows if row.name == name).propagation.start(results.values).double().cpu(),
-            arrived=maps[name].flatten(1).sum(1).double().cpu(),
+        row.name: Conservation(
+            start=row.propagation.start(results.values).double().cpu(),
+            arrived=maps[row.name].flatten(1).sum(1).double().cpu(),
             operations=flow.operations,
             amounts=flow.amounts.double().cpu(),
+            contrasts=row.propagation.contrasts,
         )
-        for name, flow in results.flows.items()
+        for row in rows
+        if (flow := results.flows.get(row.name))
     }
     checks = Checks(
         operations=results.operations,
@@ -318,7 +320,7 @@ def _notes(
     conservation: dict[str, Conservation],
 ) -> list[str]:
     notes = [note for row in rows if row.name in maps for note in row.propagation.warnings]
-    notes += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.explosion(names))]
+    notes += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
     outputs = 0 if results.scores is None else results.scores.shape[1]
     if info is not None and info.class_names and outputs and len(info.class_names) != outputs:
         notes.append(

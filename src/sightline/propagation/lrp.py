@@ -2,7 +2,7 @@
 
 Relevance starts as the explained value. Weighted layers share it by the rule of the propagation (`shares`), a batch
 norm that follows folded in. Elsewhere: activations that keep zero pass it; adds, averages, sums and resampling share
-it in proportion to what each input contributes; max-pooling gives it to the winner; a gate takes none; multiplication
+it in proportion to what each input contributes (evenly where weighted layers do not look at inputs either); max-pooling gives it to the winner; a gate takes none; multiplication
 by a constant passes it. Softmax, normalisation by the image's own values, products of two signals and all else are
 refused.
 """
@@ -73,6 +73,16 @@ def _in_proportion(epsilon: float) -> Rule:
     return rule
 
 
+def _evenly(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
+    """To all inputs of a result alike, constants left out: what w^2 and flat are for an operation without weights."""
+    if call.kind is Kind.ADD:
+        return tuple((signal / len(call.inputs)).sum_to_size(x.shape) for x in call.inputs)
+    (x,) = call.inputs
+    result, pull = call.with_pull()
+    weights = call.again(torch.ones_like(x)) - call.again(torch.zeros_like(x))
+    return pull(signal.to(result.dtype) / weights)
+
+
 def _alone(signal: Tensor, _layer: Linear) -> Tensor:
     return signal
 
@@ -85,6 +95,7 @@ def _lrp(
     first: LayerRule | None = None,
     last: LayerRule | None = None,
     alone: LayerRule = _alone,
+    sums: Rule | None = None,
     epsilon: float = EPSILON,
     start: Callable[[Tensor], Tensor] = torch.clone,
     notes: tuple[str, ...] = (),
@@ -96,7 +107,7 @@ def _lrp(
             return first(signal, layer)
         return (dense or conv)(signal, layer) if layer.dense else conv(signal, layer)
 
-    proportional = _in_proportion(epsilon)
+    sums = sums or _in_proportion(epsilon)
     rules: dict[Kind, Rule] = {
         Kind.LINEAR: weighted,
         Kind.BATCH_NORM: alone,
@@ -104,7 +115,7 @@ def _lrp(
         Kind.ACTIVATION: _pass_call,
         Kind.SCALING: _scaled,
         Kind.GATING: _gated,
-        **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), proportional),
+        **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), sums),
     }
     return Propagation(
         name,
@@ -238,14 +249,14 @@ def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propa
 
 @lru_cache
 def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
-    """The w^2 rule at every weighted layer; see `shares.w_squared_rule`."""
-    return _lrp(_titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)))
+    """The w^2 rule at every weighted layer; see `shares.w_squared_rule`. Sums, adds and averages share evenly."""
+    return _lrp(_titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)), sums=_evenly)
 
 
 @lru_cache
 def lrp_flat(epsilon: float = EPSILON) -> Propagation:
-    """The flat rule at every weighted layer; see `shares.flat_rule`."""
-    return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)))
+    """The flat rule at every weighted layer; see `shares.flat_rule`. Sums, adds and averages share evenly."""
+    return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)), sums=_evenly)
 
 
 @lru_cache

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from sightline.explanation import Explanation
 
 ROWS = 12
-"""Images on a montage; the first ones are shown, and it says of how many."""
+"""Images on a montage; the first ones are shown, and it says of how many. Fewer where maps take several lines."""
+COLUMNS = 8
+"""Maps on a line; more go on a second line under the first."""
 
 _SIGNED, _UNSIGNED = "RdBu_r", "magma"
 _PERCENTILE = 98.0
 # In inches.
 _TILE, _GAP, _LEFT = 2.0, 0.08, 0.1
 _CAPTION, _HEAD, _FOOT = 0.62, 0.46, 0.72
+_TITLE = 0.3
 _SMALLEST_WIDTH = 5.0
 
 
@@ -38,26 +41,31 @@ def save_montage(explanation: "Explanation", path: Path) -> None:
 
 
 def montage(explanation: "Explanation") -> Figure:
-    """A row for each of the first twelve images, a column for each method.
+    """A row for each of the first images, a column for each method; beyond eight methods, several lines for each image.
 
     Signed maps have a symmetric scale about zero, white where nothing speaks either way; maps without negative
     values a scale from zero. Each map is scaled by its own 98th percentile of magnitude. Maps coarser than the
     image lie over it.
     """
     names = list(explanation.maps)
-    shown = explanation.subset(range(min(ROWS, len(explanation))))
+    lines = max(1, -(-len(names) // COLUMNS))
+    shown = explanation.subset(range(min(max(ROWS // lines, 2), len(explanation))))
     high, wide = shown.images.shape[2:]
     tall = _TILE * min(max(high / wide, 0.3), 2.0)
-    width = max(_TILE * (1 + len(names)) + 2 * _LEFT, _SMALLEST_WIDTH)
-    height = (tall + _CAPTION) * len(shown) + _HEAD + _FOOT
+    # Where maps take several lines, each line needs its titles.
+    above = 0.0 if lines == 1 else _TITLE
+    # There the caption stands beside the second line.
+    block = tall + _CAPTION if lines == 1 else lines * (tall + above) + above / 2
+    width = max(_TILE * (1 + min(len(names), COLUMNS)) + 2 * _LEFT, _SMALLEST_WIDTH)
+    height = block * len(shown) + (_HEAD - above) + _FOOT
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     heat = {name: shown.heatmap(name).detach().float().cpu().numpy() for name in names}
     # A map that is zero everywhere has no sign of its own, and is white.
     signed = {name: bool((values < 0).any()) or not bool((values > 0).any()) for name, values in heat.items()}
 
-    def place(row: int, column: int, title: str) -> Axes:
-        top = height - _HEAD - row * (tall + _CAPTION)
+    def place(row: int, line: int, column: int, title: str) -> Axes:
+        top = height - _HEAD - row * block - line * (tall + above)
         left = _LEFT + column * _TILE
         box = (left + _GAP / 2, top - tall, _TILE - _GAP, tall)
         axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
@@ -66,20 +74,22 @@ def montage(explanation: "Explanation") -> Figure:
         for spine in axes.spines.values():
             spine.set_edgecolor("#bbbbbb")
             spine.set_linewidth(0.6)
-        if row == 0:
-            lines = "\n".join(_fitted(line, 9.5) for line in title.replace("@", "@\n", 1).replace("@", "").split("\n"))
-            axes.set_title(lines, fontsize=9.5, pad=5, parse_math=False)
+        if row == 0 or lines > 1:
+            size = 9.5 if lines == 1 else 8.0
+            parts = title.replace("@", "@\n", 1).replace("@", "").split("\n")
+            text = "\n".join(_fitted(part, size) for part in parts)
+            axes.set_title(text, fontsize=size, pad=5 if lines == 1 else 3, parse_math=False)
         return axes
 
     for row in range(len(shown)):
         picture = np.clip(shown.display[row], 0, 1)
-        axes = place(row, 0, "image")
+        axes = place(row, 0, 0, "image")
         axes.imshow(picture, interpolation="nearest")
         caption = "\n".join(_fitted(line, 8.0) for line in shown.caption(row).split("\n")[:4])
         axes.set_xlabel(caption, fontsize=8, labelpad=3, color="#222222", parse_math=False)
-        for column, name in enumerate(names, start=1):
+        for number, name in enumerate(names):
             method, _, layer = name.partition("@")
-            axes = place(row, column, method.replace("_", " ") + (f"@{layer}" if layer else ""))
+            axes = place(row, number // COLUMNS, 1 + number % COLUMNS, method.replace("_", " ") + (f"@{layer}" if layer else ""))
             coarse = shown[name].shape[2:] != shown.images.shape[2:]
             _draw(axes, heat[name][row], picture if coarse else None, signed=signed[name])
     said = ["each map scaled by its own 98th percentile of magnitude"]
