@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import sightline
+from sightline.operations.vocabulary import SPELLINGS, Kind, Operation
+from sightline.propagation import lrp
+from sightline.propagation.base import Treatment
 
 ROOT = Path(__file__).parent.parent
 METHODS = ROOT / "docs" / "methods.md"
@@ -28,7 +31,34 @@ def methods_page() -> str:
         choices = (type(row.sampling).__name__, row.propagation.name, type(row.aggregation).__name__)
         cells = (f"`{name}`", *choices, f"`{row.formula}`".replace("|", "\\|"), row.source)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + treatments()) + "\n"
+
+
+def treatments() -> list[str]:
+    """What each propagation does with each kind of operation."""
+    groups: dict[tuple[Treatment, ...], list[str]] = {}
+    for name, row in sightline.catalogue().items():
+        column = tuple(row.propagation.treatment(Operation(kind, "", "", 0, ())) for kind in Kind)
+        groups.setdefault(column, []).append(name)
+    heads = [", ".join(f"`{name}`" for name in names) for names in groups.values()]
+    words = {Treatment.RULED: "rule", Treatment.PASSED: "gradient", Treatment.NOT_COVERED: "refused"}
+    lines = [
+        "",
+        "## What happens at each operation",
+        "",
+        "*rule*: as the method defines; *gradient*: the ordinary derivative, by definition of the method; *refused*:",
+        "the method has no meaning there, and says so. A call is read with its arguments: `x @ W` with a constant W is",
+        "a weighted layer, `clamp(min=0)` a rectifier, `x * sigmoid(y)` a multiplication by a gate.",
+        "",
+        *(lrp.__doc__ or "").split("\n\n", 1)[1].strip().split("\n"),
+        "",
+        f"| operation | spellings | {' | '.join(heads)} |",
+        f"|---|---|{'---|' * len(groups)}",
+    ]
+    for number, kind in enumerate(Kind):
+        cells = [words[column[number]] for column in groups]
+        lines.append(f"| {kind} | {SPELLINGS.get(kind, '')} | {' | '.join(cells)} |")
+    return lines
 
 
 def problems() -> list[str]:

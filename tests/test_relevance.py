@@ -261,3 +261,26 @@ def test_the_books_are_saved(model: nn.Module, images: Tensor, tmp_path: Path) -
     assert stored["arrived"] == explanation["lrp_epsilon_plus"].flatten(1).sum(1).tolist()
     assert stored["operations"][0]["operation"] == "linear in head"
     assert sum(stored["shares"].values()) == pytest.approx(1)
+
+
+def test_relevance_at_a_layer_sums_to_what_arrives_there(model: nn.Module, images: Tensor) -> None:
+    """By the books: what the first layer receives is the sum of the map at the batch norm it is one with."""
+    explanation = sl.explain(model, images, ["lrp_epsilon_plus", "lrp_epsilon_plus@bn1"], 1)
+    books = explanation.checks.conservation["lrp_epsilon_plus"]
+    first = books.operations.index("batch_norm in bn1")
+    assert explanation["lrp_epsilon_plus@bn1"].shape == (3, 1, 8, 8)
+    torch.testing.assert_close(explanation["lrp_epsilon_plus@bn1"].flatten(1).sum(1), books.amounts[first, :, 0])
+
+
+def test_a_layer_that_is_folded_away_is_named(model: nn.Module, images: Tensor) -> None:
+    with pytest.raises(sl.RefusalError, match="name the batch norm"):
+        sl.explain(model, images, "lrp_epsilon_plus@conv1", 1)
+
+
+def test_little_relevance_is_told() -> None:
+    """z = x + 99 at x = 1: a hundredth arrives, the rest is the bias's."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1)).double().eval()
+    model[1].weight.data.fill_(1.0)
+    model[1].bias.data.fill_(99.0)
+    (note,) = sl.explain(model, torch.ones(1, 1, 1, 1).double(), "lrp_0", 0).checks.notes
+    assert note.startswith("lrp_0 keeps 0.01 of the explained value; 99% of it is lost to biases, most at linear in 1.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from sightline.aggregation import Aggregation, GradCAM, InputSignal, InputTimesSignal, Sign
+from sightline.aggregation import Aggregation, GradCAM, InputSignal, InputTimesSignal, LayerSignal, Sign
 from sightline.errors import InputError, alternatives
 from sightline.operations import INPUT
 from sightline.propagation import (
@@ -85,14 +85,17 @@ class Method:
         )
 
     def at(self, layer: str) -> "Method":
-        """The same method reading another layer.
+        """The same method reading another layer: a class activation map's, or relevance as it arrives there.
 
         Raises:
             InputError: the method reads no layer.
         """
-        if not isinstance(self.aggregation, GradCAM):
-            raise InputError(f"{self.name} reads no layer, so it cannot be moved to {layer!r}.")
-        return replace(self, aggregation=replace(self.aggregation, layer=layer), name=f"{self.name}@{layer}")
+        name = f"{self.name}@{layer}"
+        if isinstance(self.aggregation, GradCAM | LayerSignal):
+            return replace(self, aggregation=replace(self.aggregation, layer=layer), name=name)
+        if self.propagation.relevance and isinstance(self.aggregation, InputSignal):
+            return replace(self, aggregation=LayerSignal(layer), name=name)
+        raise InputError(f"{self.name} reads no layer, so it cannot be moved to {layer!r}.")
 
 
 _ROWS = (

@@ -195,6 +195,14 @@ def _summary(result: Explanation) -> None:
         _out.print(
             f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}", soft_wrap=True
         )
+    for name, kept in result.checks.conservation.items():
+        shares = kept.lost
+        lost = ", ".join(f"{shares[where]:.2g} {said}" for where, said in _LOST.items() if abs(shares[where]) >= 0.005)
+        gone = f"; the rest went {lost}" if lost else ""
+        _out.print(f"{name}: {shares['arrived']:.2g} of the explained value arrives{gone}", soft_wrap=True)
+
+
+_LOST = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "to joined constants"}
 
 
 def _say(word: str, sentence: str) -> None:

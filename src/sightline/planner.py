@@ -328,7 +328,7 @@ class _Group:
             return
         for method in pull.methods:
             if any(signals[place] is None for place in method.aggregation.places):
-                results.refused[method.name] = _NO_PATH
+                results.refused[method.name] = _NO_PATH + (_MAYBE_FOLDED if propagation.relevance else "")
         ready = [method for method in pull.methods if method.name not in results.refused]
         if ledger is not None:
             flows = totals.flows[propagation]
@@ -405,4 +405,8 @@ class _Pull:
 _NO_PATH = (
     "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
     "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
+)
+_MAYBE_FOLDED = (
+    " Or the layer is one with the batch norm that follows it, so that relevance goes straight to its input: name the "
+    "batch norm instead."
 )

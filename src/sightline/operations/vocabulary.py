@@ -37,7 +37,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-_SPELLINGS: dict[Kind, str] = {
+SPELLINGS: dict[Kind, str] = {
     Kind.LINEAR: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear addmm",
     Kind.BATCH_NORM: "batch_norm",
     Kind.NORMALISATION: "instance_norm layer_norm group_norm rms_norm local_response_norm normalize",
@@ -66,7 +66,7 @@ _SPELLINGS: dict[Kind, str] = {
     Kind.IDENTITY: "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout clone contiguous to "
     "type type_as float double half bfloat16 cpu cuda identity alias copy requires_grad",
 }
-_KIND_OF_NAME = {name: kind for kind, names in _SPELLINGS.items() for name in names.split()}
+_KIND_OF_NAME = {name: kind for kind, names in SPELLINGS.items() for name in names.split()}
 
 _RANDOM_IN_TRAINING = frozenset(
     {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"}

@@ -1,10 +1,11 @@
 """Layer-wise relevance propagation: the explained value is shared among the inputs, operation by operation.
 
 Relevance starts as the explained value. Weighted layers share it by the rule of the propagation (`shares`), a batch
-norm that follows folded in. Elsewhere: activations that keep zero pass it; adds, averages, sums and resampling share
-it in proportion to what each input contributes (evenly where weighted layers do not look at inputs either); max-pooling gives it to the winner; a gate takes none; multiplication
-by a constant passes it. Softmax, normalisation by the image's own values, products of two signals and all else are
-refused.
+norm that follows folded in; a batch norm by itself is a weighted layer to LRP-0 and LRP-epsilon, and passes it in all
+others. Activations that keep zero pass it. Adds, averages, sums and resampling share it in proportion to what each
+input contributes (evenly where weighted layers do not look at inputs either). Max-pooling gives it to the winner. A
+gate takes none; multiplication by a constant passes it. Softmax, normalisation by the image's own values, products of
+two signals and all else are refused.
 """
 
 import math
@@ -250,7 +251,9 @@ def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propa
 @lru_cache
 def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
     """The w^2 rule at every weighted layer; see `shares.w_squared_rule`. Sums, adds and averages share evenly."""
-    return _lrp(_titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)), sums=_evenly)
+    return _lrp(
+        _titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)), sums=_evenly
+    )
 
 
 @lru_cache

@@ -89,7 +89,9 @@ def montage(explanation: "Explanation") -> Figure:
         axes.set_xlabel(caption, fontsize=8, labelpad=3, color="#222222", parse_math=False)
         for number, name in enumerate(names):
             method, _, layer = name.partition("@")
-            axes = place(row, number // COLUMNS, 1 + number % COLUMNS, method.replace("_", " ") + (f"@{layer}" if layer else ""))
+            axes = place(
+                row, number // COLUMNS, 1 + number % COLUMNS, method.replace("_", " ") + (f"@{layer}" if layer else "")
+            )
             coarse = shown[name].shape[2:] != shown.images.shape[2:]
             _draw(axes, heat[name][row], picture if coarse else None, signed=signed[name])
     said = ["each map scaled by its own 98th percentile of magnitude"]

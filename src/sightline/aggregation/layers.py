@@ -1,0 +1,38 @@
+"""Aggregations that read the signal at an inner layer as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sightline.aggregation.base import Map
+from sightline.errors import RefusalError
+
+
+@dataclass(frozen=True)
+class LayerSignal:
+    """M = sum_k R^k, with R^k the signal at channel k of a layer's result. Shape: (batch, 1, h, w) of the layer.
+
+    For relevance this is the map at that layer, whose sum is what of the explained value arrives there.
+
+    Attributes:
+        layer: the module whose result is read.
+
+    Raises:
+        RefusalError: the layer's result is not of shape (batch, channel, h, w).
+    """
+
+    layer: str
+
+    @property
+    def places(self) -> tuple[str, ...]:  # noqa: D102
+        return (self.layer,)
+
+    def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
+        signal = signals[self.layer]
+        if signal.dim() != 4:
+            raise RefusalError(
+                f"A map of a layer needs a result of shape (batch, channel, height, width); the layer {self.layer!r} "
+                f"gives {tuple(results[self.layer].shape)}. Name a convolutional layer."
+            )
+        return signal.sum(dim=1, keepdim=True)
