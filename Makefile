@@ -23,7 +23,9 @@ check: $(READY)  ## lint, types, spelling, docs
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
 
 bench: $(READY)  ## measurements, into benchmarks/RESULTS.md
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf .venv demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

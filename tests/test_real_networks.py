@@ -70,6 +70,34 @@ def test_grad_cam_peaks_on_the_animal_that_is_asked_for(data_dir, networks_file,
     assert peaks["dog"][1][0] < 0.5 < peaks["cat"][1][0]
 
 
+@pytest.mark.parametrize(
+    ("factory", "weights"),
+    [
+        ("squeezenet1_1", "squeezenet1_1_imagenet_fp16.pt"),
+        ("mobilenet_v2_same", "mobilenet_v2_imagenet_fp16.pt"),
+    ],
+)
+def test_contrastive_excitation_speaks_for_the_animal_that_is_asked_for(data_dir, networks_file, factory, weights):
+    """Dog and cat explained at once: most of what is positive lies on the half of the picture where the animal is."""
+    pytest.importorskip("torchvision")
+    model = load_model(f"{networks_file}:{factory}", weights=data_dir / "weights" / weights)
+    images = load_images(data_dir / "images" / "two_animals", model)
+    cat, dog = (
+        explanation.heatmap("contrastive_excitation_backprop").clamp(min=0)
+        for explanation in sl.explain_each(model, images, "contrastive_excitation_backprop", [CATS, DOGS])
+    )
+    middle = cat.shape[1] // 2
+
+    def left(heat):
+        return heat[0, :, :middle].sum() / heat[0].sum()
+
+    def above(heat):
+        return heat[1, :middle].sum() / heat[1].sum()
+
+    assert left(cat) > 0.5 > left(dog)
+    assert above(dog) > 0.5 > above(cat)
+
+
 def test_every_method_on_functional_relu_and_option_a_shortcuts(data_dir, networks_file):
     """ResNet-20 on CIFAR, all functional, against the same arithmetic with a backward written out by hand."""
     model = load_model(f"{networks_file}:resnet20_cifar", weights=data_dir / "weights" / "resnet20_cifar10.pt").double()

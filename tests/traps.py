@@ -5,18 +5,24 @@ A trap is a torch module on images of shape (batch, 1, 2, 3) and the same networ
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import erf
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import reference as ref
 
 SIZE = 6
 CLASSES = 3
+METHODS = ref.methods(q=50.0, low=-3.0, high=3.0)
 
 
 class Base(nn.Module):
@@ -27,6 +33,8 @@ class Base(nn.Module):
         self.first = nn.Linear(SIZE, SIZE)
         self.second = nn.Linear(SIZE, SIZE)
         self.head = nn.Linear(SIZE, CLASSES)
+        # So that the highest score is positive and the lowest is not, whatever the body.
+        self.head.bias.data.copy_(torch.tensor([1.0, 0.0, -1.0]))
         self.relu = nn.ReLU()
         self.inplace = nn.ReLU(inplace=True)
 
@@ -42,6 +50,9 @@ class Trap:
     name: str
     body: Callable[[Base, Tensor], Tensor]
     reference: Callable[[Layers, ref.Node], ref.Node]
+    classes: ClassVar[int] = CLASSES
+    shape: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    target: ClassVar[None] = None
 
     def network(self, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
@@ -52,6 +63,11 @@ class Trap:
                 return body(self, x)
 
         return Network().double().eval()
+
+    def graph(self, network: nn.Module, image: Tensor) -> tuple[ref.Node, ref.Node]:
+        """The scores and the image they are computed from."""
+        layer, start = Layers(network), ref.image(image)
+        return layer("head", self.reference(layer, ref.flatten(start))), start
 
 
 class Layers:
@@ -104,7 +120,7 @@ def _pool(m: Base, x: Tensor) -> Tensor:
 
 
 def _pool_reference(layer: Layers, x: ref.Node) -> ref.Node:
-    pooled = ref.max_pool(ref.relu(layer("first", x)), [[0, 3], [1, 4], [2, 5]])
+    pooled = ref.MaxPool(ref.relu(layer("first", x)), [[0, 3], [1, 4], [2, 5]])
     return ref.relu(layer("second", ref.join(pooled, pooled)))
 
 
@@ -168,8 +184,216 @@ TRAPS = [
 ]
 
 
+class Rectified(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (ctx.saved_tensors[0] > 0)
+
+
+def _in_a_thread(m: Base, x: Tensor) -> Tensor:
+    found = []
+    worker = threading.Thread(target=lambda: found.append(torch.relu(m.first(x))))
+    worker.start()
+    worker.join()
+    return m.relu(m.second(found[0]))
+
+
+@torch.library.custom_op("sightline_tests::linear", mutates_args=())
+def my_linear(x: Tensor) -> Tensor:
+    return x.clamp(min=0)
+
+
+my_linear.register_autograd(
+    lambda ctx, grad: grad * (ctx.saved_tensors[0] > 0),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]),
+)
+
+
+def _written(h: Tensor) -> Tensor:
+    mask = torch.zeros_like(h)
+    mask[h > 0] = 1
+    return mask
+
+
+def _through_view(h: Tensor) -> Tensor:
+    mask = torch.ones_like(h)
+    mask.view(-1).copy_((h > 0).view(-1))
+    return mask
+
+
+def _stacked(h: Tensor) -> Tensor:
+    return torch.stack([h, torch.zeros_like(h)])
+
+
+def _data_clamped(h: Tensor) -> Tensor:
+    h.data.clamp_(0)
+    return h
+
+
+def _detached_relu(h: Tensor) -> Tensor:
+    h.detach().relu_()
+    return h
+
+
+def _no_grad_relu(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        h.relu_()
+    return h
+
+
+def _assigned(h: Tensor) -> Tensor:
+    h = h.clone()
+    h[h < 0] = 0
+    return h
+
+
+def _scripted(x: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(_doubled)(x)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return torch.relu(x * 2)
+
+
+def _instead(
+    function: Callable[..., np.ndarray], word: str, gradient: str = ""
+) -> Callable[[Layers, ref.Node], ref.Node]:
+    """The plain network with another function for the first ReLU, one that every rule refuses with this word."""
+    return lambda layer, x: ref.relu(
+        layer("second", ref.refused(function, layer("first", x), name=word, gradient=gradient))
+    )
+
+
+def _instead_activation(function: Callable[..., np.ndarray], word: str) -> Callable[[Layers, ref.Node], ref.Node]:
+    return lambda layer, x: ref.relu(layer("second", ref.activation(layer("first", x), function, word)))
+
+
+def _rectified(h: np.ndarray) -> np.ndarray:
+    return np.where(h.real > 0, h, 0)
+
+
+def _unseen(h: np.ndarray) -> np.ndarray:
+    """The value is rectified where autograd does not look."""
+    return np.where(h.real > 0, h.real, 0) + 1j * h.imag
+
+
+def _leaky(h: np.ndarray) -> np.ndarray:
+    return np.where(h.real > 0, h, 0.01 * h)
+
+
+def _gelu(h: np.ndarray) -> np.ndarray:
+    return h * (1 + erf(h / np.sqrt(2))) / 2
+
+
+ESCAPES = [
+    Trap(
+        "scripted sub-module",
+        lambda m, x: m.relu(m.second(_scripted(m.first(x)))),
+        _instead(lambda h: 2 * _rectified(h), "scripted"),
+    ),
+    Trap(
+        "autograd.Function of its own",
+        lambda m, x: m.relu(m.second(Rectified.apply(m.first(x)))),
+        _instead(_rectified, "Rectified"),
+    ),
+    Trap("another thread", _in_a_thread, _instead(_rectified, "Relu")),
+    Trap(
+        "reentrant checkpoint",
+        lambda m, x: m.relu(m.second(checkpoint(lambda t: m.relu(m.first(t)), x, use_reentrant=True))),
+        _instead(_rectified, "checkpoint", "checkpoint"),
+    ),
+    Trap(
+        "checkpoint",
+        lambda m, x: m.relu(m.second(checkpoint(lambda t: m.relu(m.first(t)), x, use_reentrant=False))),
+        _instead(_rectified, "checkpoint", "checkpoint"),
+    ),
+]
+IN_DISGUISE = [
+    Trap("x * (x > 0)", lambda m, x: m.relu(m.second((h := m.first(x)) * (h > 0))), _instead(_rectified, "mul")),
+    Trap(
+        "x * mask.float()",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * (h > 0).double())),
+        _instead(_rectified, "mul"),
+    ),
+    Trap(
+        "where",
+        lambda m, x: m.relu(m.second(torch.where((h := m.first(x)) > 0, h, torch.zeros_like(h)))),
+        _instead(_rectified, "where"),
+    ),
+    Trap("masked assignment", lambda m, x: m.relu(m.second(_assigned(m.first(x)))), _instead(_rectified, "setitem")),
+    Trap(
+        "mask written into zeros",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * _written(h))),
+        _instead(_rectified, "mul"),
+    ),
+    Trap(
+        "mask written through a view",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * _through_view(h))),
+        _instead(_rectified, "mul"),
+    ),
+    Trap(
+        "new_tensor of a mask",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * h.new_tensor(h > 0))),
+        _instead(_rectified, "mul"),
+    ),
+    Trap(
+        "max over a stack",
+        lambda m, x: m.relu(m.second(_stacked(m.first(x)).max(0).values)),
+        _instead(_rectified, "max"),
+    ),
+    Trap(
+        "amax over a stack", lambda m, x: m.relu(m.second(_stacked(m.first(x)).amax(0))), _instead(_rectified, "amax")
+    ),
+    Trap(
+        "an operation of the user's",
+        lambda m, x: m.relu(m.second(my_linear(m.first(x)))),
+        _instead(_rectified, "linear"),
+    ),
+    Trap(
+        "LeakyReLU", lambda m, x: m.relu(m.second(F.leaky_relu(m.first(x)))), _instead_activation(_leaky, "leaky_relu")
+    ),
+    Trap("GELU", lambda m, x: m.relu(m.second(F.gelu(m.first(x)))), _instead_activation(_gelu, "gelu")),
+    Trap(
+        "unknown operation", lambda m, x: m.relu(m.second(torch.cumsum(m.first(x), 1))), _instead(np.cumsum, "cumsum")
+    ),
+]
+OUTSIDE = [
+    Trap(
+        "numpy",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * torch.from_numpy((h.detach().numpy() > 0).astype(float)))),
+        _instead(_rectified, "numpy"),
+    ),
+    Trap(
+        "a list",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * torch.tensor((h > 0).double().tolist()))),
+        _instead(_rectified, "tolist"),
+    ),
+    Trap(
+        "in place on .data",
+        lambda m, x: m.relu(m.second(_data_clamped(m.first(x)))),
+        _instead(_unseen, "outside the graph"),
+    ),
+    Trap(
+        "in place on a detached view",
+        lambda m, x: m.relu(m.second(_detached_relu(m.first(x)))),
+        _instead(_unseen, "outside the graph"),
+    ),
+    Trap(
+        "in place under no_grad",
+        lambda m, x: m.relu(m.second(_no_grad_relu(m.first(x)))),
+        _instead(_unseen, "outside the graph"),
+    ),
+]
+
+
 def reference_map(trap: Trap, network: nn.Module, image: Tensor, label: int, rule: str) -> np.ndarray:
     """The map of one image by the reference code, flat."""
-    layer = Layers(network)
-    start = ref.Node(image.flatten().numpy().astype(float))
-    return ref.pull_back(layer("head", trap.reference(layer, start)), np.eye(CLASSES)[label], start, rule)
+    scores, start = trap.graph(network, image)
+    return ref.explain(ref.pick(scores, label), start, METHODS[rule])

@@ -361,19 +361,25 @@ def _convolution(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         dilation, groups = argument(args, kwargs, 5, "dilation", 1), argument(args, kwargs, 6, "groups", 1)
     dilation = _tuple(dilation, n)
     reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    if padding == "same":
+    same = padding == "same"
+    # Where "same" does not come out even, torch pads once more at the far ends.
+    more = [r % 2 if same else 0 for r in reach]
+    if same:
         padding = tuple(r // 2 for r in reach)
     padding = (0,) * n if padding == "valid" else _tuple(padding, n)
+    same = same or (not transposed and all(2 * p == r for p, r in zip(padding, reach, strict=True)))
     settings = (stride, padding, dilation, transposed, out, groups)
 
     def product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        x = functional.pad(x, [side for m in reversed(more) for side in (0, m)]) if any(more) else x
         return torch.convolution(x, w, b, *settings)
 
     def transpose(s: Tensor, w: Tensor, x: Tensor | None) -> Tensor:
         # Only the shape of x matters, which any tensor can have.
-        x = x if x is not None and x.dtype == s.dtype else s.new_empty(()).expand(shape)
+        if x is None or x.dtype != s.dtype or any(more):
+            x = s.new_empty(()).expand([*shape[:2], *(size + m for size, m in zip(shape[2:], more, strict=True))])
         pulled: Tensor = torch.ops.aten.convolution_backward(s, x, w, None, *settings, [True, False, False])[0]
-        return pulled
+        return pulled[tuple(map(slice, shape))] if any(more) else pulled
 
     def spread(values: Tensor) -> Tensor:
         if transposed:
@@ -383,29 +389,7 @@ def _convolution(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         return values.reshape(-1, *[1] * (n + 1))
 
     shape = tuple(x.shape)
-    same = not transposed and all(2 * p == r for p, r in zip(padding, reach, strict=True))
     return Form(weight, bias, product, transpose, dense=False, spread=spread, axis=1, padded_same=same)
-
-
-def split_padding(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[list[int], tuple[Any, ...], dict[str, Any]] | None:
-    """Uneven `padding="same"` as torch does it: what `pad` adds at the far ends first, and the arguments that remain.
-
-    None where the padding is even on both sides.
-    """
-    if argument(args, kwargs, 4, "padding", 0) != "same":
-        return None
-    weight = argument(args, kwargs, 1, "weight")
-    dilation = _tuple(argument(args, kwargs, 5, "dilation", 1), weight.dim() - 2)
-    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    if not any(r % 2 for r in reach):
-        return None
-    near = tuple(r // 2 for r in reach)
-    far = [side for r in reversed(reach) for side in (0, r % 2)]
-    if "padding" in kwargs:
-        return far, args, {**kwargs, "padding": near}
-    return far, (*args[:4], near, *args[5:]), dict(kwargs)
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:

@@ -35,7 +35,9 @@ class Origins:
         """Note what an operation on the way from the input made of `tensors`; `gate`: by a gate's own function."""
         before = [tensor for tensor in tensors if tensor.requires_grad]
         _mark(_CUT, made, all(hasattr(tensor, _CUT) for tensor in before))
-        _mark(_WEIGHTED, made, kind is Kind.LINEAR or is_weighted(before))
+        # A gate's branch carries no relevance, so its layers stand before nothing.
+        signals = [tensor for tensor in before if not is_gate(tensor)] if kind is Kind.GATING else before
+        _mark(_WEIGHTED, made, kind is Kind.LINEAR or is_weighted(signals))
         if kind in {Kind.RESHAPE, Kind.IDENTITY}:
             _mark(_MIXED, made, (len(tensors) > 1 and len(before) < len(tensors)) or is_mixed(tensors))
         passes_gates = kind in {Kind.RESHAPE, Kind.IDENTITY, Kind.SCALING}

@@ -36,8 +36,11 @@ def kind_of_call(
                 kind = Kind.UNKNOWN
         case Kind.SCALING:
             kind = _product(name, args, kwargs, inside)
-        case Kind.LINEAR | Kind.BATCH_NORM | Kind.AVERAGE_POOLING | Kind.REDUCTION if len(inside) > 1:
-            kind = Kind.MATMUL if kind is Kind.LINEAR else Kind.UNKNOWN
+        case Kind.LINEAR if len(inside) > 1:
+            kind = Kind.MATMUL
+        case Kind.BATCH_NORM | Kind.AVERAGE_POOLING | Kind.REDUCTION | Kind.ACTIVATION if len(inside) > 1:
+            # Its settings depend on the image too: a slope, a scale.
+            kind = Kind.UNKNOWN
         case Kind.MATMUL if name in {"matmul", "mm"} and _constant_right(args, kwargs):
             kind = Kind.LINEAR
         case _:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils import checkpoint
 from torch.utils.checkpoint import CheckpointError
 
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.active import Active, Ledger
 from sightline.operations.interception import Interception, eager
-from sightline.operations.linear import split_padding
 from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import Origins, is_derived
 from sightline.operations.performer import Intercepted, Performer
@@ -62,6 +61,7 @@ class Tape:
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or LAST_SPATIAL in places
         self.places = Places(model, places, self._modules)
+        self._checkpointed = False
         self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
         self.performed = 0
@@ -146,10 +146,7 @@ class Tape:
         kwargs: dict[str, Any],
         tensors: list[Tensor],
     ) -> Any:
-        if kind is Kind.LINEAR and kind in self._ruled and (split := split_padding(args, kwargs)):
-            far, args, kwargs = split
-            x = args[0] if args else kwargs.pop("input")
-            return self.perform(func, (self.perform(functional.pad, (x, far), {}), *args[1:]), kwargs)
+        self._checkpointed = self._checkpointed or _in_checkpoint()
         if name == "max" and len(tensors) > 1:
             name, kind = "maximum", Kind.POINTWISE
         settings = rectification(name, in_place, args, kwargs)
@@ -208,6 +205,9 @@ class Tape:
         edges = {place: edge for place in places if (edge := self.places[place].edge) is not None}
         if not values.requires_grad or not edges:
             return dict.fromkeys(places), None
+        if self._checkpointed:
+            # Nodes of ours would not notice, so that the answer would depend on which methods were asked together.
+            raise _checkpointing(propagation)
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
         try:
@@ -223,10 +223,7 @@ class Tape:
             raise
         except RuntimeError as error:
             if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
-                raise RefusalError(
-                    f"{propagation.name} cannot be pulled back: the model recomputes part of itself during the "
-                    "backward (activation checkpointing). Switch checkpointing off for explaining."
-                ) from error
+                raise _checkpointing(propagation) from error
             if "modified by an inplace operation" in str(error):
                 raise RefusalError(
                     f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
@@ -279,6 +276,18 @@ class Tape:
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
+
+
+def _in_checkpoint() -> bool:
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks is not None and getattr(hooks[0], "__module__", "") == checkpoint.__name__
+
+
+def _checkpointing(propagation: "Propagation") -> RefusalError:
+    return RefusalError(
+        f"{propagation.name} cannot be pulled back: the model recomputes part of itself during the backward "
+        "(activation checkpointing). Switch checkpointing off for explaining."
+    )
 
 
 def _without_parameters(values: tuple[Any, ...], tensors: list[Tensor]) -> tuple[Any, ...]:

@@ -43,6 +43,7 @@ class Propagation:
         relevance: whether the signal is relevance, which starts as the explained value, already holds the input as a
             factor, and is meant to be conserved.
         start: (explained values) -> the signal to start with.
+        essential: the kind without which it would equal another method; with none of it on the way, it is refused.
         contrasts: whether its rules ask which weighted layer is the last.
         warnings: sentences that go with every map.
     """
@@ -53,6 +54,7 @@ class Propagation:
     scope: str = ""
     relevance: bool = False
     start: Callable[[Tensor], Tensor] = torch.ones_like
+    essential: Kind | None = None
     contrasts: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -91,10 +93,11 @@ class Propagation:
                 f"{_listed(list(walk.unseen))}. Run that part as ordinary torch code, or use a method that needs "
                 "only the gradient."
             )
-        if not counts[Treatment.RULED]:
+        essential = {self.essential} if self.essential is not None else self.rules.keys()
+        if not any(operation.kind in essential for operation in walk.operations):
             raise RefusalError(
                 f"{self.name} would equal the plain gradient here: between the input and the explained value there "
-                f"is no operation that it changes. {self.scope}"
+                f"is no {self.essential or 'operation that it changes'}. {self.scope}"
             )
         return counts
 

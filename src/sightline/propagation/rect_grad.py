@@ -55,7 +55,8 @@ def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pool
         rules[Kind.MAX_POOLING] = _in_proportion
     options = (", padding trick" if padding_trick else "") + (", PRR" if proportional_pooling else "")
     passed = PASSED - frozenset(rules) - ({Kind.MAXIMUM} if proportional_pooling else set())
-    return Propagation(f"rect_grad(q={q:g}{options})", MappingProxyType(rules), passed, SCOPE)
+    name = f"rect_grad(q={q:g}{options})"
+    return Propagation(name, MappingProxyType(rules), passed, SCOPE, essential=Kind.RECTIFIER)
 
 
 def _without_frame(signal: Tensor, layer: Linear) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightline.operations.rectifier import Rectified
 from sightline.operations.vocabulary import Kind
-from sightline.propagation.base import Propagation
+from sightline.propagation.base import Propagation, Rule
 
 # Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
 PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
@@ -31,5 +31,9 @@ def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:
     return signal.clamp(min=0)
 
 
-GUIDED_BACKPROP = Propagation("guided_backprop", MappingProxyType({Kind.RECTIFIER: _guided}), PASSED, SCOPE)
-DECONVNET = Propagation("deconvnet", MappingProxyType({Kind.RECTIFIER: _deconvnet}), PASSED, SCOPE)
+def _table(name: str, rule: Rule) -> Propagation:
+    return Propagation(name, MappingProxyType({Kind.RECTIFIER: rule}), PASSED, SCOPE, essential=Kind.RECTIFIER)
+
+
+GUIDED_BACKPROP = _table("guided_backprop", _guided)
+DECONVNET = _table("deconvnet", _deconvnet)
