@@ -147,15 +147,16 @@ def _scores(explanation: Explanation, creatures: Creatures, chosen: list[int]) -
 
 def _printed(table: pd.DataFrame) -> Table:
     printed = Table(
-        title="Share of each map's magnitude, mean over pictures ± 95 % interval", title_justify="left", box=None
+        title="Share of each map's magnitude in %, mean over pictures ± 95 % interval", title_justify="left", box=None
     )
     printed.add_column("map", no_wrap=True)
-    for heading in ("on the deciding parts", "on the ring around them", "on the creature"):
-        printed.add_column(heading, justify="right")
+    for heading in ("on deciding parts", "on their ring", "on the creature"):
+        printed.add_column(heading, justify="right", min_width=10)
     chance = float(table["deciding"]["chance (area)"])
     printed.add_column("times chance", justify="right")
     for name, row in table.iterrows():
-        cells = [f"{row[region]:.1%} ± {row[f'{region} ±']:.1%}" for region in ("deciding", "ring", "creature")]
+        shares = [(100 * row[region], 100 * row[f"{region} ±"]) for region in ("deciding", "ring", "creature")]
+        cells = [f"{mean:.1f} ± {half:.1f}" for mean, half in shares]
         printed.add_row(str(name), *cells, f"{row['deciding'] / chance:.1f}")
         if name == list(table.index)[-5]:
             printed.add_section()

@@ -250,7 +250,10 @@ def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propa
 
 @lru_cache
 def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
-    """The w^2 rule at every weighted layer; see `shares.w_squared_rule`. Sums, adds and averages share evenly."""
+    """The w^2 rule at every weighted layer; see `shares.w_squared_rule`. Sums, adds and averages share evenly.
+
+    Nothing but max-pooling and gates looks at the image then: without them the map is the same for every image.
+    """
     return _lrp(
         _titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)), sums=_evenly
     )
@@ -258,7 +261,10 @@ def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
 
 @lru_cache
 def lrp_flat(epsilon: float = EPSILON) -> Propagation:
-    """The flat rule at every weighted layer; see `shares.flat_rule`. Sums, adds and averages share evenly."""
+    """The flat rule at every weighted layer; see `shares.flat_rule`. Sums, adds and averages share evenly.
+
+    Nothing but max-pooling and gates looks at the image then: without them the map is the same for every image.
+    """
     return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)), sums=_evenly)
 
 
