@@ -59,6 +59,13 @@ class Method:
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
+        for choice, wanted in (("sampling", Sampling), ("propagation", Propagation), ("aggregation", Aggregation)):
+            came = getattr(self, choice)
+            if isinstance(came, type) or not isinstance(came, wanted):
+                raise InputError(
+                    f"A method's {choice} is a {wanted.__name__}; came {came!r}. A function or class that makes one "
+                    "has to be called, as in lrp_epsilon()."
+                )
         if self.sampling.reduces_signals and tuple(self.aggregation.places) != (INPUT,):
             raise InputError(
                 f"A path is integrated at the input; {type(self.aggregation).__name__} reads another layer, where the "
@@ -82,6 +89,16 @@ class Method:
             self.sampling.reduces_signals
             and self.propagation is GRADIENT
             and isinstance(self.aggregation, InputTimesSignal)
+        )
+
+    @property
+    def has_books(self) -> bool:
+        """Whether the map is all the relevance of one pass, so that it can be told where the rest went."""
+        return (
+            self.propagation.conserves
+            and isinstance(self.sampling, Image)
+            and isinstance(self.aggregation, InputSignal)
+            and self.aggregation.sign is Sign.SIGNED
         )
 
     def at(self, layer: str) -> "Method":

@@ -202,7 +202,7 @@ def _summary(result: Explanation) -> None:
         _out.print(f"{name}: {shares['arrived']:.2g} of the explained value arrives{gone}", soft_wrap=True)
 
 
-_LOST = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "to joined constants"}
+_LOST = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "elsewhere"}
 
 
 def _say(word: str, sentence: str) -> None:

@@ -37,7 +37,8 @@ class Conservation:
         `stabiliser` is what was neither handed on nor given to constants: the stabiliser's share, relevance of results
         whose denominator is zero, and rounding.
         """
-        received, sent, constants = (self.amounts / self.start.view(1, -1, 1)).mean(1).unbind(1)
+        known = self.start != 0
+        received, sent, constants = (self.amounts / self.start.view(1, -1, 1))[:, known].mean(1).unbind(1)
         columns = {
             "operation": self.operations,
             "received": received,
@@ -53,7 +54,8 @@ class Conservation:
     def lost(self) -> dict[str, float]:
         """Shares of the relevance that set out, averaged over images: what arrived, and where the rest went.
 
-        `elsewhere` went to what is no part of the image: padding with values, joined constants.
+        `elsewhere` went to what is no part of the image (padding with values, joined constants), or to operations whose
+        results are not one per image.
         """
         received, sent, constants = self.amounts.nansum(0).unbind(1)
         parts = {
@@ -61,7 +63,8 @@ class Conservation:
             "constants": constants,
             "stabiliser": received - sent - constants,
         }
-        shares = {name: float((part / self.start).mean()) for name, part in parts.items()}
+        known = self.start != 0
+        shares = {name: float((part / self.start)[known].mean()) for name, part in parts.items()}
         return {**shares, "elsewhere": 1 - sum(shares.values())}
 
     def note(self, names: Sequence[str]) -> str:
@@ -70,10 +73,10 @@ class Conservation:
 
     def _drain(self) -> str:
         shares = self.lost
-        if not abs(shares["arrived"]) < _LITTLE or self.contrasts:
+        if not abs(shares["arrived"]) < _LITTLE or self.contrasts or not bool(self.arrived.any()):
             return ""
         given, worst = max((shares[name], name) for name in ("constants", "stabiliser", "elsewhere"))
-        to = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "to joined constants"}
+        to = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "elsewhere"}
         received, sent, _ = self.amounts.nan_to_num().mean(1).unbind(1)
         place = self.operations[int((received - sent).argmax())]
         return (

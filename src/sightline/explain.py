@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sightline.aggregation import InputTimesSignal
 from sightline.catalogue import Method, as_method
 from sightline.conservation import Conservation
 from sightline.errors import InputError, RefusalError
@@ -339,11 +340,11 @@ def _notes(
         tensor = maps[row.name]
         zero = (tensor == 0).flatten(1).all(1)
         if bool(zero.any()):
-            reason = (
-                "the explained value does not change with the input there (dead rectifiers, or a saturated output)"
-                if INPUT in row.aggregation.places
-                else "no position of the layer speaks for the target"
-            )
+            reason = "no position of the layer speaks for the target"
+            if INPUT in row.aggregation.places:
+                reason = "the explained value does not change with the input there (dead rectifiers, saturated output)"
+            if row.propagation.relevance or isinstance(row.aggregation, InputTimesSignal):
+                reason = f"the method multiplies by the input, which may be zero there, or {reason}"
             which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
             notes.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {reason}.")
         if not bool(tensor.isfinite().all()):

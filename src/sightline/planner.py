@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from sightline.catalogue import Method
 from sightline.errors import InputError, RefusalError
@@ -24,7 +25,7 @@ from sightline.operations import INPUT, Kind, Operation, Tape
 from sightline.propagation import Propagation
 from sightline.sampling import Image, Sampling
 from sightline.sampling.seeds import image_key, seed_of
-from sightline.targets import Classes, Target
+from sightline.targets import Classes, Pair, Target
 
 Progress = Callable[[int, int], None]
 _PROBABILITIES = {"softmax", "sigmoid", "log_softmax", "softmin"}
@@ -256,7 +257,14 @@ class _Group:
         for target, results in zip(job.targets, job.results, strict=True):
             if isinstance(self._sampling, Image):
                 self._note_scores(output, indices, last, target, results)
+            before = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
             values = job.select(target, tape, output, indices)
+            after = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            if before != after and len(job.targets) > 1:
+                raise InputError(
+                    "A target function writes over the model's output in place, which the other targets need too. "
+                    "Let it work on a copy."
+                )
             if isinstance(self._sampling, Image):
                 results.values[indices] = values.detach().to(results.values)
             found.append(values)
@@ -299,6 +307,13 @@ class _Group:
                 for place in method.aggregation.places:
                     if place != INPUT:
                         results.where[method.name] = tape.places[place].where
+        if isinstance(self._job.targets[number], Pair) and not propagation.explains_pairs:
+            reason = (
+                f"{propagation.name} explains one class, and has no answer to why one class rather than another: it "
+                "would give both of a pair the same sign. Explain each class, or take another method for the pair."
+            )
+            results.refused |= {method.name: reason for method in ready}
+            return []
         if propagation.passes is None:
             # The gradient is right through everything, so all that was performed was passed.
             for method in ready:
@@ -328,7 +343,7 @@ class _Group:
             return
         for method in pull.methods:
             if any(signals[place] is None for place in method.aggregation.places):
-                results.refused[method.name] = _NO_PATH + (_MAYBE_FOLDED if propagation.relevance else "")
+                results.refused[method.name] = _NO_PATH
         ready = [method for method in pull.methods if method.name not in results.refused]
         if ledger is not None:
             flows = totals.flows[propagation]
@@ -373,7 +388,7 @@ class _Group:
                 totals.maps[method.name] = method.aggregation({INPUT: offset.to(signal.dtype)}, {INPUT: signal})
         for method in ready:
             results.maps[method.name] = totals.maps[method.name]
-            if flows := totals.flows.get(method.propagation):
+            if method.has_books and (flows := totals.flows.get(method.propagation)):
                 ordered = [flows[order] for order in sorted(flows, reverse=True)]
                 amounts = torch.stack([amounts for _, amounts in ordered])
                 results.flows[method.name] = Flow(tuple(name for name, _ in ordered), amounts)
@@ -405,8 +420,4 @@ class _Pull:
 _NO_PATH = (
     "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
     "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
-)
-_MAYBE_FOLDED = (
-    " Or the layer is one with the batch norm that follows it, so that relevance goes straight to its input: name the "
-    "batch norm instead."
 )

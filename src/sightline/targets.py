@@ -177,7 +177,7 @@ class Direction(Target):
                 f"{tuple(self.vector.shape)} came."
             )
         means = result.flatten(2).mean(2) if result.dim() > 2 else result
-        return means @ self.vector.to(means)
+        return (means * self.vector.to(means)).sum(1)
 
     def describe(self, image: int) -> str:  # noqa: D102
         del image

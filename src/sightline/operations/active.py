@@ -31,6 +31,8 @@ class Ledger:
             constants = torch.zeros_like(parts[0])
         parts.append(constants.to(_SUM) if len(constants) == self._rows else torch.full_like(parts[0], torch.nan))
         entry = torch.stack(parts, 1)
+        # What is known in part only would not balance.
+        entry[entry.isnan().any(1)] = torch.nan
         self.entries[operation] = self.entries[operation] + entry if operation in self.entries else entry
 
     def by_row(self, values: Tensor) -> Tensor:

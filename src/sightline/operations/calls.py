@@ -20,6 +20,7 @@ class Call:
         kind: what it is.
         native: the operation as a function of the tensors that depend on the input.
         gate: which of them is the gate, for a multiplication by one.
+        signals: which of the tensors carry a signal; one that does not is a constant that the operation wrote into.
         mean: for max-pooling, the average pooling over the same windows; None where torch has none.
         operation: the operation, for records.
         constants: per row, what the active rule gave to constants.
@@ -35,9 +36,10 @@ class Call:
         in_place: bool = False,
         gate: int = 0,
         mean: Callable[[Tensor], Tensor] | None = None,
+        signals: Sequence[bool] = (True,),
     ) -> None:
         self.kind, self.native, self._inputs, self._active = kind, native, tuple(inputs), active
-        self.in_place, self.gate, self.mean = in_place, gate, mean
+        self.in_place, self.gate, self.mean, self.signals = in_place, gate, mean, tuple(signals)
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
 
@@ -77,9 +79,8 @@ class RuledCall(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
         """Torch's own operation, in place where it is."""
         ctx.set_materialize_grads(False)
-        versions = [tensor._version for tensor in tensors]
         y: Tensor = call.native(*tensors)
-        ctx.mark_dirty(*(t for t, version in zip(tensors, versions, strict=True) if t._version != version))
+        ctx.mark_dirty(*(tensor for tensor in tensors if tensor is y))
         ctx.call = call
         ctx.dtypes = [tensor.dtype for tensor in tensors]
         return y
@@ -97,7 +98,8 @@ class RuledCall(torch.autograd.Function):
             found: Sequence[Tensor | None] = call.gradient(signal)
         else:
             with torch.autocast(signal.device.type, enabled=False):
-                found = rule(wide(signal), call)
+                given = zip(rule(wide(signal), call), call.signals, strict=True)
+                found = [part if carries else None for part, carries in given]
             if active.ledger is not None and call.operation is not None:
                 sent = [part for part in found if part is not None]
                 active.ledger.note(call.operation, signal, sent, call.constants)

@@ -17,6 +17,7 @@ from sightline.operations.vocabulary import Operation
 _KEY = "sightline.operation"
 _GATE = "sightline.gate"
 _WEIGHTED = "sightline.weighted"
+_FOLDED = "sightline.folded"
 # A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
 _LEAF = "AccumulateGrad"
 
@@ -78,6 +79,17 @@ def mark_weighted(result: Tensor, operation: Operation) -> None:
     """Note that the operation is a weighted layer, a folded batch norm included."""
     node: Node = result.grad_fn
     node.metadata[_WEIGHTED] = operation
+
+
+def mark_folded(result: Tensor) -> None:
+    """Note that a batch norm takes this result's layer as a part of itself, so that relevance goes past the result."""
+    node: Node = result.grad_fn
+    node.metadata[_FOLDED] = True
+
+
+def is_folded(node: Node) -> bool:
+    """Whether relevance goes past the result of this node."""
+    return _FOLDED in node.metadata
 
 
 def walk(value: Tensor, places: Collection[Node], *, gates: bool = True) -> Walk:

@@ -4,6 +4,8 @@ torch lets a model overwrite a tensor that its own backward does not need; a rul
 noted on itself, and a write that the interception sees copies it first.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,28 @@ class Kept:
         if self.intact:
             self._tensor = self._tensor.clone()
             self._version = self._tensor._version
+
+
+class Constants:
+    """Tensors that do not depend on the input, with a watch on whether they change after they were used."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._seen = [(tensor, tensor._version) for tensor in tensors]
+
+    def check(self) -> None:
+        """Raise where one of them changed.
+
+        Raises:
+            RefusalError: the model wrote over one.
+        """
+        for tensor, version in self._seen:
+            if tensor._version != version:
+                raise RefusalError(
+                    f"The model writes over a constant of shape {tuple(tensor.shape)} in place after it was used, and "
+                    "a rule needs its value at that time. Use that operation out of place."
+                )
 
 
 def keep(tensor: Tensor) -> Kept:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sightline.errors import RefusalError
 from sightline.operations.active import Active
-from sightline.operations.kept import Kept, wide
+from sightline.operations.kept import Constants, Kept, wide
 from sightline.operations.reading import Native, argument
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -59,10 +59,11 @@ class Linear:
 
     def __init__(self, form: Form, x: Kept, active: Active, *, first: bool) -> None:
         self.form, self._x, self._active, self.first = form, x, active, first
+        self._constants = Constants([form.weight, *([] if form.bias is None else [form.bias])])
         self._scale: Tensor | None = None
         self._result: Kept | None = None
         self._folded: tuple[Tensor, Tensor | None] | None = None
-        self._once: dict[str, Tensor] = {}
+        self._once: dict[tuple[object, str], Tensor] = {}
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
         self.from_image: Callable[[Tensor], Tensor] | None = None
@@ -113,6 +114,7 @@ class Linear:
         return self._weights()[1]
 
     def _weights(self) -> tuple[Tensor, Tensor | None]:
+        self._constants.check()
         if self._folded is None:
             weight = wide(self.form.weight)
             if self._scale is not None:
@@ -138,11 +140,13 @@ class Linear:
 
     def pull_as_is(self, signal: Tensor) -> Tensor:
         """W^T signal in the signal's own precision, which is the gradient."""
+        self._constants.check()
         x = self._x.values if self._x.intact else None
         return self.form.transpose(signal, self.form.weight.to(signal.dtype), x)
 
     def pull_weights(self, signal: Tensor) -> Tensor:
         """W^T signal for the layer's own weights; folds the scale into the signal, which is smaller."""
+        self._constants.check()
         if self._scale is not None:
             signal = signal * self.over_channels(wide(self._scale), signal)
         return self.pull(signal, wide(self.form.weight))
@@ -161,11 +165,12 @@ class Linear:
 
     def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """What depends on no target, made once where the same rules follow for another target."""
-        if name in self._once:
-            return self._once[name]
+        key = self._active.propagation, name
+        if key in self._once:
+            return self._once[key]
         made = make()
         if self._active.again:
-            self._once[name] = made
+            self._once[key] = made
         return made
 
     def pixel_range(self, low: object, high: object) -> tuple[Tensor, Tensor]:
@@ -268,10 +273,12 @@ class RuledBatchNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, x: Tensor | None, linear: Linear | str, scale: Tensor, native: Native) -> Tensor:
+    def forward(
+        ctx: Any, h: Tensor, x: Tensor | None, linear: Linear | str, norm: "BatchNorm", native: Native
+    ) -> Tensor:
         """Torch's own operation."""
         ctx.set_materialize_grads(False)
-        ctx.linear, ctx.scale, ctx.folds = linear, scale, x is not None
+        ctx.linear, ctx.norm, ctx.folds = linear, norm, x is not None
         ctx.dtype = h.dtype if x is None else x.dtype
         y: Tensor = native(h)
         return y
@@ -286,8 +293,7 @@ class RuledBatchNorm(torch.autograd.Function):
         if isinstance(linear, str):
             raise RefusalError(linear)
         if linear._active.rule(Kind.BATCH_NORM) is None:
-            scale = ctx.scale.to(signal.dtype).reshape(-1, *[1] * (signal.dim() - 2))
-            return signal * scale, None, None, None, None
+            return ctx.norm.gradient(signal), None, None, None, None
         found = apply_rule(Kind.LINEAR if ctx.folds else Kind.BATCH_NORM, signal, linear).to(ctx.dtype)
         if linear._active.last:
             ctx.linear = None
@@ -316,7 +322,7 @@ def form_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Form
         if argument(args, kwargs, 3, "beta", 1) != 1 or argument(args, kwargs, 4, "alpha", 1) != 1:
             return None
         bias, matrix = argument(args, kwargs, 0, "input"), argument(args, kwargs, 2, "mat2")
-        return None if bias.requires_grad or bias.dim() != 1 else _dense(matrix.t(), bias)
+        return None if bias.requires_grad or matrix.requires_grad or bias.dim() != 1 else _dense(matrix.t(), bias)
     if name in {"matmul", "mm"}:
         return _dense(kwargs.get("mat2", argument(args, kwargs, 1, "other")).t(), None)
     weight, bias = argument(args, kwargs, 1, "weight"), argument(args, kwargs, 2, "bias")
@@ -397,8 +403,23 @@ def _tuple(value: Any, n: int) -> tuple[int, ...]:
     return values * n if len(values) == 1 else values
 
 
-def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift of a batch norm in evaluation mode; None where it has no running statistics."""
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """A batch norm in evaluation mode, y = scale * h + shift.
+
+    Attributes:
+        scale: shape (channel,).
+        shift: shape (channel,).
+        gradient: torch's own derivative, signal at y -> signal at h.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    gradient: Callable[[Tensor], Tensor]
+
+
+def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchNorm | None:
+    """What a call of batch norm does; None where it has no running statistics."""
     # torch.batch_norm has the same arguments as F.batch_norm in another order.
     names = ("running_mean", "running_var", "weight", "bias")
     if func is not functional.batch_norm:
@@ -412,7 +433,19 @@ def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if given["weight"] is not None:
         scale = scale * given["weight"]
     shift = -wide(mean) * scale
-    return scale, shift if given["bias"] is None else shift + given["bias"]
+    if given["bias"] is not None:
+        shift = shift + given["bias"]
+    weight, none = given["weight"], mean.new_empty(0)
+
+    def gradient(signal: Tensor) -> Tensor:
+        # Only the shape of the input matters here, and torch's own rounding is kept.
+        h = signal.new_empty(()).expand(signal.shape)
+        pulled: Tensor = torch.ops.aten.native_batch_norm_backward(
+            signal, h, weight, mean, variance, none, none, False, eps, [True, False, False]
+        )[0]
+        return pulled
+
+    return BatchNorm(scale, shift, gradient)
 
 
 def diagonal(scale: Tensor, shift: Tensor) -> Form:

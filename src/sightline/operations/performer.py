@@ -9,7 +9,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.operations.active import Active
 from sightline.operations.calls import Call, RuledCall
-from sightline.operations.graph import mark_gate, mark_weighted
+from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
 from sightline.operations.kept import keep, secure
 from sightline.operations.linear import (
     Linear,
@@ -44,6 +44,7 @@ _CALLS = frozenset(
 # What only moves, pads or rescales pixels, so that their range can be followed.
 _MOVES_PIXELS = frozenset({Kind.RESHAPE, Kind.IDENTITY, Kind.ADD, Kind.SCALING, Kind.BATCH_NORM})
 _FROM_IMAGE = "_sightline_from_image"
+_VIEWED = "_sightline_viewed"
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Performer:
     def __init__(self, ruled: Collection[Kind], active: Active) -> None:
         self._ruled, self._active = ruled, active
         self._follows_pixels = Kind.LINEAR in ruled
+        self._lost_pixels = False
 
     def begin(self, image: Tensor) -> Tensor:
         """The image that a pass begins with."""
@@ -103,8 +105,11 @@ class Performer:
     def perform(self, call: Intercepted) -> tuple[Any, Completion | None]:
         """The result, and what remains to be done once it has been noted."""
         found = None
+        if self._follows_pixels:
+            self._watch_pixels(call)
         if call.kind in self._ruled or (self._follows_pixels and call.kind in _MOVES_PIXELS):
-            found = bound(call.func, call.args, call.kwargs)
+            copies = call.kind in _CALLS
+            found = bound(call.func, call.args, call.kwargs, in_place=call.in_place, copies=copies)
         followed = self._followed(call, *found) if found is not None else None
         if call.kind in self._ruled:
             result, complete = self._ruled_call(call, found)
@@ -118,6 +123,17 @@ class Performer:
             elif hasattr(result, _FROM_IMAGE):  # written over in place
                 delattr(result, _FROM_IMAGE)
         return result, complete
+
+    def _watch_pixels(self, call: Intercepted) -> None:
+        """Lose track where pixels are written over of which there are other views, whose notes would be wrong."""
+        first = call.tensors[0]
+        root = first if first._base is None else first._base
+        if not (hasattr(first, _FROM_IMAGE) or hasattr(root, _FROM_IMAGE)):
+            return
+        if call.in_place or call.name == "setitem":
+            self._lost_pixels = self._lost_pixels or root is not first or hasattr(root, _VIEWED)
+        elif call.kind is Kind.RESHAPE:
+            setattr(root, _VIEWED, True)
 
     def _followed(self, call: Intercepted, tensors: list[Tensor], native: Native) -> Native | None:
         """What was done to the image up to this call's result, where that only moves, pads or rescales pixels."""
@@ -174,7 +190,7 @@ class Performer:
         if form is None:
             return None
         linear = Linear(form, keep(x), self._active, first=not is_weighted([x]))
-        linear.from_image = getattr(x, _FROM_IMAGE, None)
+        linear.from_image = None if self._lost_pixels else getattr(x, _FROM_IMAGE, None)
         result: Tensor = RuledLinear.apply(x, linear, native)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
@@ -185,19 +201,21 @@ class Performer:
         return result, complete
 
     def _batch_norm(self, call: Intercepted, h: Tensor, native: Native) -> tuple[Tensor, Completion] | None:
-        affine = batch_norm_of(call.func, call.args, call.kwargs)
-        if affine is None:
+        norm = batch_norm_of(call.func, call.args, call.kwargs)
+        if norm is None:
             return None
         found = foldable(h)
         linear: Linear | str
         if found is None:
-            linear, x = Linear(diagonal(*affine), keep(h), self._active, first=False), None
+            alone = diagonal(norm.scale, norm.shift)
+            linear, x = Linear(alone, keep(h), self._active, first=False), None
         elif found[1] is None:
             linear, x = _OVERWRITTEN, None
         else:
-            linear, x = found[0].folded(*affine), found[1]
+            linear, x = found[0].folded(norm.scale, norm.shift), found[1]
             found[0].forget_result()
-        result: Tensor = RuledBatchNorm.apply(h, x, linear, affine[0], native)  # type: ignore[no-untyped-call]
+            mark_folded(h)
+        result: Tensor = RuledBatchNorm.apply(h, x, linear, norm, native)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
             if isinstance(linear, Linear):
@@ -208,11 +226,19 @@ class Performer:
 
         return result, complete
 
-    def _call(self, call: Intercepted, tensors: list[Tensor], native: Native) -> tuple[Tensor, Completion]:
+    def _call(self, call: Intercepted, tensors: list[Tensor], native: Native) -> tuple[Tensor, Completion | None]:
+        if call.kind is Kind.GATING and call.in_place and tensors[0]._is_view():
+            # A write through a view leaves no node of its own, on which the gate could be noted.
+            call.kind = Kind.PRODUCT
+            secure(call.tensors[0])
+            return call.func(*call.args, **call.kwargs), None
         kept = [keep(tensor) for tensor in tensors]
+        signals = [tensor.requires_grad for tensor in tensors]
         gate = next((i for i, tensor in enumerate(tensors) if is_gate(tensor)), 0)
         mean = averaging(call.name, call.args, call.kwargs) if call.kind is Kind.MAX_POOLING else None
-        seen = Call(call.kind, native, kept, self._active, in_place=call.in_place, gate=gate, mean=mean)
+        seen = Call(
+            call.kind, native, kept, self._active, in_place=call.in_place, gate=gate, mean=mean, signals=signals
+        )
         if call.in_place:
             secure(call.tensors[0])
         result: Tensor = RuledCall.apply(seen, *tensors)  # type: ignore[no-untyped-call]

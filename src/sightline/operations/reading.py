@@ -6,10 +6,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from sightline.operations.kept import Constants
 from sightline.operations.origins import is_gate, is_mixed
 from sightline.operations.vocabulary import Kind
 
 Native = Callable[..., Any]
+_SMALL = 4096
 
 
 def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str, default: Any = None) -> Any:
@@ -74,21 +76,35 @@ def _constant_right(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     )
 
 
-def bound(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Tensor], Native] | None:
+def bound(
+    func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, in_place: bool, copies: bool
+) -> tuple[list[Tensor], Native] | None:
     """The tensors of a call that depend on the input, and the call as a function of them alone.
 
-    None where they are not arguments themselves but parts of one.
+    A constant that the call writes into is one of them: it depends on the input from then on. None where they are not
+    arguments themselves but parts of one. With `copies`, small constants are copied, so that the model may change its
+    own.
     """
-    places = [i for i, value in enumerate(args) if isinstance(value, Tensor) and value.requires_grad]
+    places = [
+        i
+        for i, value in enumerate(args)
+        if isinstance(value, Tensor) and (value.requires_grad or (i == 0 and in_place))
+    ]
     names = [key for key, value in kwargs.items() if isinstance(value, Tensor) and value.requires_grad]
     nested = any(isinstance(value, list | tuple) and _holds_signal(value) for value in (*args, *kwargs.values()))
     if nested:
         return None
     tensors = [args[i] for i in places] + [kwargs[key] for key in names]
-    fixed = tuple(None if i in places else value for i, value in enumerate(args))
-    keywords = {key: value for key, value in kwargs.items() if key not in names}
+
+    def constant(value: Any) -> Any:
+        return value.clone() if copies and isinstance(value, Tensor) and value.numel() <= _SMALL else value
+
+    fixed = tuple(None if i in places else constant(value) for i, value in enumerate(args))
+    keywords = {key: constant(value) for key, value in kwargs.items() if key not in names}
+    constants = Constants([value for value in (*fixed, *keywords.values()) if isinstance(value, Tensor)])
 
     def native(*values: Tensor) -> Any:
+        constants.check()
         filled = list(fixed)
         for place, value in zip(places, values, strict=False):
             filled[place] = value

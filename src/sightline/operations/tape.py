@@ -58,6 +58,10 @@ class Tape:
         self._active = Active(pixel_range=pixel_range)
         self._performer = Performer(self._ruled, self._active)
         self._origins = Origins()
+        if self._ruled and isinstance(model, nn.Module):
+            hooked = [name for name, module in model.named_modules() if module._backward_hooks]
+            hooked += [name for name, module in model.named_modules() if module._backward_pre_hooks]
+            self._origins.left += [f"gradient hooks of {name or 'the model'}" for name in hooked]
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or LAST_SPATIAL in places
         self.places = Places(model, places, self._modules)
@@ -85,6 +89,8 @@ class Tape:
                 # Following the modules costs time, and only an error has to know where it happened.
                 self._run(inputs, follow=True)
             raise
+        finally:
+            self._origins.forget()
         if not all(map(torch.equal, chance, _random_state(inputs.device))):
             raise RefusalError(
                 "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
@@ -147,6 +153,9 @@ class Tape:
         tensors: list[Tensor],
     ) -> Any:
         self._checkpointed = self._checkpointed or _in_checkpoint()
+        if name == "register_hook" and not getattr(args[-1], "__module__", "").startswith("torch."):
+            # torch's own (of its counters and trackers) only look on; a user's may change the signal.
+            self._origins.left.append(f"a gradient hook{self._where()}")
         if name == "max" and len(tensors) > 1:
             name, kind = "maximum", Kind.POINTWISE
         settings = rectification(name, in_place, args, kwargs)
@@ -162,6 +171,7 @@ class Tape:
         before = graph.makers(tensors)
         call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
         call.in_place = writes_in_place(kind, in_place, args, kwargs)
+        depends = [tensor.requires_grad for tensor in tensors]
         result, complete = self._performer.perform(call)
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
@@ -169,7 +179,8 @@ class Tape:
             operation = self._note(name, call.kind, made)
             graph.mark(made, operation, before)
             gate = name in GATES or (settings is not None and settings.upper < math.inf)
-            self._origins.inside(call.kind, made, tensors, gate=gate)
+            writes = call.in_place or name == "setitem"
+            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes)
             if complete is not None:
                 complete(operation, made[0])
         else:
@@ -205,6 +216,12 @@ class Tape:
         edges = {place: edge for place in places if (edge := self.places[place].edge) is not None}
         if not values.requires_grad or not edges:
             return dict.fromkeys(places), None
+        folded = [place for place, edge in edges.items() if graph.is_folded(edge.node)]
+        if propagation.relevance and folded:
+            raise RefusalError(
+                f"{propagation.name} has no relevance of its own at {folded[0]!r}: that layer is one with the batch "
+                "norm that follows it, and relevance goes straight to its input. Name the batch norm instead."
+            )
         if self._checkpointed:
             # Nodes of ours would not notice, so that the answer would depend on which methods were asked together.
             raise _checkpointing(propagation)

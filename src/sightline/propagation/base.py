@@ -41,8 +41,10 @@ class Propagation:
             ordinary gradient through everything, seen or not.
         scope: a sentence that says what the method is defined for, given with every refusal.
         relevance: whether the signal is relevance, which starts as the explained value, already holds the input as a
-            factor, and is meant to be conserved.
+            factor.
         start: (explained values) -> the signal to start with.
+        conserves: whether relevance is meant to arrive in full, so that the map can be held against its start.
+        explains_pairs: whether the difference of two classes has a meaning as a start.
         essential: the kind without which it would equal another method; with none of it on the way, it is refused.
         contrasts: whether its rules ask which weighted layer is the last.
         warnings: sentences that go with every map.
@@ -54,6 +56,8 @@ class Propagation:
     scope: str = ""
     relevance: bool = False
     start: Callable[[Tensor], Tensor] = torch.ones_like
+    conserves: bool = False
+    explains_pairs: bool = True
     essential: Kind | None = None
     contrasts: bool = False
     warnings: tuple[str, ...] = ()

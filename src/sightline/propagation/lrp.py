@@ -11,9 +11,9 @@ two signals and all else are refused.
 import math
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, ParamSpec, get_args
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from sightline.operations.vocabulary import Kind
 from sightline.propagation import shares
 from sightline.propagation.base import Propagation, Rule
 from sightline.propagation.shares import LayerRule
+
+_P = ParamSpec("_P")
 
 First = Literal["gradient", "w_squared", "flat", "box"]
 """Rules for the first weighted layer that do not multiply by the input, so that no pixel value is invisible."""
@@ -45,17 +47,22 @@ def _pass_call(signal: Tensor, _call: Call) -> tuple[Tensor]:
     return (signal,)
 
 
-def _scaled(signal: Tensor, call: Call) -> tuple[Tensor]:
-    (x,) = call.inputs
-    return (torch.where(call.again(torch.ones_like(x)) != 0, signal, 0.0).sum_to_size(x.shape),)
+def _scaled(signal: Tensor, call: Call) -> list[Tensor | None]:
+    return _to_one(signal, call, call.signals.index(True))
 
 
-def _gated(signal: Tensor, call: Call) -> tuple[Tensor | None, Tensor | None]:
+def _gated(signal: Tensor, call: Call) -> list[Tensor | None]:
+    return _to_one(signal, call, 1 - call.gate)
+
+
+def _to_one(signal: Tensor, call: Call, number: int) -> list[Tensor | None]:
+    """All to one factor, where the others are not zero."""
     values = list(call.inputs)
-    x = values[1 - call.gate]
-    values[1 - call.gate] = torch.ones_like(x)
-    mine = torch.where(call.again(*values) != 0, signal, 0.0).sum_to_size(x.shape)
-    return (None, mine) if call.gate == 0 else (mine, None)
+    x = values[number]
+    values[number] = torch.ones_like(x)
+    found: list[Tensor | None] = [None] * len(values)
+    found[number] = torch.where(call.again(*values) != 0, signal, 0.0).sum_to_size(x.shape)
+    return found
 
 
 def _in_proportion(epsilon: float) -> Rule:
@@ -65,9 +72,10 @@ def _in_proportion(epsilon: float) -> Rule:
         result, pull = call.with_pull()
         quotients = shares.divide(signal, result, epsilon)
         values = call.inputs
-        if call.kind is Kind.ADD and len(values) == 1:
+        if call.kind is Kind.ADD and sum(call.signals) == 1:
             # One signal and a constant, whose share is lost.
-            given = quotients * call.again(torch.zeros_like(values[0]))
+            silent = [torch.zeros_like(x) if carries else x for x, carries in zip(values, call.signals, strict=True)]
+            given = quotients * call.again(*silent)
             call.constants = given.flatten(1).sum(1).double() if given.dim() > 1 else given.double()
         return tuple(x * part for x, part in zip(values, pull(quotients), strict=True))
 
@@ -77,7 +85,7 @@ def _in_proportion(epsilon: float) -> Rule:
 def _evenly(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
     """To all inputs of a result alike, constants left out: what w^2 and flat are for an operation without weights."""
     if call.kind is Kind.ADD:
-        return tuple((signal / len(call.inputs)).sum_to_size(x.shape) for x in call.inputs)
+        return tuple((signal / sum(call.signals)).sum_to_size(x.shape) for x in call.inputs)
     (x,) = call.inputs
     result, pull = call.with_pull()
     weights = call.again(torch.ones_like(x)) - call.again(torch.zeros_like(x))
@@ -93,7 +101,8 @@ def _lrp(
     conv: LayerRule,
     dense: LayerRule | None = None,
     *,
-    first: LayerRule | None = None,
+    first: First | None = None,
+    box: tuple[object, object] = (None, None),
     last: LayerRule | None = None,
     alone: LayerRule = _alone,
     sums: Rule | None = None,
@@ -101,14 +110,16 @@ def _lrp(
     start: Callable[[Tensor], Tensor] = torch.clone,
     notes: tuple[str, ...] = (),
 ) -> Propagation:
+    entry = _first(first, epsilon, *box)
+
     def weighted(signal: Tensor, layer: Linear) -> Tensor:
         if last is not None and layer.last:
             return last(signal, layer)
-        if first is not None and layer.first:
-            return first(signal, layer)
+        if entry is not None and layer.first:
+            return entry(signal, layer)
         return (dense or conv)(signal, layer) if layer.dense else conv(signal, layer)
 
-    sums = sums or _in_proportion(epsilon)
+    shared = sums or _in_proportion(epsilon)
     rules: dict[Kind, Rule] = {
         Kind.LINEAR: weighted,
         Kind.BATCH_NORM: alone,
@@ -116,7 +127,7 @@ def _lrp(
         Kind.ACTIVATION: _pass_call,
         Kind.SCALING: _scaled,
         Kind.GATING: _gated,
-        **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), sums),
+        **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), shared),
     }
     return Propagation(
         name,
@@ -124,6 +135,9 @@ def _lrp(
         PASSED,
         SCOPE,
         relevance=True,
+        conserves=first != "gradient",
+        # A probability of one, or an even share, knows no sign by which two classes could differ.
+        explains_pairs=start is not torch.ones_like and sums is not _evenly,
         start=start,
         contrasts=last is not None,
         warnings=notes,
@@ -155,12 +169,33 @@ def _titled(name: str, first: First | None, **settings: float) -> str:
 
 
 def _stabiliser(epsilon: float) -> float:
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise InputError(f"A stabiliser epsilon is a number of at least 0; came {epsilon}.")
-    return float(epsilon)
+    return _at_least_0(epsilon, "A stabiliser epsilon")
 
 
-@lru_cache
+def _at_least_0(value: object, what: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{what} is a number of at least 0; came {value!r}.")
+    return float(value)
+
+
+def _cached(make: Callable[_P, Propagation]) -> Callable[_P, Propagation]:
+    """The same settings give the same propagation, so that methods which share it share its passes."""
+    remembered = lru_cache(make)
+
+    @wraps(make)
+    def made(*args: _P.args, **kwargs: _P.kwargs) -> Propagation:
+        try:
+            hash((args, tuple(kwargs.values())))
+        except TypeError:
+            raise InputError(
+                f"The settings of {make.__name__} are numbers and names; came {args or ''} {kwargs or ''}."
+            ) from None
+        return remembered(*args, **kwargs)  # type: ignore[arg-type]  # found hashable above
+
+    return made
+
+
+@_cached
 def lrp_0(*, first: First | None = None) -> Propagation:
     """LRP-0, the epsilon rule with epsilon = 0; in networks of rectifiers it equals input x gradient.
 
@@ -168,7 +203,7 @@ def lrp_0(*, first: First | None = None) -> Propagation:
         first: another rule for the first weighted layer; "gradient" gives the plain gradient.
     """
     rule = shares.epsilon_rule(0.0)
-    return _lrp(_titled("lrp_0", first), rule, first=_first(first, 0.0), alone=rule, epsilon=0.0)
+    return _lrp(_titled("lrp_0", first), rule, first=first, alone=rule, epsilon=0.0)
 
 
 def lrp_epsilon(epsilon: float = 1e-3, *, signed: bool = True, first: First | None = None) -> Propagation:
@@ -192,24 +227,23 @@ def lrp_epsilon(epsilon: float = 1e-3, *, signed: bool = True, first: First | No
     return _epsilon(_stabiliser(epsilon), signed, first, (note,))
 
 
-@lru_cache
+@_cached
 def _epsilon(epsilon: float, signed: bool, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.epsilon_rule(epsilon, signed=signed)
     name = _titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, epsilon=epsilon)
-    return _lrp(name, rule, first=_first(first, epsilon), alone=rule, epsilon=epsilon, notes=notes)
+    return _lrp(name, rule, first=first, alone=rule, epsilon=epsilon, notes=notes)
 
 
-@lru_cache
+@_cached
 def lrp_gamma(gamma: float = 0.25, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """LRP-gamma at every weighted layer; see `shares.gamma_rule`.
 
     Raises:
         InputError: gamma or epsilon is negative or not finite.
     """
-    if not (math.isfinite(gamma) and gamma >= 0):
-        raise InputError(f"LRP-gamma's gamma is a number of at least 0; came {gamma}.")
+    gamma = _at_least_0(gamma, "LRP-gamma's gamma")
     rule = shares.gamma_rule(gamma, _stabiliser(epsilon))
-    return _lrp(_titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=_first(first, epsilon))
+    return _lrp(_titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=first, epsilon=epsilon)
 
 
 def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
@@ -219,6 +253,7 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
         InputError: alpha - beta is not 1, which would not conserve relevance. Only (1, 1), which a survey prints, is
             accepted, with a warning.
     """
+    alpha, beta = _at_least_0(alpha, "LRP-alpha-beta's alpha"), _at_least_0(beta, "LRP-alpha-beta's beta")
     notes: tuple[str, ...] = ()
     if (alpha, beta) == (1, 1):
         notes = (
@@ -226,29 +261,29 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
             "is not Excitation Backprop, which is alpha = 1, beta = 0.",
         )
         warnings.warn(notes[0], stacklevel=2)
-    elif not (alpha >= 0 and beta >= 0 and math.isclose(alpha - beta, 1)):
+    elif not math.isclose(alpha - beta, 1):
         raise InputError(
             f"LRP-alpha-beta needs alpha, beta >= 0 and alpha - beta = 1, or relevance is not conserved; came "
             f"alpha={alpha}, beta={beta}. Use (1, 0) or (2, 1)."
         )
-    return _alpha_beta(float(alpha), float(beta), _stabiliser(epsilon), first, notes)
+    return _alpha_beta(alpha, beta, _stabiliser(epsilon), first, notes)
 
 
-@lru_cache
+@_cached
 def _alpha_beta(alpha: float, beta: float, epsilon: float, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.alpha_beta_rule(alpha, beta, epsilon)
     name = _titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
-    return _lrp(name, rule, first=_first(first, epsilon), notes=notes)
+    return _lrp(name, rule, first=first, epsilon=epsilon, notes=notes)
 
 
-@lru_cache
+@_cached
 def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The z+ rule without biases at every weighted layer: alpha-beta with alpha = 1, beta = 0 and b = 0."""
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=_first(first, epsilon))
+    return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon)
 
 
-@lru_cache
+@_cached
 def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
     """The w^2 rule at every weighted layer; see `shares.w_squared_rule`. Sums, adds and averages share evenly.
 
@@ -259,7 +294,7 @@ def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
     )
 
 
-@lru_cache
+@_cached
 def lrp_flat(epsilon: float = EPSILON) -> Propagation:
     """The flat rule at every weighted layer; see `shares.flat_rule`. Sums, adds and averages share evenly.
 
@@ -268,7 +303,7 @@ def lrp_flat(epsilon: float = EPSILON) -> Propagation:
     return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)), sums=_evenly)
 
 
-@lru_cache
+@_cached
 def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The composite EpsilonPlus: z+ (alpha = 1, beta = 0) at convolutions, epsilon at dense layers.
 
@@ -277,10 +312,10 @@ def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Pro
         first: another rule for the first weighted layer; "flat" is EpsilonPlusFlat.
     """
     conv, dense = shares.alpha_beta_rule(1.0, 0.0, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
-    return _lrp(_titled("epsilon_plus", first, epsilon=epsilon), conv, dense, first=_first(first, EPSILON))
+    return _lrp(_titled("epsilon_plus", first, epsilon=epsilon), conv, dense, first=first)
 
 
-@lru_cache
+@_cached
 def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The composite EpsilonAlpha2Beta1: alpha = 2, beta = 1 at convolutions, epsilon at dense layers.
 
@@ -289,7 +324,7 @@ def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None
         first: another rule for the first weighted layer; "flat" is EpsilonAlpha2Beta1Flat.
     """
     conv, dense = shares.alpha_beta_rule(2.0, 1.0, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
-    return _lrp(_titled("epsilon_alpha2_beta1", first, epsilon=epsilon), conv, dense, first=_first(first, EPSILON))
+    return _lrp(_titled("epsilon_alpha2_beta1", first, epsilon=epsilon), conv, dense, first=first)
 
 
 def _limits(low: object, high: object) -> str:
@@ -297,9 +332,15 @@ def _limits(low: object, high: object) -> str:
         raise InputError("The range of a pixel needs both ends; only one came.")
     if low is None:
         return "range of a pixel as encoded"
-    least, most = torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
-    if not bool((least < most).all()):
-        raise InputError(f"A pixel's lowest value must be below its highest; came {low} and {high}.")
+    try:
+        least, most = torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
+        rising = least.numel() > 0 and bool((least < most).all() and least.isfinite().all() and most.isfinite().all())
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"The range of a pixel is two numbers, or one of each per channel; came {low!r} and {high!r}."
+        ) from None
+    if not rising:
+        raise InputError(f"A pixel's lowest value must be finite and below its highest; came {low} and {high}.")
     return f"low={low}, high={high}"
 
 
@@ -315,9 +356,11 @@ def epsilon_gamma_box(
         gamma: see `shares.gamma_rule`.
         epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
     """
+    gamma = _at_least_0(gamma, "EpsilonGammaBox's gamma")
+    epsilon = _stabiliser(epsilon)
     name = f"epsilon_gamma_box(gamma={gamma:g}, epsilon={epsilon:g}, {_limits(low, high)})"
     conv, dense = shares.gamma_rule(gamma, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
-    return _lrp(name, conv, dense, first=_first("box", EPSILON, low, high))
+    return _lrp(name, conv, dense, first="box", box=(low, high))
 
 
 def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILON) -> Propagation:
@@ -332,21 +375,22 @@ def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILO
         epsilon: the stabiliser everywhere.
     """
     conv = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
+    epsilon = _stabiliser(epsilon)
     name = f"deep_taylor(epsilon={epsilon:g}, {_limits(low, high)})"
-    return _lrp(name, conv, first=_first("box", epsilon, low, high), start=_positive)
+    return _lrp(name, conv, first="box", box=(low, high), epsilon=epsilon, start=_positive)
 
 
-@lru_cache
+@_cached
 def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """Excitation Backprop: z+ without biases (alpha = 1, beta = 0); starts at 1, the winner's probability.
 
     Zhang et al. 2016, arXiv 1608.00507, equation 2.
     """
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    return _lrp(_titled("excitation_backprop", None, epsilon=epsilon), rule, start=torch.ones_like)
+    return _lrp(_titled("excitation_backprop", None, epsilon=epsilon), rule, epsilon=epsilon, start=torch.ones_like)
 
 
-@lru_cache
+@_cached
 def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """Contrastive Excitation Backprop: the last weighted layer sends its excitation less that by its negated weights.
 
@@ -354,4 +398,4 @@ def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
     name = _titled("contrastive_excitation_backprop", None, epsilon=epsilon)
-    return _lrp(name, rule, last=shares.contrastive_rule(epsilon), start=torch.ones_like)
+    return _lrp(name, rule, last=shares.contrastive_rule(epsilon), epsilon=epsilon, start=torch.ones_like)

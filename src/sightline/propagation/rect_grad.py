@@ -24,7 +24,6 @@ from sightline.propagation.base import Propagation, Rule
 from sightline.propagation.rectified import PASSED, SCOPE
 
 
-@lru_cache
 def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pooling: bool = False) -> Propagation:
     """RectGrad, section 4 of Kim et al. 2019.
 
@@ -38,9 +37,13 @@ def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pool
     Raises:
         InputError: q is no percentile.
     """
-    if not 0 <= q <= 100:
-        raise InputError(f"RectGrad's q is a percentile from 0 to 100; came {q}.")
+    if not isinstance(q, int | float) or not 0 <= q <= 100:
+        raise InputError(f"RectGrad's q is a percentile from 0 to 100; came {q!r}.")
+    return _rect_grad(float(q), bool(padding_trick), bool(proportional_pooling))
 
+
+@lru_cache
+def _rect_grad(q: float, padding_trick: bool, proportional_pooling: bool) -> Propagation:
     def rectify(signal: Tensor, rectified: Rectified) -> Tensor:
         product = (wide(rectified.result) * wide(signal)).flatten(1)
         # round() takes halves to the even number, as the authors' percentile does.
