@@ -252,7 +252,8 @@ def test_every_method_agrees_with_the_reference(drawn: tuple[Network, Tensor]) -
                 found.flatten().numpy(),
                 expected,
                 rtol=0,
-                atol=AGREEMENT * np.abs(expected).max() + 1e-300,
+                # Where the map is nothing because large flows cancel, what is left is their rounding.
+                atol=AGREEMENT * np.abs(expected).max() + 1e-11 * max(abs(float(z.value.sum())), 1.0),
                 err_msg=name,
             )
 

@@ -347,7 +347,7 @@ class _Group:
         ready = [method for method in pull.methods if method.name not in results.refused]
         if ledger is not None:
             flows = totals.flows[propagation]
-            for operation, amounts in ledger.entries.items():
+            for operation, amounts in ledger.entries().items():
                 _, before = flows.get(operation.order, ("", None))
                 flows[operation.order] = str(operation), self._add(before, amounts, indices, weights)
         if self._sampling.reduces_signals:

@@ -15,34 +15,47 @@ if TYPE_CHECKING:
 class Ledger:
     """Bookkeeping of relevance: what each operation received, handed on, and gave to its constants.
 
-    Attributes:
-        entries: for each operation, shape (row, 3): received, handed on, given to biases and other constants. Rows
-            are NaN where an operation's results are not one per row of the pass.
+    Args:
+        rows: rows of the pass.
     """
 
     def __init__(self, rows: int) -> None:
-        self.entries: dict[Operation, Tensor] = {}
         self._rows = rows
+        self._noted: dict[Operation, list[tuple[Tensor, Tensor, Tensor | None]]] = {}
 
     def note(self, operation: Operation, received: Tensor, sent: list[Tensor], constants: Tensor | None) -> None:
         """Note one operation; a second note of the same one (a part of it) adds to the first."""
-        parts = [self.by_row(received), sum(map(self.by_row, sent), received.new_zeros(self._rows, dtype=_SUM))]
-        if constants is None:
-            constants = torch.zeros_like(parts[0])
-        parts.append(constants.to(_SUM) if len(constants) == self._rows else torch.full_like(parts[0], torch.nan))
-        entry = torch.stack(parts, 1)
-        # What is known in part only would not balance.
-        entry[entry.isnan().any(1)] = torch.nan
-        self.entries[operation] = self.entries[operation] + entry if operation in self.entries else entry
+        parts = [self._by_row(part) for part in sent] or [received.new_zeros(self._rows)]
+        entry = self._by_row(received), sum(parts[1:], start=parts[0]), constants
+        self._noted.setdefault(operation, []).append(entry)
 
-    def by_row(self, values: Tensor) -> Tensor:
+    def entries(self) -> dict[Operation, Tensor]:
+        """For each operation, shape (row, 3): received, handed on, given to biases and other constants.
+
+        Rows are NaN where an operation's results are not one per row of the pass.
+        """
+        found = {}
+        for operation, notes in self._noted.items():
+            columns = [
+                torch.stack([sum_.double(), sent.double(), self._given(sum_, constants)], 1)
+                for sum_, sent, constants in notes
+            ]
+            entry = torch.stack(columns).sum(0)
+            # What is known in part only would not balance.
+            found[operation] = torch.where(entry.isnan().any(1, keepdim=True), torch.nan, entry)
+        return found
+
+    def _given(self, like: Tensor, constants: Tensor | None) -> Tensor:
+        if constants is None:
+            return torch.zeros_like(like, dtype=torch.float64)
+        known = constants.shape == like.shape
+        return constants.double() if known else torch.full_like(like, torch.nan, dtype=torch.float64)
+
+    def _by_row(self, values: Tensor) -> Tensor:
         """Sum of the values of each row of the pass."""
         if values.dim() == 0 or values.shape[0] != self._rows:
-            return torch.full((self._rows,), torch.nan, dtype=_SUM, device=values.device)
-        return values.flatten(1).sum(1).to(_SUM) if values.dim() > 1 else values.to(_SUM)
-
-
-_SUM = torch.float64
+            return torch.full((self._rows,), torch.nan, device=values.device)
+        return values.flatten(1).sum(1) if values.dim() > 1 else values
 
 
 @dataclass(slots=True)

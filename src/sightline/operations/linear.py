@@ -62,7 +62,6 @@ class Linear:
         self._constants = Constants([form.weight, *([] if form.bias is None else [form.bias])])
         self._scale: Tensor | None = None
         self._result: Kept | None = None
-        self._folded: tuple[Tensor, Tensor | None] | None = None
         self._once: dict[tuple[object, str], Tensor] = {}
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
@@ -106,21 +105,20 @@ class Linear:
     @property
     def weight(self) -> Tensor:
         """The weights, times the folded scale."""
-        return self._weights()[0]
+        self._constants.check()
+        weight = wide(self.form.weight)
+        return weight if self._scale is None else weight * self.form.spread(wide(self._scale))
+
+    def fresh_weight(self) -> Tensor:
+        """The weights, times the folded scale, in memory that may be written over."""
+        weight = self.weight
+        return weight.clone() if weight is self.form.weight else weight
 
     @property
     def bias(self) -> Tensor | None:
         """The bias for each output channel, the folded shift included."""
-        return self._weights()[1]
-
-    def _weights(self) -> tuple[Tensor, Tensor | None]:
         self._constants.check()
-        if self._folded is None:
-            weight = wide(self.form.weight)
-            if self._scale is not None:
-                weight = weight * self.form.spread(wide(self._scale))
-            self._folded = weight, None if self.form.bias is None else wide(self.form.bias)
-        return self._folded
+        return None if self.form.bias is None else wide(self.form.bias)
 
     @property
     def result(self) -> Tensor:
@@ -215,7 +213,6 @@ class Linear:
         self.constants = None
         if not self._active.again:
             self._once.clear()
-            self._folded = None
 
 
 _MADE_BY = "_sightline_made_by"

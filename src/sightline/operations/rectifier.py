@@ -36,8 +36,15 @@ class Rectified:
     def open(self) -> Tensor:
         """True where the rectifier passes values, strictly between its bounds (h > 0; h < 6 for ReLU6)."""
         values = self.values
-        below = values < self.settings.upper
-        return (values > self.settings.lower) & below if self.settings.upper < torch.inf else values > 0
+        above = values > self.settings.lower
+        return above & (values < self.settings.upper) if self.settings.upper < torch.inf else above
+
+    def shut(self, signal: Tensor) -> Tensor:
+        """The signal where the rectifier is open, and 0 elsewhere."""
+        if self.settings.name == "relu":
+            found: Tensor = torch.ops.aten.threshold_backward(signal, self.values, 0)
+            return found
+        return torch.where(self.open, signal, torch.zeros_like(signal))
 
     @property
     def result(self) -> Tensor:
@@ -69,10 +76,8 @@ class RuledRectifier(torch.autograd.Function):
         rule = active.rule(Kind.RECTIFIER)
         if rule is not None:
             grad = rule(grad, rectified)
-        elif settings.name == "relu":
-            grad = torch.ops.aten.threshold_backward(grad, rectified.values, 0)
         elif settings.closed_at_bounds:
-            grad = torch.where(rectified.open, grad, torch.zeros_like(grad))
+            grad = rectified.shut(grad)
         else:
             with torch.enable_grad():
                 x = rectified.values.clone().requires_grad_()

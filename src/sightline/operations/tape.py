@@ -59,9 +59,9 @@ class Tape:
         self._performer = Performer(self._ruled, self._active)
         self._origins = Origins()
         if self._ruled and isinstance(model, nn.Module):
-            hooked = [name for name, module in model.named_modules() if module._backward_hooks]
-            hooked += [name for name, module in model.named_modules() if module._backward_pre_hooks]
-            self._origins.left += [f"gradient hooks of {name or 'the model'}" for name in hooked]
+            for name, module in model.named_modules():
+                if module._backward_hooks or module._backward_pre_hooks:
+                    self._origins.left.append(f"gradient hooks of {name or 'the model'}")
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or LAST_SPATIAL in places
         self.places = Places(model, places, self._modules)

@@ -24,7 +24,7 @@ SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other
 
 
 def _guided(signal: Tensor, rectified: Rectified) -> Tensor:
-    return signal.clamp(min=0) * rectified.open
+    return rectified.shut(signal.clamp(min=0))
 
 
 def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:

@@ -20,7 +20,9 @@ def divide(relevance: Tensor, z: Tensor, epsilon: float) -> Tensor:
     if epsilon == 0:
         return torch.where(z == 0, 0.0, relevance / z)
     z = z + 0.0  # a negative zero becomes a positive one
-    return relevance / torch.copysign(z.new_tensor(epsilon), z).add_(z)
+    stable = torch.copysign(z.new_tensor(epsilon), z).add_(z)
+    # Large new tensors cost more than the arithmetic on them.
+    return torch.div(relevance, stable, out=stable if stable.dtype == relevance.dtype else None)
 
 
 def epsilon_rule(epsilon: float, *, signed: bool = True) -> LayerRule:
@@ -33,7 +35,7 @@ def epsilon_rule(epsilon: float, *, signed: bool = True) -> LayerRule:
         z = layer.result
         shares = divide(relevance, z, epsilon) if signed else relevance / (z + epsilon)
         layer.to_biases(shares, layer.bias)
-        return layer.x * layer.pull_weights(shares)
+        return layer.pull_weights(shares).mul_(layer.x)
 
     return rule
 
@@ -64,39 +66,46 @@ def alpha_beta_rule(alpha: float, beta: float, epsilon: float, *, biases: bool =
         return of_signed(relevance, layer, bias)
 
     def of_nonnegative(relevance: Tensor, layer: Linear, bias: Tensor | None) -> Tensor:
-        x, weight = layer.x, layer.weight
+        x = layer.x
         if beta == 0:
-            kept = weight.clamp(min=0)
+            kept = layer.fresh_weight().clamp_(min=0)
             up = None if bias is None else bias.clamp(min=0)
-            shares = alpha * divide(relevance, layer.once("P", lambda: layer.product(x, kept, up)), epsilon)
+            shares = divide(relevance, layer.once("P", lambda: layer.product(x, kept, up)), epsilon).mul_(alpha)
             layer.to_biases(shares, up)
-            return x * layer.pull(shares, kept)
+            return layer.pull(shares, kept).mul_(x)
         # The negative part by itself and the positive as the rest: where the result is positive, which is where
         # relevance is, nothing cancels.
-        kept, down = weight.clamp(max=0), None if bias is None else bias.clamp(max=0)
+        kept, down = layer.fresh_weight().clamp_(max=0), None if bias is None else bias.clamp(max=0)
         negative = layer.once("N", lambda: layer.product(x, kept, down))
         whole = _without_bias(layer) if bias is None else layer.result
         positive = _above_rounding(whole - negative, negative)
-        plus = alpha * divide(relevance, positive, epsilon) * (positive != 0)
-        minus = beta * divide(relevance, negative, epsilon)
+        plus = divide(relevance, positive, epsilon).mul_(positive != 0).mul_(alpha)
+        minus = divide(relevance, negative, epsilon).mul_(beta)
         if bias is not None:
             layer.to_biases(plus, bias.clamp(min=0))
             layer.to_biases(-minus, down)
-        return x * (layer.pull(plus, weight.clamp(min=0)) - layer.pull(minus, kept))
+        pulled = layer.pull(minus, kept).neg_()
+        return pulled.add_(layer.pull(plus, layer.fresh_weight().clamp_(min=0))).mul_(x)
 
     def of_signed(relevance: Tensor, layer: Linear, bias: Tensor | None) -> Tensor:
         # With |x| and |w|, both parts come from one more product and two transposes, whatever the signs.
-        x, weight = layer.x, layer.weight
-        size, heft = x.abs(), weight.abs()
+        x = layer.x
+        size, heft = x.abs(), layer.fresh_weight().abs_()
         total = layer.once("|z|", lambda: layer.product(size, heft, None if bias is None else bias.abs()))
         whole = _without_bias(layer) if bias is None else layer.result
-        positive, negative = _above_rounding((total + whole) / 2, total), _above_rounding((whole - total) / 2, total)
-        plus = alpha * divide(relevance, positive, epsilon) * (positive != 0)
-        minus = beta * divide(relevance, negative, epsilon) * (negative != 0)
+        positive = _above_rounding((total + whole).div_(2), total)
+        plus = divide(relevance, positive, epsilon).mul_(positive != 0).mul_(alpha)
         if bias is not None:
             layer.to_biases(plus, bias.clamp(min=0))
+        if beta == 0:
+            pulled = layer.pull_weights(plus).mul_(x)
+            return pulled.add_(layer.pull(plus, heft).mul_(size)).div_(2)
+        negative = _above_rounding((whole - total).div_(2), total)
+        minus = divide(relevance, negative, epsilon).mul_(negative != 0).mul_(beta)
+        if bias is not None:
             layer.to_biases(-minus, bias.clamp(max=0))
-        return (x * layer.pull(plus - minus, weight) + size * layer.pull(plus + minus, heft)) / 2
+        pulled = layer.pull_weights(plus - minus).mul_(x)
+        return pulled.add_(layer.pull(plus.add_(minus), heft).mul_(size)).div_(2)
 
     return rule
 
@@ -111,7 +120,8 @@ def _above_rounding(part: Tensor, of: Tensor) -> Tensor:
 
     There its quotients would be rounding blown up: up to 3 % of a map in single precision, for sparse inputs.
     """
-    return torch.where(part.abs() <= 8 * torch.finfo(part.dtype).eps * of.abs(), 0.0, part)
+    noise = of.abs().mul_(8 * torch.finfo(part.dtype).eps)
+    return part.masked_fill_(part.abs() <= noise, 0.0)
 
 
 def gamma_rule(gamma: float, epsilon: float) -> LayerRule:
