@@ -129,7 +129,7 @@ def _explain(
         chosen,
         seed=seed,
         # Named before they are rounded to the model's precision, so that all precisions see the same noise.
-        image_names=[image_key(image) for image in batch],
+        image_names=lambda: [image_key(image) for image in batch],
         chunk=chunk,
         progress=progress,
         pixel_range=None if encoding is None else _pixel_range(encoding, batch.shape[1]),
@@ -171,7 +171,7 @@ def _assembled(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
         conservation=conservation,
-        nan={name: int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
+        nan={name: 0 if _finite(tensor) else int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
         notes=tuple(_notes(results, rows, maps, names, info, conservation)),
         settings=settings,
     )
@@ -255,12 +255,16 @@ def _tensor(images: object) -> Tensor:
             f"Images are floating point, encoded as the model wants them; came {batch.dtype}. sightline.load_images "
             "reads and encodes files."
         )
-    bad = (~batch.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if bad:
+    if not _finite(batch) and (bad := (~batch.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()):
         raise InputError(
             f"{len(bad)} image(s) have values that are not finite (NaN or infinity), first image {bad[0]}."
         )
     return batch
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether a sum tells at once that all values are finite; a sum that overflows does not."""
+    return bool(values.sum().isfinite())
 
 
 def _home(model: Callable[..., Any], batch: Tensor) -> tuple[torch.device, torch.dtype]:
@@ -347,7 +351,7 @@ def _notes(
                 reason = f"the method multiplies by the input, which may be zero there, or {reason}"
             which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
             notes.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {reason}.")
-        if not bool(tensor.isfinite().all()):
+        if not _finite(tensor) and not bool(tensor.isfinite().all()):
             notes.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
     return notes
 

@@ -9,6 +9,7 @@ measured against.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -83,7 +84,7 @@ class Job:
         methods: the methods, with distinct names.
         targets: what is explained; each has results of its own.
         seed: base of all randomness.
-        image_names: what randomness is derived from for each image; by default its content.
+        image_names: gives what randomness is derived from for each image; by default its content.
         chunk: rows of each pass; by default from the memory at hand.
         progress: called with rows done and rows in all.
         pixel_range: the lowest and highest value of a pixel as the model sees it, each of shape (channel,), for rules
@@ -101,7 +102,7 @@ class Job:
         targets: Sequence[Target],
         *,
         seed: int = 0,
-        image_names: Sequence[str] | None = None,
+        image_names: Callable[[], Sequence[str]] | None = None,
         chunk: int | None = None,
         progress: Progress | None = None,
         pixel_range: tuple[Tensor, Tensor] | None = None,
@@ -109,7 +110,7 @@ class Job:
         self.model, self.images, self.targets, self.pixel_range = model, images, list(targets), pixel_range
         self._chunk, self._progress = chunk, progress
         self._measured = 0
-        self.keys = [seed_of(seed, name) for name in (image_names or map(image_key, images))]
+        self._seed, self._image_names = seed, image_names
         self._groups: dict[Sampling, list[Method]] = defaultdict(list)
         self._groups[Image()] = []
         for method in methods:
@@ -133,6 +134,12 @@ class Job:
             for sampling, methods in self._groups.items():
                 _Group(self, sampling, methods).run()
         return self.results
+
+    @cached_property
+    def keys(self) -> list[int]:
+        """A number for each image, from which its randomness is derived."""
+        names = map(image_key, self.images) if self._image_names is None else self._image_names()
+        return [seed_of(self._seed, name) for name in names]
 
     def chunks(self, rows: int) -> Iterator[range]:
         """Cut rows into chunks by the memory that earlier passes took."""
@@ -225,7 +232,9 @@ class _Group:
     def _chunk(self, indices: Tensor, samples: list[int]) -> None:
         job, live = self._job, self._live()
         images = job.images[indices]
-        inputs = self._sampling.points(images, [job.keys[i] for i in indices.tolist()], samples)
+        # Named only where something is drawn: it takes as long as a hundredth of a pass.
+        keys = [0] * len(samples) if isinstance(self._sampling, Image) else [job.keys[i] for i in indices.tolist()]
+        inputs = self._sampling.points(images, keys, samples)
         weights = inputs.new_tensor([self._weights[s] for s in samples])
         if not live:
             with torch.no_grad():
