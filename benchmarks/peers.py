@@ -319,10 +319,13 @@ def peak(network_name: str, method: str, peer: str, batch: int, size: int) -> fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=40, help="for one image; a quarter of it for batches")
+    parser.add_argument("--network", help="of the rows of one network only")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory, which takes longest")
     parser.add_argument("--quick", action="store_true", help="small pictures and two pairs, to see that it runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # Captum announces every hook
+    rows = [row for row in ROWS if options.network in {None, row.network}]
     size, pairs = (64, 2) if options.quick else (224, options.pairs)
     lines = [
         f"{conditions()}; `benchmarks/peers.py --pairs {pairs}`, {size} px, random weights.",
@@ -331,18 +334,21 @@ def main() -> None:
         "",
         "Pairs of runs within one process, in alternating order; 95 % bootstrap interval of the median ratio.",
         "",
-        *times(ROWS, [1] if options.quick else [1, 8], pairs, size),
+        *times(rows, [1] if options.quick else [1, 8], pairs, size),
         "",
         "### Arithmetic, in forward passes of the network",
         "",
-        *arithmetic(ROWS, size),
-        "",
-        "### Peak memory of a call, each in a process of its own",
-        "",
-        "Ours cuts a batch into passes by the free memory it finds; in one pass it does what the peers do.",
-        "",
-        *memory(ROWS[:2] if options.quick else ROWS, [2] if options.quick else [8, 16], size),
+        *arithmetic(rows, size),
     ]
+    if not options.no_memory:
+        lines += [
+            "",
+            "### Peak memory of a call, each in a process of its own",
+            "",
+            "Ours cuts a batch into passes by the free memory it finds; in one pass it does what the peers do.",
+            "",
+            *memory(rows[:2] if options.quick else rows, [2] if options.quick else [8, 16], size),
+        ]
     write_section(options.out, "Against the libraries that compute the same maps", lines)
 
 
