@@ -11,20 +11,12 @@ import sightline as sl
 import zoo
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:To copy construct from a tensor"),
     pytest.mark.filterwarnings("ignore:Using padding='same'"),
     pytest.mark.filterwarnings("ignore:An output with one or more elements was resized"),
 ]
 ALL = pytest.mark.parametrize("trap", zoo.ALL, ids=lambda trap: trap.name)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The networks are so small that sharing their work takes longer than doing it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @ALL

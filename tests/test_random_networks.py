@@ -19,16 +19,9 @@ import reference as ref
 import sightline as sl
 import zoo
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 AGREEMENT = 1e-8
 Draw = Callable[[st.SearchStrategy], object]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass

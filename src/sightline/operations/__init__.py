@@ -6,6 +6,7 @@
 - `tape`: what one pass leaves behind, from which signals are pulled back.
 - `performer`: a call done by torch, or by a node of ours where its kind is ruled.
 - `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
+- `forms`: weighted layers and batch norms as mathematics, read from calls.
 - `active`: that choice, as the nodes look it up, and the ledger of relevance.
 - `kept`: values that rules need, kept as they were.
 - `origins`: where tensors come from, as far as the graph does not tell.

@@ -9,18 +9,10 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.operations.active import Active
 from sightline.operations.calls import Call, RuledCall
+from sightline.operations.forms import batch_norm_of, diagonal, form_of
 from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
 from sightline.operations.kept import keep, secure
-from sightline.operations.linear import (
-    Linear,
-    RuledBatchNorm,
-    RuledLinear,
-    batch_norm_of,
-    diagonal,
-    foldable,
-    form_of,
-    sign,
-)
+from sightline.operations.linear import Linear, RuledBatchNorm, RuledLinear, foldable, sign
 from sightline.operations.origins import is_gate, is_weighted
 from sightline.operations.reading import Native, averaging, bound
 from sightline.operations.rectifier import Rectified, RuledRectifier

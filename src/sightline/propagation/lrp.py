@@ -311,8 +311,7 @@ def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Pro
         epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
         first: another rule for the first weighted layer; "flat" is EpsilonPlusFlat.
     """
-    conv, dense = shares.alpha_beta_rule(1.0, 0.0, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
-    return _lrp(_titled("epsilon_plus", first, epsilon=epsilon), conv, dense, first=first)
+    return _epsilon_composite("epsilon_plus", shares.alpha_beta_rule(1.0, 0.0, EPSILON), epsilon, first)
 
 
 @_cached
@@ -323,8 +322,12 @@ def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None
         epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
         first: another rule for the first weighted layer; "flat" is EpsilonAlpha2Beta1Flat.
     """
-    conv, dense = shares.alpha_beta_rule(2.0, 1.0, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
-    return _lrp(_titled("epsilon_alpha2_beta1", first, epsilon=epsilon), conv, dense, first=first)
+    return _epsilon_composite("epsilon_alpha2_beta1", shares.alpha_beta_rule(2.0, 1.0, EPSILON), epsilon, first)
+
+
+def _epsilon_composite(name: str, conv: LayerRule, epsilon: float, first: First | None) -> Propagation:
+    epsilon = _stabiliser(epsilon)
+    return _lrp(_titled(name, first, epsilon=epsilon), conv, shares.epsilon_rule(epsilon), first=first)
 
 
 def _limits(low: object, high: object) -> str:

@@ -1,0 +1,194 @@
+"""Weighted layers and batch norms as mathematics, read from the calls that perform them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sightline.operations.kept import wide
+from sightline.operations.reading import Native, argument
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Transpose = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A weighted layer as mathematics: y = W x + b, and W's transpose.
+
+    Attributes:
+        weight: shape as torch's operation has it.
+        bias: shape (output channel,), or None.
+        product: (x, weight, bias) -> y.
+        transpose: (signal at y, weight, x where it is at hand) -> W^T signal.
+        dense: whether every output sees every input (linear, matmul), as against a convolution.
+        spread: (value for each output channel) -> shaped so that it multiplies the weight.
+        axis: where the result's channels are.
+        padded_same: whether it is a convolution whose padding keeps the size, but for strides.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    product: Product
+    transpose: Transpose
+    dense: bool
+    spread: Callable[[Tensor], Tensor]
+    axis: int
+    padded_same: bool = False
+
+
+def form_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Form | None:
+    """The weighted layer that a call amounts to; None for forms without a rule (weights from the input, no batch)."""
+    if name.startswith("conv"):
+        return _convolution(name, args, kwargs)
+    if name == "addmm":
+        if argument(args, kwargs, 3, "beta", 1) != 1 or argument(args, kwargs, 4, "alpha", 1) != 1:
+            return None
+        bias, matrix = argument(args, kwargs, 0, "input"), argument(args, kwargs, 2, "mat2")
+        return None if bias.requires_grad or matrix.requires_grad or bias.dim() != 1 else _dense(matrix.t(), bias)
+    if name in {"matmul", "mm"}:
+        return _dense(kwargs.get("mat2", argument(args, kwargs, 1, "other")).t(), None)
+    weight, bias = argument(args, kwargs, 1, "weight"), argument(args, kwargs, 2, "bias")
+    x = argument(args, kwargs, 0, "input")
+    if weight.dim() != 2 or x.dim() < 2 or weight.requires_grad or _depends(bias):
+        return None
+    return _dense(weight, bias)
+
+
+def _depends(bias: Tensor | None) -> bool:
+    return bias is not None and bias.requires_grad
+
+
+def _dense(weight: Tensor, bias: Tensor | None) -> Form:
+    return Form(
+        weight=weight,
+        bias=bias,
+        product=functional.linear,
+        transpose=lambda s, w, _: s @ w,
+        dense=True,
+        spread=lambda values: values.unsqueeze(1),
+        axis=-1,
+    )
+
+
+def _convolution(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Form | None:
+    x, weight = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "weight")
+    bias = argument(args, kwargs, 2, "bias")
+    if weight.requires_grad or _depends(bias) or x.dim() != weight.dim():
+        return None
+    n = weight.dim() - 2
+    stride = _tuple(argument(args, kwargs, 3, "stride", 1), n)
+    padding = argument(args, kwargs, 4, "padding", 0)
+    out, transposed = (0,) * n, False
+    if name == "convolution":
+        dilation, groups = argument(args, kwargs, 5, "dilation"), argument(args, kwargs, 8, "groups")
+        transposed, out = argument(args, kwargs, 6, "transposed"), argument(args, kwargs, 7, "output_padding")
+    elif name.startswith("conv_transpose"):
+        out, transposed = _tuple(argument(args, kwargs, 5, "output_padding", 0), n), True
+        groups, dilation = argument(args, kwargs, 6, "groups", 1), argument(args, kwargs, 7, "dilation", 1)
+    else:
+        dilation, groups = argument(args, kwargs, 5, "dilation", 1), argument(args, kwargs, 6, "groups", 1)
+    dilation = _tuple(dilation, n)
+    reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    same = padding == "same"
+    # Where "same" does not come out even, torch pads once more at the far ends.
+    more = [r % 2 if same else 0 for r in reach]
+    if same:
+        padding = tuple(r // 2 for r in reach)
+    padding = (0,) * n if padding == "valid" else _tuple(padding, n)
+    same = same or (not transposed and all(2 * p == r for p, r in zip(padding, reach, strict=True)))
+    settings = (stride, padding, dilation, transposed, out, groups)
+
+    def product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        x = functional.pad(x, [side for m in reversed(more) for side in (0, m)]) if any(more) else x
+        return torch.convolution(x, w, b, *settings)
+
+    def transpose(s: Tensor, w: Tensor, x: Tensor | None) -> Tensor:
+        # Only the shape of x matters, which any tensor can have.
+        if x is None or x.dtype != s.dtype or any(more):
+            x = s.new_empty(()).expand([*shape[:2], *(size + m for size, m in zip(shape[2:], more, strict=True))])
+        pulled: Tensor = torch.ops.aten.convolution_backward(s, x, w, None, *settings, [True, False, False])[0]
+        return pulled[tuple(map(slice, shape))] if any(more) else pulled
+
+    def spread(values: Tensor) -> Tensor:
+        if transposed:
+            # Weights are (input, output / groups, ...), the groups one after the other along the inputs.
+            per_group = values.reshape(groups, 1, -1).expand(groups, weight.shape[0] // groups, -1)
+            return per_group.reshape(weight.shape[0], -1, *[1] * n)
+        return values.reshape(-1, *[1] * (n + 1))
+
+    shape = tuple(x.shape)
+    return Form(weight, bias, product, transpose, dense=False, spread=spread, axis=1, padded_same=same)
+
+
+def _tuple(value: Any, n: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return values * n if len(values) == 1 else values
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """A batch norm in evaluation mode, y = scale * h + shift.
+
+    Attributes:
+        scale: shape (channel,).
+        shift: shape (channel,).
+        gradient: torch's own derivative, signal at y -> signal at h.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    gradient: Callable[[Tensor], Tensor]
+
+
+def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchNorm | None:
+    """What a call of batch norm does; None where it has no running statistics."""
+    # torch.batch_norm has the same arguments as F.batch_norm in another order.
+    names = ("running_mean", "running_var", "weight", "bias")
+    if func is not functional.batch_norm:
+        names = ("weight", "bias", "running_mean", "running_var")
+    given = {name: argument(args, kwargs, place, name) for place, name in enumerate(names, start=1)}
+    eps = argument(args, kwargs, 7, "eps", 1e-5)
+    mean, variance = given["running_mean"], given["running_var"]
+    if mean is None or variance is None or any(_depends(tensor) for tensor in given.values()):
+        return None
+    scale = (wide(variance) + eps).rsqrt()
+    if given["weight"] is not None:
+        scale = scale * given["weight"]
+    shift = -wide(mean) * scale
+    if given["bias"] is not None:
+        shift = shift + given["bias"]
+    weight, none = given["weight"], mean.new_empty(0)
+
+    def gradient(signal: Tensor) -> Tensor:
+        # Only the shape of the input matters here, and torch's own rounding is kept.
+        h = signal.new_empty(()).expand(signal.shape)
+        pulled: Tensor = torch.ops.aten.native_batch_norm_backward(
+            signal, h, weight, mean, variance, none, none, False, eps, [True, False, False]
+        )[0]
+        return pulled
+
+    return BatchNorm(scale, shift, gradient)
+
+
+def diagonal(scale: Tensor, shift: Tensor) -> Form:
+    """A batch norm that follows no weighted layer, as a weighted layer with one input for each output."""
+
+    def shaped(values: Tensor, like: Tensor) -> Tensor:
+        return values.reshape(-1, *[1] * (like.dim() - 2))
+
+    def product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        return x * shaped(w, x) if b is None else x * shaped(w, x) + shaped(b, x)
+
+    return Form(
+        weight=scale,
+        bias=shift,
+        product=product,
+        transpose=lambda s, w, _: s * shaped(w, s),
+        dense=False,
+        spread=lambda values: values,
+        axis=1,
+    )
