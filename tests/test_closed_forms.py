@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.aggregation import GradCAM, InputSignal, InputTimesSignal
+from sightline.aggregation import CAM, InputSignal, InputTimesSignal
 from sightline.sampling import Noise, Path
 
 
@@ -142,5 +142,5 @@ def test_integrated_gradients_sums_to_the_difference(seed: int, depth: int, widt
 
 def test_combinations_without_a_meaning_are_refused() -> None:
     with pytest.raises(sl.InputError, match="path is integrated at the input"):
-        sl.Method(Path(10), aggregation=GradCAM())
+        sl.Method(Path(10), aggregation=CAM())
     assert sl.Method(Noise(4), aggregation=InputSignal()).name == "Noise x gradient x InputSignal"

@@ -21,11 +21,11 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     Image.fromarray(np.full((40, 50, 3), 99, dtype=np.uint8)).save(tmp_path / "photos" / "grey.png")
     monkeypatch.chdir(tmp_path)
     torch.save(sl.load_model("my_network.py:build").state_dict(), "weights.pt")
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)  # noqa: S102
     assert (tmp_path / "maps" / "montage.png").is_file()
     explanation = names["ex"]
     assert isinstance(explanation, sl.Explanation)
-    assert set(explanation.maps) == {"guided_backprop", "smooth_guided"}
+    assert set(explanation.maps) == {"ig_1_percent", "ig_3_baselines", "expected_gradients"}

@@ -202,7 +202,7 @@ def test_the_box_asks_for_pixels(images: Tensor) -> None:
 
 def test_meaningless_combinations_are_refused_when_made() -> None:
     for changed in ({"aggregation": InputTimesSignal()}, {"sampling": LinePath(steps=3)}):
-        with pytest.raises(sl.InputError, match="already holds the input"):
+        with pytest.raises(sl.InputError, match="already holds the values"):
             sl.Method(propagation=lrp_epsilon(), **changed)
 
 
@@ -212,7 +212,7 @@ def test_relevance_under_noise_is_the_mean_of_relevances(model: nn.Module, image
     explanation = sl.explain(model, images[:1], method, 1, seed=5)
     from sightline.sampling.seeds import image_key, seed_of
 
-    points = torch.cat([noise.points(images[:1], [seed_of(5, image_key(images[0]))], [n]) for n in range(3)])
+    points = torch.cat([noise.points(images[:1], [seed_of(5, image_key(images[0]))], [n]).inputs for n in range(3)])
     each = sl.explain(model, points, "lrp_epsilon", 1)
     torch.testing.assert_close(explanation["smooth"][0], each["lrp_epsilon"].mean(0), rtol=1e-9, atol=1e-12)
 

@@ -4,12 +4,14 @@ A saliency method is three choices: at which inputs the network is asked (`sampl
 through each operation (`propagation`), and which tensors make the map (`aggregation`).
 """
 
-from sightline.catalogue import Method, catalogue
+from sightline.catalogue import catalogue
 from sightline.conservation import Conservation
+from sightline.decomposition import Decomposition
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain, explain_each
 from sightline.explanation import Checks, Explanation
 from sightline.images import ImageBatch, load_images
+from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, load_model, model_info
 from sightline.targets import Direction, Pair, Unit
 
@@ -18,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Checks",
     "Conservation",
+    "Decomposition",
     "Direction",
     "Explanation",
     "ImageBatch",

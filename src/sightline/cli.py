@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sightline import __version__
-from sightline.catalogue import catalogue
+from sightline.cards import card, choices
+from sightline.catalogue import as_method, catalogue
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
 from sightline.explanation import Explanation
@@ -61,7 +62,11 @@ def explain(
     ],
     images: Annotated[list[str], typer.Argument(help="Image files, folders, or folders of class folders.")],
     methods: Annotated[
-        str, typer.Option(help="Names from `sightline methods`, with commas; NAME@LAYER reads another layer.")
+        str,
+        typer.Option(
+            help="Names from `sightline methods`, with commas, or all; NAME@LAYER reads another layer, by its name or "
+            "as early, middle, late."
+        ),
     ] = "gradient,integrated_gradients,guided_backprop,grad_cam",
     target: Annotated[
         str,
@@ -87,6 +92,9 @@ def explain(
     ] = None,
     pretrained: Annotated[bool, typer.Option(help="Fetch the model's published weights if none are given.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    references: Annotated[
+        list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
@@ -113,10 +121,20 @@ def explain(
     batch = load_images(images, network)
     for _, reason in batch.failures:
         _say("skipped", reason)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = list(catalogue()) if methods.strip() == "all" else [n.strip() for n in methods.split(",") if n.strip()]
+    compared = load_images(references, network) if references else None
+    for _, reason in compared.failures if compared else ():
+        _say("skipped", reason)
     result = _with_progress(
         lambda report: explain_images(
-            network, batch, names, _target(target), seed=seed, on_refusal="record", progress=report
+            network,
+            batch,
+            names,
+            _target(target),
+            references=compared,
+            seed=seed,
+            on_refusal="record",
+            progress=report,
         )
     )
     folder = result.save(out)
@@ -128,14 +146,23 @@ def explain(
 
 
 @app.command()
-def methods() -> None:
-    """Print the table of methods."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    table.add_column("method", no_wrap=True)
-    table.add_column("formula; sampling x propagation x aggregation; source")
-    for name, row in catalogue().items():
-        choices = (type(row.sampling).__name__, row.propagation.name, type(row.aggregation).__name__)
-        table.add_row(name, Text(f"{row.formula}\n{' x '.join(choices)}\n{row.source}"))
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, for its card; without one, the table of all.")] = None,
+) -> None:
+    """Print the table of methods, or the card of one."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0), show_header=name is None)
+    if name is not None:
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column()
+        for heading, text in card(as_method(name)).rows:
+            table.add_row(heading, Text(text))
+    else:
+        table.add_column("method", no_wrap=True)
+        table.add_column("formula; sampling x propagation x aggregation; source")
+        table.add_column("forward passes", justify="right")
+        for title, row in catalogue().items():
+            cost = "" if row.cost is None else f"{row.cost:g}"
+            table.add_row(title, Text(f"{row.formula}\n{choices(row)}\n{row.source}"), cost)
     _out.print(table)
 
 
@@ -191,10 +218,15 @@ def _summary(result: Explanation) -> None:
     for note in result.checks.notes:
         _say("note", note)
     for name, residual in result.checks.completeness.items():
-        worst = float(residual.abs().max())
-        _out.print(
-            f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}", soft_wrap=True
-        )
+        if name not in result.checks.decomposition:
+            worst = float(residual.abs().max())
+            _out.print(
+                f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}", soft_wrap=True
+            )
+    for name, parts in result.checks.decomposition.items():
+        worst, left = float(parts.residual.abs().max()), float(parts.remainder.abs().max())
+        said = f"{name}: its parts sum to the value but for {worst:.2g}; biases without a place in the map: {left:.2g}"
+        _out.print(said, soft_wrap=True)
     for name, kept in result.checks.conservation.items():
         shares = kept.lost
         lost = ", ".join(f"{shares[where]:.2g} {said}" for where, said in _LOST.items() if abs(shares[where]) >= 0.005)

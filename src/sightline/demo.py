@@ -21,7 +21,7 @@ from sightline.images.creatures import Creatures, passes_twin_test
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models.small_resnet import SmallResNet, train_on
 
-TRAINING, HELD_OUT, SCORED, SHOWN = 12_000, 1000, 48, 6
+TRAINING, HELD_OUT, SCORED, SHOWN, REFERENCES = 12_000, 1000, 48, 6, 100
 
 # The encoding of `sightline.images.creatures.encode`, in the words of a model that is loaded from a file.
 _PREPROCESSING = Preprocessing(
@@ -62,7 +62,8 @@ def run_demo(out: Path, seed: int, console: Console) -> pd.DataFrame:
         "all else is swapped.",
         soft_wrap=True,
     )
-    explanation = _explained(model, held_out, chosen, seed, console)
+    rest = sorted(set(range(HELD_OUT)) - set(chosen))
+    explanation = _explained(model, held_out, chosen, held_out.images[rest[:REFERENCES]], seed, console)
     table = _scores(explanation, held_out, chosen)
     table.to_csv(out / "scores.csv", float_format="%.4f")
     explanation.subset(range(min(SHOWN, len(chosen)))).save(out)
@@ -104,7 +105,9 @@ def _scored(model: SmallResNet, creatures: Creatures, correct: Tensor) -> list[i
     return passed.nonzero().flatten().tolist()[:SCORED]
 
 
-def _explained(model: SmallResNet, creatures: Creatures, chosen: list[int], seed: int, console: Console) -> Explanation:
+def _explained(
+    model: SmallResNet, creatures: Creatures, chosen: list[int], references: Tensor, seed: int, console: Console
+) -> Explanation:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("explaining", total=None)
         explanation = explain(
@@ -112,6 +115,7 @@ def _explained(model: SmallResNet, creatures: Creatures, chosen: list[int], seed
             creatures.images[chosen],
             list(catalogue()),
             creatures.labels[chosen],
+            references=references,
             seed=seed,
             on_refusal="record",
             progress=lambda done, of: progress.update(task, completed=done, total=of),

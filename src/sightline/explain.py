@@ -10,15 +10,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from sightline.aggregation import InputTimesSignal
-from sightline.catalogue import Method, as_method
+from sightline.aggregation import CAM, InputTimesSignal
+from sightline.catalogue import as_method
 from sightline.conservation import Conservation
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
+from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, model_info
 from sightline.operations import INPUT
-from sightline.planner import Job, Progress, Results
+from sightline.planner import Job, Progress
+from sightline.propagation import GRADIENT
+from sightline.results import Results
+from sightline.sampling import AdaptivePath, Context
 from sightline.sampling.seeds import image_key
 from sightline.targets import Target, TargetLike, as_target
 
@@ -29,6 +33,7 @@ def explain(
     methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
     target: TargetLike = None,
     *,
+    references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
     seed: int = 0,
     chunk: int | None = None,
     on_refusal: Literal["raise", "record"] = "raise",
@@ -47,9 +52,10 @@ def explain(
         target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
             B); a `Unit` or `Direction`; or a callable from the model's output for all images to one value per image. A
             callable of (output, images) may be given some of them at a time, with their positions.
+        references: images to compare with, for expected gradients; encoded like the images.
         seed: base of all randomness. The noise of an image depends on this and on its content alone.
-        chunk: rows of each pass; by default from the memory at hand. The rows used are recorded: with the same
-            number, the same job gives the same numbers.
+        chunk: rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the
+            same way and gives the same numbers. The rows used are recorded.
         on_refusal: `raise` when a method cannot be right on this model, or `record` the reason in `refused` and go
             on with the others.
         progress: called with (rows done, rows in all) after each pass.
@@ -62,7 +68,7 @@ def explain(
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        return _explain(model, images, _methods(methods), [target], seed, chunk, on_refusal, progress)[0]
+        return _explain(model, images, _methods(methods), [target], references, seed, chunk, on_refusal, progress)[0]
 
 
 def explain_each(
@@ -71,6 +77,7 @@ def explain_each(
     methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
     targets: Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] = (None,),
     *,
+    references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
     seed: int = 0,
     chunk: int | None = None,
     on_refusal: Literal["raise", "record"] = "raise",
@@ -83,6 +90,7 @@ def explain_each(
         images: see `explain`.
         methods: see `explain`.
         targets: what is explained: each as `explain` takes it, so `[281, 207]` explains both classes of each image.
+        references: see `explain`.
         seed: see `explain`.
         chunk: see `explain`.
         on_refusal: see `explain`.
@@ -99,7 +107,7 @@ def explain_each(
     if not isinstance(each, Sequence) or isinstance(each, str) or not each:
         raise InputError(f"explain_each takes a list of at least one target; came {targets!r}.")
     with torch.inference_mode(mode=False), torch.enable_grad():
-        return _explain(model, images, _methods(methods), each, seed, chunk, on_refusal, progress)
+        return _explain(model, images, _methods(methods), each, references, seed, chunk, on_refusal, progress)
 
 
 def _explain(
@@ -107,6 +115,7 @@ def _explain(
     images: object,
     rows: list[Method],
     targets: Sequence[object],
+    references: object,
     seed: int,
     chunk: int | None,
     on_refusal: str,
@@ -132,7 +141,10 @@ def _explain(
         image_names=lambda: [image_key(image) for image in batch],
         chunk=chunk,
         progress=progress,
-        pixel_range=None if encoding is None else _pixel_range(encoding, batch.shape[1]),
+        context=Context(
+            ends=None if encoding is None else _ends(encoding, batch.shape[1]),
+            references=None if references is None else _tensor(references).detach().to(device, dtype),
+        ),
     )
     explanations = []
     for chosen_target, results in zip(chosen, job.run(), strict=True):
@@ -171,6 +183,8 @@ def _assembled(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
         conservation=conservation,
+        decomposition=results.decompositions,
+        evaluations={name: counts.cpu() for name, counts in results.evaluations.items()},
         nan={name: 0 if _finite(tensor) else int((~tensor.isfinite()).sum()) for name, tensor in maps.items()},
         notes=tuple(_notes(results, rows, maps, names, info, conservation)),
         settings=settings,
@@ -197,12 +211,12 @@ def _assembled(
     )
 
 
-def _pixel_range(encoding: Preprocessing, channels: int) -> tuple[Tensor, Tensor] | None:
-    """The lowest and the highest value that a pixel of each channel can have once encoded."""
+def _ends(encoding: Preprocessing, channels: int) -> tuple[Tensor, Tensor] | None:
+    """A black and a white pixel, once encoded, each of shape (channel,)."""
     if encoding.channels != channels:
         return None
-    ends = [encoding.encode(np.full((1, 1, channels), value, dtype=np.uint8)).flatten() for value in (0, 255)]
-    return torch.minimum(*ends), torch.maximum(*ends)
+    black, white = (encoding.encode(np.full((1, 1, channels), v, dtype=np.uint8)).flatten() for v in (0, 255))
+    return black, white
 
 
 def _settings(
@@ -326,6 +340,12 @@ def _notes(
 ) -> list[str]:
     notes = [note for row in rows if row.name in maps for note in row.propagation.warnings]
     notes += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
+    notes += _notes_of_layers(results, rows)
+    notes += [
+        f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
+        for row in rows
+        if isinstance(row.sampling, AdaptivePath) and _stopped_short(results, row.name, row.sampling)
+    ]
     outputs = 0 if results.scores is None else results.scores.shape[1]
     if info is not None and info.class_names and outputs and len(info.class_names) != outputs:
         notes.append(
@@ -354,6 +374,28 @@ def _notes(
         if not _finite(tensor) and not bool(tensor.isfinite().all()):
             notes.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
     return notes
+
+
+def _stopped_short(results: Results, name: str, sampling: AdaptivePath) -> bool:
+    if name not in results.evaluations:
+        return False
+    missed = results.completeness[name]
+    change = results.maps[name].flatten(1).sum(1) - missed
+    at_limit = results.evaluations[name].to(missed.device) >= sampling.most
+    return bool((at_limit & (missed.abs() > sampling.tolerance * change.abs())).any())
+
+
+def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
+    """Where a choice of the CAM family cannot matter."""
+    readers: dict[str, list[str]] = {}
+    for row in rows:
+        if isinstance(row.aggregation, CAM) and row.propagation is GRADIENT and row.name in results.maps:
+            readers.setdefault(row.aggregation.layer, []).append(row.name)
+    return [
+        f"At {results.where[names[0]]}, read by {', '.join(names)}, {said}."
+        for layer, names in readers.items()
+        for said in sorted(results.coincidences.get(layer, ()))
+    ]
 
 
 def _display(batch: Tensor, info: ModelInfo | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save as serialised
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from sightline.catalogue import Method
+from sightline.aggregation import resized
 from sightline.conservation import Conservation
+from sightline.decomposition import Decomposition
 from sightline.errors import InputError, RefusalError
+from sightline.method import Method
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +35,10 @@ class Checks:
         operations: for each method, how many operations on the way from the input were `ruled`, `passed` and
             `not covered`.
         completeness: for each method that promises it, the residual sum of map - (value - value of the baseline),
-            shape (image,).
+            shape (image,); for FullGrad, the sum of all parts of the decomposition less the value.
         conservation: for each method of relevance, how much of the explained value arrived, and where the rest went.
+        decomposition: for each method that draws the exact decomposition of the explained value (FullGrad), its parts.
+        evaluations: for each method that chooses where to ask, how often it asked, shape (image,).
         nan: for each method, how many values of its maps are not finite.
         notes: sentences a reader should see before the picture: maps that are zero everywhere, saturated outputs.
         settings: seed, dtype, device, rows per pass and versions.
@@ -44,6 +47,8 @@ class Checks:
     operations: Mapping[str, Mapping[str, int]]
     completeness: Mapping[str, Tensor]
     conservation: Mapping[str, Conservation]
+    decomposition: Mapping[str, Decomposition]
+    evaluations: Mapping[str, Tensor]
     nan: Mapping[str, int]
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -161,13 +166,7 @@ class Explanation:
         if joined.shape[1] > 1:
             joined = joined.amax(1, keepdim=True) if self._reduction(method) == "max" else joined.mean(1, keepdim=True)
         if joined.shape[2:] != self.images.shape[2:]:
-            joined = interpolate(
-                joined,
-                size=tuple(self.images.shape[2:]),
-                mode="bilinear",
-                align_corners=False,
-                antialias=False,
-            )
+            joined = resized(joined, (int(self.images.shape[2]), int(self.images.shape[3])))
         return joined.squeeze(1)
 
     def heatmap_steps(self, method: str) -> tuple[str, ...]:
@@ -263,6 +262,8 @@ class Explanation:
                 "sampling": _described(method.sampling),
             }
             entry |= {"propagation": method.propagation.name, "aggregation": _described(method.aggregation)}
+            if method.times is not None:
+                entry["times"] = method.times.name
             if name in self.refused:
                 entry["refused"] = self.refused[name]
             else:
@@ -275,6 +276,14 @@ class Explanation:
                 entry["layer"] = self.layers[name]
             if name in self.checks.completeness:
                 entry["completeness_residual"] = self.checks.completeness[name].tolist()
+            if name in self.checks.evaluations:
+                entry["evaluations"] = self.checks.evaluations[name].tolist()
+            if name in self.checks.decomposition:
+                parts = self.checks.decomposition[name]
+                entry["decomposition"] = {
+                    "remainder": parts.remainder.tolist(),
+                    "parts": parts.table.to_dict("records"),
+                }
             if name in self.checks.conservation:
                 kept = self.checks.conservation[name]
                 entry["conservation"] = {

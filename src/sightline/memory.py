@@ -7,6 +7,10 @@ from torch import Tensor
 # Activations of common networks take 50 to 350 times their input; until the first pass has been measured, assume far
 # more.
 _ASSUMED_EXPANSION = 2000
+# What a pass may take is fixed beforehand and not read off the memory that happens to be free, so that the same job is
+# cut into the same chunks, and gives the same digits, tomorrow and on another machine. Only where so much is not free
+# the chunks get smaller.
+_BUDGET = {"cpu": 4 << 30, "cuda": 12 << 30}
 _SHARE = 0.4
 _LARGEST = {"cpu": 16, "cuda": 64}
 
@@ -22,8 +26,9 @@ def next_chunk(row: Tensor, measured: int) -> int:
 
 
 def _rows(device: torch.device, bytes_per_row: int) -> int:
-    rows = int(_SHARE * available(device) / max(bytes_per_row, 1))
-    # Powers of two, so that small changes in free memory do not change the chunks, and with them the last digits.
+    allowed = min(_BUDGET.get(device.type, _BUDGET["cpu"]), _SHARE * available(device))
+    rows = int(allowed / max(bytes_per_row, 1))
+    # Powers of two, so that where memory is short small changes of it do not change the chunks.
     return 1 << max(0, min(rows, _LARGEST.get(device.type, 16)).bit_length() - 1)
 
 

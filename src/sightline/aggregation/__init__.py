@@ -4,11 +4,27 @@
 - `inputs`: maps of the input's own shape.
 - `layers`: maps of an inner layer's height and width.
 - `cam`: class activation maps, of a layer's height and width.
+- `full_grad`: FullGrad, which joins the input's part and every bias's.
+- `resize`: bringing maps to the image's size.
 """
 
-from sightline.aggregation.base import Aggregation, Sign
-from sightline.aggregation.cam import GradCAM
+from sightline.aggregation.base import Aggregation, Reads, Sign
+from sightline.aggregation.cam import CAM, Pooling, Stage
+from sightline.aggregation.full_grad import FullGrad
 from sightline.aggregation.inputs import InputSignal, InputTimesSignal
 from sightline.aggregation.layers import LayerSignal
+from sightline.aggregation.resize import resized
 
-__all__ = ["Aggregation", "GradCAM", "InputSignal", "InputTimesSignal", "LayerSignal", "Sign"]
+__all__ = [
+    "CAM",
+    "Aggregation",
+    "FullGrad",
+    "InputSignal",
+    "InputTimesSignal",
+    "LayerSignal",
+    "Pooling",
+    "Reads",
+    "Sign",
+    "Stage",
+    "resized",
+]

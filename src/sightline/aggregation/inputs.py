@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sightline.aggregation.base import Map, Sign
+from sightline.aggregation.base import Map, Reads, Sign
 from sightline.operations import INPUT
 
 
@@ -15,6 +15,7 @@ class InputSignal:
 
     sign: Sign = Sign.SIGNED
     places = (INPUT,)
+    reads = Reads.SIGNAL
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         del results
@@ -29,6 +30,7 @@ class InputTimesSignal:
     """
 
     places = (INPUT,)
+    reads = Reads.PRODUCT
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         return results[INPUT] * signals[INPUT]

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sightline.aggregation.base import Map
-from sightline.errors import RefusalError
+from sightline.aggregation.base import Map, Reads, check_spatial
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,12 @@ class LayerSignal:
     """
 
     layer: str
+    reads = Reads.SIGNAL
 
     @property
     def places(self) -> tuple[str, ...]:  # noqa: D102
         return (self.layer,)
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
-        signal = signals[self.layer]
-        if signal.dim() != 4:
-            raise RefusalError(
-                f"A map of a layer needs a result of shape (batch, channel, height, width); the layer {self.layer!r} "
-                f"gives {tuple(results[self.layer].shape)}. Name a convolutional layer."
-            )
-        return signal.sum(dim=1, keepdim=True)
+        check_spatial(self.layer, results[self.layer])
+        return signals[self.layer].sum(dim=1, keepdim=True)

@@ -10,12 +10,14 @@
 - `active`: that choice, as the nodes look it up, and the ledger of relevance.
 - `kept`: values that rules need, kept as they were.
 - `origins`: where tensors come from, as far as the graph does not tell.
+- `intercepts`: what each operation gives without a signal, for FullGrad.
 - `graph`: the walk over the recorded graph that finds what escaped.
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 
-from sightline.operations.places import INPUT, LAST_SPATIAL
+from sightline.operations.intercepts import Intercept
+from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL
 from sightline.operations.tape import Tape
 from sightline.operations.vocabulary import Kind, Operation
 
-__all__ = ["INPUT", "LAST_SPATIAL", "Kind", "Operation", "Tape"]
+__all__ = ["DEPTHS", "INPUT", "LAST_SPATIAL", "Intercept", "Kind", "Operation", "Tape"]

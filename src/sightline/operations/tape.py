@@ -15,10 +15,11 @@ from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.active import Active, Ledger
 from sightline.operations.interception import Interception, eager
+from sightline.operations.intercepts import Intercept, Intercepts
 from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import Origins, is_derived
 from sightline.operations.performer import Intercepted, Performer
-from sightline.operations.places import INPUT, LAST_SPATIAL, Places
+from sightline.operations.places import INPUT, Places, Seen
 from sightline.operations.reading import kind_of_call, writes_in_place
 from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
 
@@ -36,9 +37,11 @@ class Tape:
         places: the places whose results are to be kept, see `operations.places`.
         pixel_range: the lowest and highest value of a pixel as the model sees it, each of shape (channel,), for rules
             that need them.
+        intercepts: whether the intercepts of all operations are to be noted.
 
     Attributes:
         places: the results asked for.
+        intercepts: the intercepts, where they were asked for.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
         performed: number of operations on the way from the input so far.
         last: the last of them, and its result.
@@ -50,6 +53,8 @@ class Tape:
         ruled: Collection[Kind] = (),
         places: Collection[str] = (),
         pixel_range: tuple[Tensor, Tensor] | None = None,
+        *,
+        intercepts: bool = False,
     ) -> None:
         self._model = model
         self._ruled = frozenset(ruled)
@@ -58,14 +63,18 @@ class Tape:
         self._active = Active(pixel_range=pixel_range)
         self._performer = Performer(self._ruled, self._active)
         self._origins = Origins()
-        if self._ruled and isinstance(model, nn.Module):
+        # Whoever reads the graph operation by operation has to know what happens beside it.
+        self._attentive = bool(self._ruled) or intercepts
+        if self._attentive and isinstance(model, nn.Module):
             for name, module in model.named_modules():
                 if module._backward_hooks or module._backward_pre_hooks:
                     self._origins.left.append(f"gradient hooks of {name or 'the model'}")
+        self.intercepts = Intercepts() if intercepts else None
+        self.places = Places(model, places, self._modules, follow=intercepts)
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
-        self._watchful = bool(self._ruled) or LAST_SPATIAL in places
-        self.places = Places(model, places, self._modules)
+        self._watchful = bool(self._ruled) or intercepts or self.places.looking
         self._checkpointed = False
+        self._seen: tuple[Tensor, Seen] | None = None
         self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
         self.performed = 0
@@ -117,9 +126,13 @@ class Tape:
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
         with Interception(self):
-            values = choose(output)
-        self.places.check_last_spatial(values)
-        return values
+            return choose(output)
+
+    def seen_from(self, values: Tensor) -> Seen:
+        """The places as some explained values have them."""
+        if self._seen is None or self._seen[0] is not values:
+            self._seen = values, self.places.seen_from(values)
+        return self._seen[1]
 
     def perform(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Perform one torch call on behalf of the model: rule or pass it, and note it."""
@@ -131,7 +144,7 @@ class Tape:
             kwargs = dict(zip(kwargs, _without_parameters(tuple(kwargs.values()), tensors), strict=True))
         if not (torch.is_grad_enabled() and _on_path(tensors)):
             result = func(*args, **kwargs)
-            if self._ruled and tensors:
+            if self._attentive and tensors:
                 self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
             return result
         if not self._watchful:
@@ -172,6 +185,7 @@ class Tape:
         call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
         call.in_place = writes_in_place(kind, in_place, args, kwargs)
         depends = [tensor.requires_grad for tensor in tensors]
+        noted = None if self.intercepts is None else self.intercepts.before(call)
         result, complete = self._performer.perform(call)
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
@@ -183,6 +197,8 @@ class Tape:
             self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes)
             if complete is not None:
                 complete(operation, made[0])
+            if noted is not None:
+                noted(operation, made[0], channels_last=self.places.channels_last)
         else:
             self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
         return result
@@ -195,6 +211,7 @@ class Tape:
         *,
         keep_graph: bool,
         again: bool = False,
+        on_intercept: Callable[[Intercept, Tensor], None] | None = None,
     ) -> tuple[dict[str, Tensor | None], Ledger | None]:
         """Propagate a signal from each of `values` back to `places`.
 
@@ -204,6 +221,7 @@ class Tape:
             places: where to read the signal.
             keep_graph: whether another pull-back follows on this tape.
             again: whether the next one is of the same propagation, for another target.
+            on_intercept: called with each intercept that the signal meets, and the signal there.
 
         Returns:
             The signal at each place, of the shape of the result there; None where the values do not depend on it. For
@@ -213,7 +231,8 @@ class Tape:
             RefusalError: the model recomputes parts of itself in a way that rules cannot follow, or writes over
                 values that its own backward needs.
         """
-        edges = {place: edge for place in places if (edge := self.places[place].edge) is not None}
+        seen = self.seen_from(values)
+        edges = {place: edge for place in places if (edge := seen[place].edge) is not None}
         if not values.requires_grad or not edges:
             return dict.fromkeys(places), None
         folded = [place for place, edge in edges.items() if graph.is_folded(edge.node)]
@@ -227,6 +246,7 @@ class Tape:
             raise _checkpointing(propagation)
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
+        listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
         try:
             with self._lock:
                 active.propagation, active.ledger = propagation, ledger
@@ -252,6 +272,8 @@ class Tape:
                 f"{propagation.name} cannot be pulled back: the model's own backward fails with {error}"
             ) from error
         finally:
+            for handle in listening:
+                handle.remove()
             active.propagation = active.ledger = None
             active.last = active.again = False
         return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
@@ -264,7 +286,8 @@ class Tape:
         """
         if values.grad_fn is None:
             return graph.Walk((), ())
-        nodes = [edge.node for place in places if (edge := self.places[place].edge) is not None]
+        seen = self.seen_from(values)
+        nodes = [edge.node for place in places if (edge := seen[place].edge) is not None]
         found = graph.walk(values, nodes, gates=gates)
         return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
 
@@ -293,6 +316,20 @@ class Tape:
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
+
+
+def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]) -> list[Any]:
+    """Have each intercept's node show the signal that reaches it, before the node passes it on."""
+
+    def heard(intercept: Intercept) -> Callable[[Sequence[Tensor | None]], None]:
+        def show(signals: Sequence[Tensor | None]) -> None:
+            signal = signals[intercept.output]
+            if signal is not None:
+                hear(intercept, signal)
+
+        return show
+
+    return [intercept.node.register_prehook(heard(intercept)) for intercept in intercepts.found]
 
 
 def _in_checkpoint() -> bool:

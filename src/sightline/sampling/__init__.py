@@ -1,13 +1,17 @@
 """Sampling: at which inputs the network is asked, and how the answers are reduced.
 
 - `base`: what a sampling is; `Image`, the image itself.
-- `noise`: noisy copies (SmoothGrad).
-- `path`: a path from a baseline (Integrated Gradients).
+- `noise`: noisy copies (SmoothGrad, SmoothGrad-squared, VarGrad).
+- `path`: a path from one baseline or several (Integrated Gradients).
+- `adaptive`: a path that asks until the completeness residual is small enough.
+- `expected`: paths from drawn reference images (Expected Gradients, GradientSHAP).
 - `seeds`: randomness derived from names, never from positions.
 """
 
-from sightline.sampling.base import Image, Sampling
+from sightline.sampling.adaptive import AdaptivePath
+from sightline.sampling.base import Context, Image, Reduction, Sampling
+from sightline.sampling.expected import Expected
 from sightline.sampling.noise import Noise
 from sightline.sampling.path import Path
 
-__all__ = ["Image", "Noise", "Path", "Sampling"]
+__all__ = ["AdaptivePath", "Context", "Expected", "Image", "Noise", "Path", "Reduction", "Sampling"]

@@ -1,0 +1,201 @@
+"""Saliency cards: what is known of a method before it is used, after Boggust et al. 2023, arXiv 2206.02958."""
+
+from dataclasses import dataclass, fields, is_dataclass
+
+from sightline.aggregation import CAM, FullGrad, InputTimesSignal
+from sightline.method import Method
+from sightline.operations import Kind, Operation
+from sightline.propagation import GRADIENT
+from sightline.propagation.base import Treatment
+from sightline.sampling import Image, Reduction
+
+_NOT_MEASURED = "not measured yet"
+# Rules of the first layer that do not multiply by the pixel.
+_WITHOUT_INPUT = ("first=", "w_squared", "flat", "range of a pixel")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a method.
+
+    Attributes:
+        name: the method.
+        formula: the map as a formula.
+        source: the paper and place it is defined in.
+        choices: its sampling, propagation and aggregation, with their settings.
+        coincides: other methods, each with when it gives the same numbers.
+        determinism: whether the same call gives the same map.
+        hyper_parameters: what a user can set, with its value here.
+        model_scope: for which models it is defined; elsewhere it is refused.
+        cost: matrix work in forward passes.
+        semantic_directness: what one value of the map means.
+        input_sensitivity: whether the map moves with what the model reads in the image.
+        label_sensitivity: whether it moves with the class.
+        model_sensitivity: whether it moves with the trained weights.
+        minimality: how much of the image it marks.
+        visual_coherence: how it looks, and where that misleads.
+    """
+
+    name: str
+    formula: str
+    source: str
+    choices: str
+    coincides: str
+    determinism: str
+    hyper_parameters: str
+    model_scope: str
+    cost: str
+    semantic_directness: str
+    input_sensitivity: str
+    label_sensitivity: str
+    model_sensitivity: str
+    minimality: str
+    visual_coherence: str
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Headings and texts, in order; empty ones left out."""
+        named = [(field.name.replace("_", " "), getattr(self, field.name)) for field in fields(self)]
+        return [(heading, text) for heading, text in named if text]
+
+
+def card(method: Method) -> Card:
+    """The card of a method, of the catalogue or a user's own."""
+    return Card(
+        name=method.name,
+        formula=method.formula,
+        source=method.source or "a method of your own",
+        choices=choices(method),
+        coincides="; ".join(f"{name}: {when}" for name, when in method.coincides),
+        determinism=_determinism(method),
+        hyper_parameters=_settings(method),
+        model_scope=_scope(method),
+        cost="not counted" if method.cost is None else f"{method.cost:g} forward passes (ResNet-18, 224 px)",
+        semantic_directness=_directness(method),
+        input_sensitivity=_NOT_MEASURED + _blind(method),
+        label_sensitivity=_NOT_MEASURED,
+        model_sensitivity=_NOT_MEASURED,
+        minimality=_minimality(method),
+        visual_coherence=_coherence(method),
+    )
+
+
+def choices(method: Method) -> str:
+    """The three choices of a method, in a few words."""
+    parts = [type(method.sampling).__name__, method.propagation.name, type(method.aggregation).__name__]
+    return " x ".join(parts) + (f", times {method.times.name}" if method.times else "")
+
+
+def settings(choice: object) -> dict[str, object]:
+    """The settings of a sampling or an aggregation, by name."""
+    if not is_dataclass(choice):
+        return {}
+    return {field.name: getattr(choice, field.name) for field in fields(choice) if not field.name.startswith("_")}
+
+
+def _settings(method: Method) -> str:
+    found = [
+        f"{name} = {_said(value)}"
+        for part in (method.sampling, method.aggregation)
+        for name, value in settings(part).items()
+    ]
+    found = [f"propagation = {method.propagation.name}", *found] if method.propagation is not GRADIENT else found
+    if method.times is not None:
+        found.append(f"times = {method.times.name} ({_settings(method.times)})")
+    return ", ".join(found) or "none"
+
+
+def _said(value: object) -> str:
+    return "those that explain is given" if value is None else str(value)
+
+
+def _determinism(method: Method) -> str:
+    if method.sampling.random:
+        return "drawn at random from the seed and the image's content: the same seed gives the same map"
+    return "deterministic, up to the rounding of the machine"
+
+
+def _scope(method: Method) -> str:
+    found = []
+    propagation = method.propagation
+    refused = [
+        str(kind)
+        for kind in Kind
+        if propagation.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED and kind is not Kind.UNKNOWN
+    ]
+    if refused:
+        found.append(f"refused where the signal meets: {', '.join(refused)}")
+    if propagation.essential is not None:
+        found.append(f"needs at least one {propagation.essential}")
+    if isinstance(method.aggregation, FullGrad):
+        found.append("needs operations whose constant part is known: no products of signals, softmax or layer norm")
+    reads_layer = isinstance(method.aggregation, CAM) or (method.times and isinstance(method.times.aggregation, CAM))
+    if reads_layer:
+        found.append("needs a feature map of shape (batch, channel, height, width)")
+    given = settings(method.sampling)
+    if "references" in given and given["references"] is None:
+        found.append("needs reference images")
+    if not refused and not found:
+        found.append("every model that torch can differentiate")
+    return "; ".join(found)
+
+
+def _directness(method: Method) -> str:
+    aggregation, propagation = method.aggregation, method.propagation
+    if method.times is not None:
+        return "low: a product of two maps, one fine and one coarse"
+    if isinstance(aggregation, FullGrad):
+        if not aggregation.biases:
+            return "low: gradients of layers, brought to one scale and added"
+        if aggregation.rescale:
+            return "low: shares of the value in each layer, brought to one scale and added"
+        return "high: the part of the value that comes from here, biases of all layers included; sums to it"
+    if isinstance(aggregation, CAM):
+        return "medium: how much a coarse position adds, to first order, with weights shared or not by positions"
+    if propagation.relevance:
+        return "medium: the part of the value that the rules lay on this pixel; what the rules mean is a convention"
+    if propagation is not GRADIENT:
+        return "low: a derivative with negative or small signals taken out on the way, so it derives nothing"
+    if method.sampling.reduction is not Reduction.MEAN:
+        return "medium: how strongly, or how unsteadily, the value answers to this pixel; no sign"
+    if method.sampling.from_baseline:
+        return "high: the part of the change in value from the baseline that this pixel is given; sums to it"
+    if isinstance(aggregation, InputTimesSignal):
+        return "medium: first-order change in value if the pixel went to the encoding's zero"
+    many = "" if isinstance(method.sampling, Image) else ", averaged over noise"
+    return f"high: change in value per change of the pixel{many}"
+
+
+def _blind(method: Method) -> str:
+    first_layer_has_none = any(word in method.propagation.name for word in _WITHOUT_INPUT)
+    relevance = method.propagation.relevance and not first_layer_has_none
+    if not (isinstance(method.aggregation, InputTimesSignal) or relevance) or isinstance(method.aggregation, CAM):
+        return ""
+    where = "of the baseline's colour" if method.sampling.from_baseline else "that the encoding maps to zero"
+    return f"; by its formula blind to pixels {where}"
+
+
+def _minimality(method: Method) -> str:
+    if isinstance(method.aggregation, CAM):
+        return "one or few blobs, as coarse as the layer"
+    if isinstance(method.aggregation, FullGrad):
+        return "dense: every layer adds to it"
+    if method.times is not None or method.propagation.name.startswith("rect_grad"):
+        return "sparse: most pixels are zero or nearly so"
+    if isinstance(method.sampling, Image) and not method.propagation.relevance and method.propagation is GRADIENT:
+        return "low: many scattered pixels of either sign"
+    return "medium: fewer scattered pixels than the gradient"
+
+
+def _coherence(method: Method) -> str:
+    if isinstance(method.aggregation, CAM):
+        return "smooth blobs; their edges are interpolation, not evidence"
+    if isinstance(method.aggregation, FullGrad):
+        return "smooth, with the object's outline; a large part comes from layers, not pixels"
+    if method.times is not None or (method.propagation is not GRADIENT and not method.propagation.relevance):
+        return "crisp outlines, which it draws for edges whether or not the model uses them"
+    if method.propagation.relevance:
+        return "follows edges and textures; smoother with positive rules"
+    if isinstance(method.sampling, Image):
+        return "grainy"
+    return "less grainy than the gradient"

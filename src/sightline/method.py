@@ -1,0 +1,146 @@
+"""A saliency method: three choices, and what is known of them."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Reads, Sign
+from sightline.errors import InputError
+from sightline.operations import INPUT
+from sightline.propagation import GRADIENT, Propagation
+from sightline.sampling import Image, Reduction, Sampling
+
+Reduced = Literal["mean", "max"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A saliency method: three choices, and what is known of them.
+
+    Attributes:
+        sampling: at which inputs the network is asked, and how the answers are reduced.
+        propagation: how the signal flows back through each operation.
+        aggregation: which tensors make the map, with which sign handling.
+        name: its name in results; for a method of your own, made from the three choices unless given.
+        formula: the map as a formula.
+        source: the paper and place it is defined in.
+        cost: matrix work in forward passes, counted on ResNet-18 at 224 px; None where nobody counted.
+        reduction: how `heatmap` joins the channels of an input-space map: the signed `mean`, or the `max`.
+        times: another method whose map, brought to this one's size, multiplies it (Guided Grad-CAM).
+        coincides: names of other methods, each with when it gives the same numbers.
+
+    Raises:
+        InputError: the combination has no defined meaning.
+    """
+
+    sampling: Sampling = field(default_factory=Image)
+    propagation: Propagation = GRADIENT
+    aggregation: Aggregation = field(default_factory=InputSignal)
+    name: str = ""
+    formula: str = ""
+    source: str = ""
+    cost: float | None = None
+    reduction: Reduced = "mean"
+    times: "Method | None" = None
+    coincides: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for choice, wanted in (("sampling", Sampling), ("propagation", Propagation), ("aggregation", Aggregation)):
+            came = getattr(self, choice)
+            if isinstance(came, type) or not isinstance(came, wanted):
+                raise InputError(
+                    f"A method's {choice} is a {wanted.__name__}; came {came!r}. A function or class that makes one "
+                    "has to be called, as in lrp_epsilon()."
+                )
+        if self.times is not None and (not isinstance(self.times, Method) or self.times.times is not None):
+            raise InputError("A method is multiplied by one other Method, which is no product itself.")
+        reason = self._meaningless()
+        if reason:
+            raise InputError(reason)
+        if not self.name:
+            parts = (type(self.sampling).__name__, self.propagation.name, type(self.aggregation).__name__)
+            times = "" if self.times is None else f" x ({self.times.name})"
+            object.__setattr__(self, "name", " x ".join(parts) + times)
+
+    def _meaningless(self) -> str:
+        """Why the combination has no defined meaning, if so."""
+        sampling, propagation, aggregation = self.sampling, self.propagation, self.aggregation
+        kind = type(aggregation).__name__
+        if sampling.from_baseline and (tuple(aggregation.places) != (INPUT,) or isinstance(aggregation, FullGrad)):
+            return (
+                f"A path is integrated at the input; {kind} reads other layers, where the path is none. Use an "
+                "aggregation of the input, or Noise."
+            )
+        if propagation.relevance and (sampling.from_baseline or aggregation.reads is Reads.PRODUCT):
+            return (
+                f"{propagation.name} gives relevance, which already holds the values there as a factor; multiplying it "
+                "by them again, or integrating it along a path, has no defined meaning. Use InputSignal, LayerSignal, "
+                "a CAM that pools by the mean, or Noise."
+            )
+        if aggregation.reads is Reads.DERIVATIVE and propagation is not GRADIENT:
+            return (
+                f"{kind} is a formula in derivatives of the explained value, and {propagation.name} gives none. Use "
+                "GRADIENT, or an aggregation that takes any signal."
+            )
+        if sampling.before and not isinstance(aggregation, FullGrad):
+            return f"{kind} has no terms that could be averaged before their signs are handled; leave `before` out."
+        if sampling.steered and not self.complete:
+            return (
+                "An adaptive path is steered by its completeness residual, which only the gradient times the way from "
+                "the baseline has: GRADIENT and InputTimesSignal. Use Path."
+            )
+        return ""
+
+    @property
+    def factors(self) -> tuple["Method", ...]:
+        """The methods whose maps are computed: itself, or the two that are multiplied."""
+        if self.times is None:
+            return (self,)
+        return (
+            replace(self, times=None, name=f"{self.name} (first factor)"),
+            replace(self.times, name=f"{self.name} (second factor)"),
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether the map must sum to the value's difference between image and baseline, up to quadrature."""
+        return (
+            self.sampling.from_baseline
+            and not self.sampling.random
+            and self.sampling.reduction is Reduction.MEAN
+            and self.propagation is GRADIENT
+            and isinstance(self.aggregation, InputTimesSignal)
+        )
+
+    @property
+    def decomposes(self) -> bool:
+        """Whether the map is drawn from the value's exact decomposition."""
+        aggregation = self.aggregation
+        return isinstance(aggregation, FullGrad) and aggregation.biases and isinstance(self.sampling, Image)
+
+    @property
+    def has_books(self) -> bool:
+        """Whether the map is all the relevance of one pass, so that it can be told where the rest went."""
+        return (
+            self.propagation.conserves
+            and isinstance(self.sampling, Image)
+            and isinstance(self.aggregation, InputSignal)
+            and self.aggregation.sign is Sign.SIGNED
+        )
+
+    def at(self, layer: str) -> "Method":
+        """The same method reading another layer: a class activation map's, or relevance as it arrives there.
+
+        Args:
+            layer: a module's name, or a depth: "early", "middle", "late".
+
+        Raises:
+            InputError: the method reads no layer.
+        """
+        name = f"{self.name}@{layer}"
+        if self.times is not None:
+            return replace(self, times=self.times.at(layer), name=name)
+        if isinstance(self.aggregation, CAM | LayerSignal):
+            return replace(self, aggregation=replace(self.aggregation, layer=layer), name=name)
+        if self.propagation.relevance and isinstance(self.aggregation, InputSignal):
+            return replace(self, aggregation=LayerSignal(layer), name=name)
+        raise InputError(f"{self.name} reads no layer, so it cannot be moved to {layer!r}.")

@@ -1,0 +1,187 @@
+"""Intercepts: what an operation gives when no signal comes in, which FullGrad counts beside the input.
+
+An operation with result h and inputs u is h = J u + b, with J its derivative at u. For a weighted layer and a batch
+norm b is the bias, for a constant summand that constant, and for a function of each value by itself h - h'(u) u; for
+what is homogeneous (rectifiers, pooling, moving pixels) it is nothing. With all of them z = x . dz/dx + sum b . dz/dh
+exactly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sightline.operations.forms import batch_norm_of, form_of
+from sightline.operations.kept import wide
+from sightline.operations.performer import Intercepted
+from sightline.operations.reading import argument
+from sightline.operations.vocabulary import Kind, Operation
+
+_HOMOGENEOUS = frozenset(
+    {Kind.MAX_POOLING, Kind.MAXIMUM, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING, Kind.SCALING, Kind.IDENTITY}
+)
+_BY_ITSELF = frozenset({Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.GATE})
+_HOMOGENEOUS_NAMES = frozenset({"relu", "leaky_relu", "prelu", "abs"})
+
+
+@dataclass(frozen=True, eq=False)
+class Intercept:
+    """An operation's intercept.
+
+    Attributes:
+        operation: the operation.
+        value: shape (channel,), or the result's own.
+        axis: the result's axis that (channel,) runs along; None where `value` has the result's shape.
+        node: the autograd node that made the result.
+        output: which of the node's outputs that is.
+        channels_last: whether a result of four dimensions has its channels last.
+    """
+
+    operation: Operation
+    value: Tensor
+    axis: int | None
+    node: Any
+    output: int
+    channels_last: bool = False
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether it is a bias, one value for each channel."""
+        return self.axis is not None
+
+    def times(self, signal: Tensor) -> Tensor:
+        """The intercept times a signal at the result, element by element."""
+        return self._broadcast(signal) * signal
+
+    def total(self, signal: Tensor) -> Tensor:
+        """The sum of that for each row, shape (row,), in double precision."""
+        if self.axis is None:
+            return (self.value.double() * signal.double()).flatten(1).sum(1)
+        by_channel = signal.movedim(self.axis, 1).flatten(2).sum(2) if signal.dim() > 2 else signal
+        return by_channel.double() @ self.value.double()
+
+    def over_channels(self, signal: Tensor) -> Tensor:
+        """The sum of that over channels, shape (row, 1, height, width); for a result of four dimensions."""
+        if self.axis is None:
+            return self.channels_first(self.times(signal)).sum(1, keepdim=True)
+        return torch.einsum("nchw,c->nhw", self.channels_first(signal), self.value.to(signal.dtype)).unsqueeze(1)
+
+    def channels_first(self, values: Tensor) -> Tensor:
+        """Values of four dimensions at the result, with channels before positions."""
+        return values.movedim(-1, 1) if self.channels_last else values
+
+    def _broadcast(self, signal: Tensor) -> Tensor:
+        value = self.value.to(signal.dtype)
+        return value if self.axis in {None, -1} else value.view(-1, *[1] * (signal.dim() - 2))
+
+
+class Intercepts:
+    """The intercepts of a pass, noted while it runs.
+
+    Attributes:
+        found: those that are not zero, in the order of execution.
+        unread: operations that lie on the way and whose intercept cannot be told.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Intercept] = []
+        self.unread: set[int] = set()
+
+    def before(self, call: Intercepted) -> Callable[..., None]:
+        """Read a call that is about to run, while its arguments are as they were; the rest once it has."""
+        found = _read(call)
+        first = call.tensors[0]
+        writes = call.in_place or call.name == "setitem"
+        # The rest of a constant joins the graph with the part that is written to.
+        joins = writes and first._is_view() and first._base is not None and not first._base.requires_grad
+
+        def after(operation: Operation, made: Tensor, *, channels_last: bool) -> None:
+            # A write through a view has no node of its own that all later readers share.
+            if found is None or joins or (found[0] is not None and writes and made._is_view()):
+                self.unread.add(operation.order)
+                return
+            value, axis = found
+            # A bias is one though it be zero; what depends on the image counts where it is something.
+            if value is not None and (axis is not None or bool(value.any())):
+                last = made.dim() == 4 and (axis == -1 or channels_last)
+                self.found.append(Intercept(operation, value, axis, made.grad_fn, made.output_nr, last))
+
+        return after
+
+
+_NONE: tuple[Tensor | None, int | None] = None, None
+
+
+def _read(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
+    """The intercept and its axis; None where it cannot be told."""
+    if call.name == "copy":
+        return _at_zero(call)
+    if call.kind is Kind.RESAMPLING and not getattr(
+        argument(call.args, call.kwargs, 0, "input"), "requires_grad", False
+    ):
+        return None
+    if call.kind in _HOMOGENEOUS:
+        return _NONE
+    if call.kind is Kind.LINEAR:
+        form = form_of(call.name, call.args, call.kwargs)
+        return None if form is None else (None if form.bias is None else wide(form.bias).clone(), form.axis)
+    if call.kind is Kind.BATCH_NORM:
+        norm = batch_norm_of(call.func, call.args, call.kwargs)
+        return None if norm is None else (norm.shift, 1)
+    if call.kind in {Kind.ADD, Kind.RESHAPE}:
+        return _at_zero(call)
+    if call.kind in _BY_ITSELF:
+        unbounded = call.name != "relu6" and (call.settings is None or call.settings.upper == float("inf"))
+        if call.kind is Kind.RECTIFIER and unbounded and call.settings is not None:
+            return _NONE
+        return _NONE if call.name in _HOMOGENEOUS_NAMES else _remainder(call)
+    return None
+
+
+def _at_zero(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
+    """What an affine operation gives where its signals are zero."""
+    constants = [tensor for tensor in call.tensors if not tensor.requires_grad]
+    numbers = call.kind is Kind.ADD and sum(tensor.requires_grad for tensor in call.tensors) < 2
+    fills = call.name == "setitem" or (
+        call.name in {"pad", "constant_pad_nd"} and argument(call.args, call.kwargs, 3, "value") not in {None, 0}
+    )
+    fills = fills or (call.name == "constant_pad_nd" and argument(call.args, call.kwargs, 2, "value") not in {None, 0})
+    if not (constants or numbers or fills):
+        return _NONE
+
+    def zero(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return torch.zeros_like(value) if value.requires_grad else value.clone()
+        if isinstance(value, list | tuple):
+            return type(value)(map(zero, value))
+        return value
+
+    args = tuple(map(zero, call.args))
+    with torch.no_grad():
+        result = call.func(*args, **{key: zero(value) for key, value in call.kwargs.items()})
+    result = args[0] if call.name == "setitem" else result
+    if isinstance(result, Tensor) and not result.any():
+        return _NONE
+    return (wide(result), None) if isinstance(result, Tensor) else None
+
+
+def _remainder(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
+    """H - h'(u) u of a function of each value by itself."""
+    inside = [t for t in call.tensors if t.requires_grad]
+    leaves = {id(t): t.detach().clone().requires_grad_() for t in inside}
+
+    def fresh(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        # A copy of the leaf, since the call may write in place.
+        return leaves[id(value)].clone() if id(value) in leaves else value.clone()
+
+    args = tuple(map(fresh, call.args))
+    result = call.func(*args, **{key: fresh(value) for key, value in call.kwargs.items()})
+    if not isinstance(result, Tensor) or any(leaf.shape != result.shape for leaf in leaves.values()):
+        return None
+    slopes = torch.autograd.grad(result, list(leaves.values()), torch.ones_like(result), allow_unused=True)
+    parts = [leaf * slope for leaf, slope in zip(leaves.values(), slopes, strict=True) if slope is not None]
+    return wide((result - sum(parts)).detach()), None

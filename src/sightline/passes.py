@@ -1,0 +1,563 @@
+"""The passes of one sampling: forward, and backward for each propagation and target, block of images by block."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from sightline.aggregation import CAM, FullGrad
+from sightline.decomposition import Decomposition
+from sightline.errors import InputError, RefusalError
+from sightline.method import Method
+from sightline.models.outputs import class_scores
+from sightline.models.untouched import untouched
+from sightline.operations import INPUT, Intercept, Kind, Operation, Tape
+from sightline.propagation import GRADIENT, Propagation
+from sightline.results import Flow
+from sightline.sampling import Image, Reduction, Sampling
+from sightline.sampling.base import Answer, Row
+from sightline.targets import Classes, Pair, Target
+from sightline.totals import Postponed, Total
+
+if TYPE_CHECKING:
+    from sightline.planner import Job
+    from sightline.results import Results
+
+_PROBABILITIES = {"softmax", "sigmoid", "log_softmax", "softmin"}
+
+
+class Passes:
+    """The methods of one sampling.
+
+    Args:
+        job: what they belong to; results go into its `results`.
+        sampling: theirs.
+        methods: the methods.
+    """
+
+    def __init__(self, job: "Job", sampling: Sampling, methods: list[Method]) -> None:
+        self._job, self._sampling, self._methods = job, sampling, methods
+        # What each target has gathered: for each method, for each block, by name.
+        self._maps: list[dict[str, list[Tensor]]] = [defaultdict(list) for _ in job.targets]
+        self._flows: list[dict[Propagation, list[dict[int, tuple[str, Tensor]]]]] = [
+            defaultdict(list) for _ in job.targets
+        ]
+        self._terms: list[list[dict[int, _Term]]] = [[] for _ in job.targets]
+        self._asked: list[Tensor] = []
+
+    def run(self) -> None:
+        """Run them all; refusals are recorded by method."""
+        job = self._job
+        if not self._methods and not isinstance(self._sampling, Image):
+            return
+        reason = _ALL_AT_ONCE if self._sampling.steered and job.whole_batch else ""
+        try:
+            self._sampling = self._sampling.given(job.context)
+        except RefusalError as error:
+            reason = str(error)
+        if reason:
+            for results in job.results:
+                results.refused |= {method.name: reason for method in self._methods}
+            return
+        sizes = job.results[0].chunks[self._name()] = []
+        start = 0
+        while start < len(job.images):
+            # Few enough images that what is added up for them takes no more memory than a pass.
+            block = range(start, min(start + job.size, len(job.images)))
+            self._run_block(block, sizes)
+            if not self._live() and not isinstance(self._sampling, Image):
+                return
+            start = block.stop
+        for number, results in enumerate(job.results):
+            self._finish(number, results)
+        self._measure_completeness()
+
+    def _name(self) -> str:
+        """The sampling's name in the records; a second one of its kind gets a number."""
+        kind = type(self._sampling).__name__.lower()
+        number = 1 + sum(name.split()[0] == kind for name in self._job.results[0].chunks)
+        return kind if number == 1 else f"{kind} {number}"
+
+    def _live(self) -> dict[Propagation, list[Method]]:
+        """By propagation, the methods that are not refused for every target."""
+        live: dict[Propagation, list[Method]] = defaultdict(list)
+        for method in self._methods:
+            if any(method.name not in results.refused for results in self._job.results):
+                live[method.propagation].append(method)
+        return live
+
+    def _run_block(self, block: range, sizes: list[int]) -> None:
+        job = self._job
+        gathered = [_Gathered(len(block), steered=self._sampling.steered) for _ in job.targets]
+        rounds = self._sampling.rounds(len(block))
+        rows, asked = next(rounds), 0
+        counts = torch.zeros(len(block), dtype=torch.long)
+        while True:
+            answers: list[Answer] = []
+            for part in [range(len(rows))] if isinstance(self._sampling, Image) else job.chunks(len(rows)):
+                chosen = rows[part.start : part.stop]
+                sizes.append(len(chosen))
+                with untouched(job.model):
+                    answers += self._pass(block, chosen, slice(asked, asked + len(chosen)), gathered)
+                asked += len(chosen)
+            for row in rows:
+                counts[row.image] += 1
+            if not self._live() and not isinstance(self._sampling, Image):
+                return
+            try:
+                rows = rounds.send(answers)
+            except StopIteration as stop:
+                weights = torch.tensor(stop.value, dtype=torch.float64)
+                break
+        if self._sampling.steered:
+            self._asked.append(counts)
+        pixels = (int(job.images.shape[2]), int(job.images.shape[3]))
+        for number, (found, results) in enumerate(zip(gathered, job.results, strict=True)):
+            found.close(weights)
+            for method in self._methods:
+                if method.name in results.refused:
+                    continue
+                self._maps[number][method.name].append(found.map(method, pixels))
+            for propagation, flows in found.flows.items():
+                self._flows[number][propagation].append(flows)
+            self._terms[number].append(found.amounts)
+
+    def _pass(self, block: range, rows: list[Row], place: slice, gathered: list["_Gathered"]) -> list[Answer]:
+        """One forward, and its backwards; what the network answered at each row, where that steers the next."""
+        job, live = self._job, self._live()
+        device = job.images.device
+        local = torch.tensor([row.image for row in rows], device=device)
+        indices = local + block.start
+        images = job.images[indices]
+        # Named only where something is drawn: it takes as long as a hundredth of a pass.
+        keys = [job.keys[i] for i in indices.tolist()] if self._sampling.random else [0] * len(rows)
+        inputs, offsets = self._sampling.points(images, keys, [row.sample for row in rows])
+        if not live:
+            with torch.no_grad():
+                tape = job.tape()
+                self._note_output(tape, tape.record(inputs), indices)
+            job.measured(tape, len(rows))
+            return []
+        places = {place for methods in live.values() for m in methods for place in m.aggregation.places}
+        ruled: set[Kind] = {kind for propagation in live for kind in propagation.rules}
+        intercepts = any(isinstance(m.aggregation, FullGrad) for methods in live.values() for m in methods)
+        tape = job.tape(ruled, places, intercepts=intercepts)
+        output = tape.record(inputs.detach().requires_grad_())
+        values = self._note_output(tape, output, indices)
+        del output
+        for found in gathered:
+            found.sums = None
+        pending = [
+            _Pull(propagation, number, ready)
+            for propagation, methods in live.items()
+            for number in range(len(job.targets))
+            if (ready := self._checked(tape, values[number], propagation, methods, number))
+        ]
+        weights = (
+            torch.ones(len(rows), device=device)
+            if self._sampling.steered
+            else torch.tensor([self._sampling.weights[int(row.sample)] for row in rows], dtype=torch.float64)
+        ).to(device)
+        asked = _Asked(tape, values, offsets, local, weights, place)
+        for pull, following in zip_longest(pending, pending[1:]):
+            again = following is not None and following.propagation is pull.propagation
+            self._pull(asked, pull, gathered[pull.target], last=following is None, again=again)
+        job.measured(tape, len(rows))
+        return self._answers(values, gathered) if self._sampling.steered else [Answer((), ())] * len(rows)
+
+    def _answers(self, values: list[Tensor], gathered: list["_Gathered"]) -> list[Answer]:
+        # A target without a map asks for nothing more, which is what NaN comes to.
+        sums = [
+            torch.full_like(v, torch.nan) if g.sums is None else g.sums for v, g in zip(values, gathered, strict=True)
+        ]
+        said = torch.stack([found.detach().double() for found in values], 1).tolist()
+        totals = torch.stack([found.detach().double() for found in sums], 1).tolist()
+        return [Answer(tuple(value), tuple(total)) for value, total in zip(said, totals, strict=True)]
+
+    def _note_output(self, tape: Tape, output: Any, indices: Tensor) -> list[Tensor]:
+        """Predict and keep what the images themselves give; return the explained values for each target."""
+        job, last = self._job, tape.last
+        found = []
+        for target, results in zip(job.targets, job.results, strict=True):
+            if isinstance(self._sampling, Image):
+                self._note_scores(output, indices, last, target, results)
+            before = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            values = job.select(target, tape, output, indices)
+            after = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            if before != after and len(job.targets) > 1:
+                raise InputError(
+                    "A target function writes over the model's output in place, which the other targets need too. "
+                    "Let it work on a copy."
+                )
+            if isinstance(self._sampling, Image):
+                results.values[indices] = values.detach().to(results.values)
+            found.append(values)
+        return found
+
+    def _note_scores(
+        self,
+        output: Any,
+        indices: Tensor,
+        last: tuple[Operation, Tensor] | None,
+        target: Target,
+        results: "Results",
+    ) -> None:
+        try:
+            scores = class_scores(output, len(indices))
+        except RefusalError:
+            if isinstance(target, Classes):
+                raise
+            return
+        if last is not None and last[0].name in _PROBABILITIES and scores.grad_fn is last[1].grad_fn:
+            results.ends_in = last[0].name
+        scores = scores.detach()
+        if results.scores is None:
+            results.scores = scores.new_empty(len(self._job.images), scores.shape[1])
+        results.scores[indices] = scores
+        if isinstance(target, Classes):
+            target.predict(scores, indices)
+
+    def _checked(
+        self, tape: Tape, values: Tensor, propagation: Propagation, methods: list[Method], number: int
+    ) -> list[Method]:
+        """The methods whose places have results and whose propagation covers every operation on the way."""
+        results, ready, seen = self._job.results[number], [], tape.seen_from(values)
+        for method in methods:
+            refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
+            if not refused and isinstance(method.aggregation, FullGrad):
+                refused = _without_intercept(tape, values)
+            if refused:
+                results.refused.setdefault(method.name, refused[0])
+            elif method.name not in results.refused:
+                ready.append(method)
+                for place in method.aggregation.places:
+                    if place != INPUT:
+                        results.where[method.name] = seen[place].where
+        if isinstance(self._job.targets[number], Pair) and not propagation.explains_pairs:
+            reason = (
+                f"{propagation.name} explains one class, and has no answer to why one class rather than another: it "
+                "would give both of a pair the same sign. Explain each class, or take another method for the pair."
+            )
+            results.refused |= {method.name: reason for method in ready}
+            return []
+        if propagation.passes is None:
+            # The gradient is right through everything, so all that was performed was passed.
+            for method in ready:
+                results.operations.setdefault(method.name, propagation.passed(tape.performed))
+            return ready
+        passing = []
+        for method in ready:
+            try:
+                gates = Kind.GATING not in propagation.rules
+                counts = propagation.check(tape.walk(values, method.aggregation.places, gates=gates))
+            except RefusalError as error:
+                results.refused[method.name] = str(error)
+            else:
+                results.operations[method.name] = dict(counts)
+                passing.append(method)
+        return passing
+
+    def _pull(self, asked: "_Asked", pull: "_Pull", gathered: "_Gathered", *, last: bool, again: bool) -> None:
+        propagation, results, tape = pull.propagation, self._job.results[pull.target], asked.tape
+        places = sorted({place for method in pull.methods for place in method.aggregation.places})
+        values = asked.values[pull.target]
+        layers = _Layers([m for m in pull.methods if isinstance(m.aggregation, FullGrad)], gathered, asked)
+        try:
+            signals, ledger = tape.pull_back(
+                values,
+                propagation,
+                places,
+                keep_graph=not last,
+                again=again,
+                on_intercept=layers.hear if layers.methods else None,
+            )
+        except RefusalError as error:
+            results.refused |= {method.name: str(error) for method in pull.methods}
+            return
+        for method in pull.methods:
+            if any(signals[place] is None for place in method.aggregation.places):
+                results.refused[method.name] = _NO_PATH
+        signal = signals.get(INPUT)
+        reason = layers.wrong(values, asked.offsets, signal) if layers.methods and signal is not None else ""
+        if reason:
+            results.refused |= {method.name: reason for method in layers.methods}
+        ready = [method for method in pull.methods if method.name not in results.refused]
+        if ledger is not None and isinstance(self._sampling, Image):
+            gathered.flows[propagation] = {
+                operation.order: (str(operation), amounts) for operation, amounts in ledger.entries().items()
+            }
+        seen = tape.seen_from(values)
+        found = {place: seen[place].values.detach() for place in places if place not in seen.refused}
+        found[INPUT] = asked.offsets.detach()
+        noted: set[str] = set()
+        for method in ready:
+            aggregation = method.aggregation
+            known = {place: signal for place in aggregation.places if (signal := signals[place]) is not None}
+            try:
+                if isinstance(aggregation, FullGrad):
+                    layers.add_input(method, aggregation, found[INPUT], known[INPUT])
+                    continue
+                made = aggregation(found, known)
+            except RefusalError as error:
+                results.refused[method.name] = str(error)
+                continue
+            if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.layer not in noted:
+                self._note_coincidences(aggregation, results, found, known)
+                noted.add(aggregation.layer)
+            gathered.add(method, made, asked)
+
+    def _note_coincidences(
+        self, aggregation: CAM, results: "Results", found: dict[str, Tensor], known: dict[str, Tensor]
+    ) -> None:
+        """What holds of every row of every pass."""
+        here = aggregation.coincidences(found, known)
+        results.coincidences[aggregation.layer] = here & results.coincidences.get(aggregation.layer, here)
+
+    def _finish(self, number: int, results: "Results") -> None:
+        drawn: set[int] = set()
+        for method in self._methods:
+            if method.name in results.refused:
+                continue
+            blocks = self._maps[number][method.name]
+            joined = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+            # Two methods may have read off the same tensor; each gets its own.
+            joined = joined.clone() if joined.data_ptr() in drawn else joined
+            drawn.add(joined.data_ptr())
+            results.maps[method.name] = joined
+            flows = self._flows[number].get(method.propagation)
+            if method.has_books and flows:
+                self._finish_flows(method, flows, results)
+            if self._asked:
+                results.evaluations[method.name] = torch.cat(self._asked)
+            if method.decomposes and self._terms[number]:
+                self._finish_terms(method, self._terms[number], results)
+
+    def _finish_flows(self, method: Method, flows: list[dict[int, tuple[str, Tensor]]], results: "Results") -> None:
+        orders = sorted(flows[0], reverse=True)
+        amounts = torch.stack([torch.cat([block[order][1] for block in flows]) for order in orders])
+        results.flows[method.name] = Flow(tuple(flows[0][order][0] for order in orders), amounts)
+
+    def _finish_terms(self, method: Method, blocks: list[dict[int, "_Term"]], results: "Results") -> None:
+        orders = sorted(set().union(*blocks))
+        known = {order: next(block[order] for block in blocks if order in block) for order in orders}
+        count = [len(next(iter(block.values())).amounts) for block in blocks]
+        amounts = torch.stack(
+            [
+                torch.cat(
+                    [
+                        block[order].amounts if order in block else torch.zeros(size, dtype=torch.float64)
+                        for block, size in zip(blocks, count, strict=True)
+                    ]
+                )
+                for order in orders
+            ]
+        )
+        results.decompositions[method.name] = Decomposition(
+            values=results.values.double().cpu(),
+            parts=tuple(known[order].name for order in orders),
+            amounts=amounts,
+            in_map=tuple(known[order].in_map for order in orders),
+        )
+        results.completeness[method.name] = results.decompositions[method.name].residual
+
+    def _measure_completeness(self) -> None:
+        job = self._job
+        complete = [m for m in self._methods if m.complete and any(m.name in r.maps for r in job.results)]
+        baselines = self._sampling.baselines(job.images)
+        if not complete or not baselines:
+            return
+        indices = torch.arange(len(job.images), device=job.images.device)
+        found = []
+        for baseline in baselines:
+            parts = [job.forward(baseline[list(chunk)], indices[list(chunk)]) for chunk in job.chunks(len(indices))]
+            found.append([torch.cat(values) for values in zip(*parts, strict=True)])
+        for results, values in zip(job.results, zip(*found, strict=True), strict=True):
+            from_baselines = torch.stack(values).mean(0)
+            for method in complete:
+                if method.name in results.maps:
+                    total = results.maps[method.name].flatten(1).sum(1)
+                    results.completeness[method.name] = total - (results.values - from_baselines).to(total)
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """A backward to be made: a propagation, for the target of a number, read by some methods."""
+
+    propagation: Propagation
+    target: int
+    methods: list[Method]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A pass that was made.
+
+    Attributes:
+        tape: what it left.
+        values: for each target, the explained value of each row.
+        offsets: what stands for the input in a product with it.
+        images: for each row, which image of the block it is.
+        weights: the weight of each row.
+        place: the rows' place in the order of asking.
+    """
+
+    tape: Tape
+    values: list[Tensor]
+    offsets: Tensor
+    images: Tensor
+    weights: Tensor
+    place: slice
+
+
+@dataclass(frozen=True)
+class _Term:
+    """What one part of the value's decomposition adds to it, for each image."""
+
+    name: str
+    amounts: Tensor
+    in_map: bool
+
+
+class _Gathered:
+    """What a block of images has given for one target so far.
+
+    Attributes:
+        flows: for each propagation of relevance, for each operation by its order: its name and its amounts.
+        amounts: for each part of the value's decomposition, by its order.
+        sums: the sum of the map in the last pass, shape (row,).
+    """
+
+    def __init__(self, images: int, *, steered: bool) -> None:
+        self._images, self._steered = images, steered
+        self._totals: dict[str, Total] = {}
+        self._postponed: dict[str, Postponed] = defaultdict(Postponed)
+        self._terms: dict[str, dict[int, Total]] = defaultdict(dict)
+        self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = {}
+        self.amounts: dict[int, _Term] = {}
+        self.sums: Tensor | None = None
+
+    def add(self, method: Method, made: Tensor, asked: _Asked) -> None:
+        """Add the map of a pass."""
+        if self._steered:
+            self.sums = made.detach().flatten(1).sum(1)
+            self._postponed[method.name].add(made, asked.images, asked.place)
+            return
+        total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))
+        total.add(made, asked.images, asked.weights)
+
+    def add_term(self, name: str, order: int, term: Tensor, asked: _Asked) -> None:
+        """Add one term of a map that is joined from terms averaged over samples."""
+        total = self._terms[name].setdefault(order, Total(self._images, Reduction.MEAN))
+        total.add(term, asked.images, asked.weights)
+
+    def close(self, weights: Tensor) -> None:
+        """All was asked; the rows weigh so much."""
+        for name, postponed in self._postponed.items():
+            self._totals[name] = Total(self._images, Reduction.MEAN)
+            postponed.into(self._totals[name], weights)
+
+    def map(self, method: Method, size: tuple[int, int]) -> Tensor:
+        """The map of a method."""
+        if method.name in self._terms:
+            assert isinstance(method.aggregation, FullGrad)  # noqa: S101 - no other has terms
+            parts = [method.aggregation.part(total.value()) for total in self._terms[method.name].values()]
+            return method.aggregation.join(parts, size)
+        return self._totals[method.name].value()
+
+
+class _Layers:
+    """Hears the signal at each intercept during a backward, on behalf of FullGrad and its relatives.
+
+    Attributes:
+        methods: the methods.
+    """
+
+    def __init__(self, methods: Sequence[Method], gathered: _Gathered, asked: _Asked) -> None:
+        self.methods, self._gathered, self._asked = methods, gathered, asked
+        self._parts: dict[str, list[Tensor]] = defaultdict(list)
+        self._sum: Tensor | float = 0.0
+        self._size: Tensor | float = 0.0
+        self._foreign = ""
+
+    def hear(self, intercept: Intercept, signal: Tensor) -> None:
+        """Take what a layer gives."""
+        operation = intercept.operation
+        if signal.shape[0] != len(self._asked.images):
+            self._foreign = str(operation)
+            return
+        signal = signal.detach().to(torch.promote_types(signal.dtype, torch.float32))
+        spatial = signal.dim() == 4
+        amounts = intercept.total(signal)
+        self._sum, self._size = self._sum + amounts, self._size + amounts.abs()
+        self._gathered.amounts[operation.order] = _Term(str(operation), amounts.cpu(), spatial)
+        for method in self.methods if spatial else ():
+            aggregation = method.aggregation
+            assert isinstance(aggregation, FullGrad)  # noqa: S101 - these are the methods that listen
+            if not aggregation.hears(intercept):
+                continue
+            if method.sampling.before:
+                self._gathered.add_term(method.name, operation.order, aggregation.term(intercept, signal), self._asked)
+            else:
+                self._parts[method.name].append(aggregation.layer_part(intercept, signal))
+
+    def wrong(self, values: Tensor, inputs: Tensor, signal: Tensor) -> str:
+        """Why what was heard is not the decomposition of the explained values, if so; the pass is over."""
+        if self._foreign:
+            return (
+                f"FullGrad needs the part of each image in every layer, and {self._foreign} gives results that are not "
+                "one per image."
+            )
+        amounts = (inputs.detach().double() * signal.double()).flatten(1).sum(1)
+        self._gathered.amounts[-1] = _Term("the input", amounts.cpu(), in_map=True)
+        values = values.detach()
+        missed = (self._sum + amounts - values.double()).abs()
+        # Sums of many parts of either sign, each rounded a few times.
+        allowed = min(1e4 * torch.finfo(values.dtype).eps, 0.1) * (self._size + amounts.abs())
+        if not bool((missed > allowed).any()):
+            return ""
+        return (
+            f"FullGrad's parts do not add up to the explained value here, but miss it by up to "
+            f"{float(missed.max()):.2g}. Something in the model adds to it where it cannot be seen (a gradient hook, a "
+            "write out of sight, images that are mixed with one another)."
+        )
+
+    def add_input(self, method: Method, aggregation: FullGrad, values: Tensor, signal: Tensor) -> None:
+        """Take what the input gives; the pass is over."""
+        dtype = torch.promote_types(signal.dtype, torch.float32)
+        term = aggregation.input_term(values.to(dtype), signal.to(dtype))
+        if method.sampling.before:
+            self._gathered.add_term(method.name, -1, term, self._asked)
+            return
+        size = (int(values.shape[2]), int(values.shape[3]))
+        parts = [aggregation.part(term), *self._parts.pop(method.name, [])]
+        self._gathered.add(method, aggregation.join(parts, size), self._asked)
+
+
+def _without_intercept(tape: Tape, values: Tensor) -> list[str]:
+    """Why FullGrad's decomposition is not known, if so."""
+    assert tape.intercepts is not None  # noqa: S101 - a tape for FullGrad notes them
+    walk = tape.walk(values)
+    bad = [str(o) for o in walk.operations if o.order in tape.intercepts.unread] + list(walk.unseen)
+    if not bad:
+        return []
+    listed = "; ".join(dict.fromkeys(bad[:4])) + (" ..." if len(bad) > 4 else "")
+    return [
+        "FullGrad counts what every operation adds without a signal, and that is known for weighted layers, batch "
+        f"norms, constants and functions of each value by itself. Here it is not for: {listed}. Use a method that "
+        "needs only the gradient at the input or at one layer."
+    ]
+
+
+_ALL_AT_ONCE = (
+    "A target function of the output alone is given all images at once, but an adaptive path asks for some of them "
+    "again. Let the function take (output, images), or take a Path."
+)
+_NO_PATH = (
+    "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
+    "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
+)
