@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+# Workers that share the cores wait for each other's threads many times longer than they work.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+
 # Third-party imports may announce deprecations of their own.
 with warnings.catch_warnings(), contextlib.suppress(ImportError):
     warnings.simplefilter("ignore")

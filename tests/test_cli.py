@@ -144,6 +144,15 @@ def test_the_table_of_methods_names_them_all(folder: Path) -> None:
     assert all(name in done.stdout for name in sl.catalogue())
 
 
+def test_a_card_is_printed_by_name_and_close_names_are_offered(folder: Path) -> None:
+    card = sightline(folder, "methods", "smooth_full_grad")
+    assert card.returncode == 0
+    assert "samples = 25, sd = 0.15" in " ".join(card.stdout.split())
+    wrong = sightline(folder, "methods", "grad_kam")
+    assert wrong.returncode == 2
+    assert "grad_cam" in wrong.stderr
+
+
 def test_version(folder: Path) -> None:
     assert sightline(folder, "--version").stdout.strip() == f"sightline {sl.__version__}"
 

@@ -98,6 +98,29 @@ def test_contrastive_excitation_speaks_for_the_animal_that_is_asked_for(data_dir
     assert above(dog) > 0.5 > above(cat)
 
 
+@pytest.mark.parametrize(
+    ("factory", "weights", "folder"),
+    [
+        ("squeezenet1_1", "squeezenet1_1_imagenet_fp16.pt", "two_animals"),
+        ("mobilenet_v2_same", "mobilenet_v2_imagenet_fp16.pt", "two_animals"),
+        ("resnet20_cifar", "resnet20_cifar10.pt", "cifar10/val"),
+    ],
+)
+def test_full_grad_decomposes_the_logits_of_trained_networks(data_dir, networks_file, factory, weights, folder):
+    """What the map leaves out are the dense layers' biases; SqueezeNet, all convolutions, has none."""
+    pytest.importorskip("torchvision")
+    model = load_model(f"{networks_file}:{factory}", weights=data_dir / "weights" / weights)
+    images = load_images(data_dir / "images" / folder, model, limit=2)
+    found = sl.explain(model, images, ["full_grad_signed", "full_grad"])
+    parts = found.checks.decomposition["full_grad_signed"]
+    whole = found["full_grad_signed"].double().flatten(1).sum(1) + parts.remainder
+    torch.testing.assert_close(whole, found.values.double(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(parts.amounts.sum(0), found.values.double(), rtol=1e-4, atol=1e-4)
+    dense = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    expected = sum(layer.bias[found.predicted].double() for layer in dense) if dense else torch.zeros(2).double()
+    torch.testing.assert_close(parts.remainder, expected.detach(), rtol=1e-6, atol=1e-6)
+
+
 def test_every_method_on_functional_relu_and_option_a_shortcuts(data_dir, networks_file):
     """ResNet-20 on CIFAR, all functional, against the same arithmetic with a backward written out by hand."""
     model = load_model(f"{networks_file}:resnet20_cifar", weights=data_dir / "weights" / "resnet20_cifar10.pt").double()

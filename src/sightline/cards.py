@@ -11,7 +11,7 @@ from sightline.sampling import Image, Reduction
 
 _NOT_MEASURED = "not measured yet"
 # Rules of the first layer that do not multiply by the pixel.
-_WITHOUT_INPUT = ("first=", "w_squared", "flat", "range of a pixel")
+_WITHOUT_INPUT = ("first=", "w_squared", "flat", "gamma_box", "deep_taylor")
 
 
 @dataclass(frozen=True)

@@ -362,7 +362,7 @@ def _notes(
         if row.name not in maps:
             continue
         tensor = maps[row.name]
-        zero = (tensor == 0).flatten(1).all(1)
+        zero = ~tensor.flatten(1).any(1)
         if bool(zero.any()):
             reason = "no position of the layer speaks for the target"
             if INPUT in row.aggregation.places:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sightline.aggregation import CAM, FullGrad
+from sightline.aggregation import CAM, FullGrad, Heard
 from sightline.decomposition import Decomposition
 from sightline.errors import InputError, RefusalError
 from sightline.method import Method
@@ -492,7 +492,8 @@ class _Layers:
             return
         signal = signal.detach().to(torch.promote_types(signal.dtype, torch.float32))
         spatial = signal.dim() == 4
-        amounts = intercept.total(signal)
+        layer = Heard(intercept, signal)
+        amounts = layer.total
         self._sum, self._size = self._sum + amounts, self._size + amounts.abs()
         self._gathered.amounts[operation.order] = _Term(str(operation), amounts.cpu(), spatial)
         for method in self.methods if spatial else ():
@@ -503,7 +504,7 @@ class _Layers:
             if method.sampling.before:
                 self._gathered.add_term(method.name, operation.order, aggregation.term(intercept, signal), self._asked)
             else:
-                self._parts[method.name].append(aggregation.layer_part(intercept, signal))
+                self._parts[method.name].append(aggregation.layer_part(layer))
 
     def wrong(self, values: Tensor, inputs: Tensor, signal: Tensor) -> str:
         """Why what was heard is not the decomposition of the explained values, if so; the pass is over."""

@@ -10,7 +10,7 @@
 
 from sightline.aggregation.base import Aggregation, Reads, Sign
 from sightline.aggregation.cam import CAM, Pooling, Stage
-from sightline.aggregation.full_grad import FullGrad
+from sightline.aggregation.full_grad import FullGrad, Heard
 from sightline.aggregation.inputs import InputSignal, InputTimesSignal
 from sightline.aggregation.layers import LayerSignal
 from sightline.aggregation.resize import resized
@@ -19,6 +19,7 @@ __all__ = [
     "CAM",
     "Aggregation",
     "FullGrad",
+    "Heard",
     "InputSignal",
     "InputTimesSignal",
     "LayerSignal",

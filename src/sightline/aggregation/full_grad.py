@@ -6,7 +6,9 @@ z = x . dz/dx + sum over layers l and positions of b_l dz/dh_l holds exactly, wi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from sightline.aggregation.base import Map, Reads, Sign
@@ -68,22 +70,24 @@ class FullGrad:
         """What of a term goes into the map, at the term's own size."""
         return self._joined(self.sign(term))
 
-    def layer_part(self, intercept: Intercept, signal: Tensor) -> Tensor:
-        """`part` of `term`, without making the term where it is only summed."""
-        if self.sign is Sign.SIGNED and self.biases:
-            return intercept.over_channels(signal)
-        return self.part(self.term(intercept, signal))
+    def layer_part(self, layer: "Heard") -> Tensor:
+        """`part` of `term` of a layer, from what its relatives have computed already where that suffices."""
+        if layer.intercept.per_channel:
+            return self._brought(
+                layer.summed(self.sign, biases=self.biases), *layer.ends(self.sign, biases=self.biases)
+            )
+        return self.part(self.term(layer.intercept, layer.signal))
 
     def _joined(self, kept: Tensor) -> Tensor:
-        summed = kept.sum(1, keepdim=True)
+        low, high = kept.flatten(1).aminmax(dim=1) if self.rescale else (kept, kept)
+        return self._brought(kept.sum(1, keepdim=True), low, high, kept.shape[1])
+
+    def _brought(self, summed: Tensor, low: Tensor, high: Tensor, channels: int) -> Tensor:
+        """The sum over channels of values that were brought to 0..1, or to -1..0, where nothing stays nothing."""
         if not self.rescale:
             return summed
-        low, high = kept.flatten(1).aminmax(dim=1)
-        low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
-        if self.sign is Sign.NEGATIVE:
-            # Brought to -1..0: nothing stays nothing.
-            return (summed - kept.shape[1] * high) / (high - low + _TINY)
-        return (summed - kept.shape[1] * low) / (high - low + _TINY)
+        nothing = high if self.sign is Sign.NEGATIVE else low
+        return (summed - (channels * nothing).view(-1, 1, 1, 1)) / (high - low + _TINY).view(-1, 1, 1, 1)
 
     def join(self, parts: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """The map, from all parts; those of one size are added before they are resized."""
@@ -97,6 +101,86 @@ class FullGrad:
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:
         """The input's part alone; a job adds the layers'."""
         return self.part(self.input_term(results[INPUT], signals[INPUT]))
+
+
+class Heard:
+    """The signal at a layer, with what several members of the family read off it: one pass over it serves all.
+
+    With a bias b_c for each channel, sum_c |b_c g_c| = sum_c |b_c| |g_c|, and what is positive in b_c g_c is half the
+    sum of that and of b_c g_c; the extremes follow from those of each channel. No term is ever made.
+    """
+
+    def __init__(self, intercept: Intercept, signal: Tensor) -> None:
+        self.intercept, self.signal = intercept, signal
+
+    @cached_property
+    def total(self) -> Tensor:
+        """What the layer adds to the value, shape (row,)."""
+        if self.signal.dim() == 4 and self.intercept.per_channel:
+            return self._signed[:, 0].double().flatten(1).sum(1)
+        return self.intercept.total(self.signal)
+
+    def summed(self, sign: Sign, *, biases: bool) -> Tensor:
+        """The sum over channels of what a sign keeps of b_c g_c, or of g_c, shape (row, 1, height, width)."""
+        which = slice(0, 1) if biases else slice(1, 2)
+        match sign:
+            case Sign.SIGNED:
+                return self._signed[:, which]
+            case Sign.ABSOLUTE:
+                return self._absolute[:, which]
+            case Sign.POSITIVE:
+                return (self._absolute[:, which] + self._signed[:, which]) / 2
+            case Sign.NEGATIVE:
+                return (self._signed[:, which] - self._absolute[:, which]) / 2
+
+    def ends(self, sign: Sign, *, biases: bool) -> tuple[Tensor, Tensor, int]:
+        """The least and the greatest value that a sign keeps, shape (row,), and the number of channels."""
+        weights = self._weights[0] if biases else self._weights[1]
+        if sign is Sign.ABSOLUTE:
+            least, most = self._magnitude_ends
+            low, high = least * weights.abs(), most * weights.abs()
+        else:
+            first, second = (end * weights for end in self._signal_ends)
+            low, high = sign(torch.minimum(first, second)), sign(torch.maximum(first, second))
+        return low.amin(1), high.amax(1), len(weights)
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        bias = self.intercept.value.to(self.signal.dtype)
+        return torch.stack([bias, torch.ones_like(bias)])
+
+    @cached_property
+    def _values(self) -> Tensor:
+        return self.intercept.channels_first(self.signal)
+
+    @cached_property
+    def _magnitudes(self) -> Tensor:
+        return self._values.abs()
+
+    @cached_property
+    def _signed(self) -> Tensor:
+        return _over_channels(self._weights, self._values)
+
+    @cached_property
+    def _absolute(self) -> Tensor:
+        return _over_channels(self._weights.abs(), self._magnitudes)
+
+    @cached_property
+    def _signal_ends(self) -> tuple[Tensor, Tensor]:
+        # Apart these two are many times faster than aminmax.
+        flat = self._values.flatten(2)
+        return flat.amin(2), flat.amax(2)
+
+    @cached_property
+    def _magnitude_ends(self) -> tuple[Tensor, Tensor]:
+        low, high = self._signal_ends
+        return self._magnitudes.flatten(2).amin(2), torch.maximum(-low, high)
+
+
+def _over_channels(weights: Tensor, values: Tensor) -> Tensor:
+    """sum_c w_kc v_nc at each position, shape (row, k, height, width)."""
+    summed: Tensor = torch.matmul(weights, values.flatten(2)).unflatten(2, values.shape[2:])
+    return summed
 
 
 _TINY = 1e-6

@@ -62,12 +62,6 @@ class Intercept:
         by_channel = signal.movedim(self.axis, 1).flatten(2).sum(2) if signal.dim() > 2 else signal
         return by_channel.double() @ self.value.double()
 
-    def over_channels(self, signal: Tensor) -> Tensor:
-        """The sum of that over channels, shape (row, 1, height, width); for a result of four dimensions."""
-        if self.axis is None:
-            return self.channels_first(self.times(signal)).sum(1, keepdim=True)
-        return torch.einsum("nchw,c->nhw", self.channels_first(signal), self.value.to(signal.dtype)).unsqueeze(1)
-
     def channels_first(self, values: Tensor) -> Tensor:
         """Values of four dimensions at the result, with channels before positions."""
         return values.movedim(-1, 1) if self.channels_last else values
