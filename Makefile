@@ -26,6 +26,8 @@ bench: $(READY)  ## measurements, into benchmarks/RESULTS.md
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/catalogue.py
+	$(BIN)/python benchmarks/adaptive.py
 
 clean:
 	rm -rf .venv demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
