@@ -348,7 +348,7 @@ def test_chunks_follow_the_memory_at_hand(model: nn.Module, images: Tensor, monk
     measured = 0
 
     def free(_device: torch.device) -> int:
-        return int(2 * measured * 5.9 / 0.4) if measured else int(2000 * images[0].numel() * 4 * 2.5 / 0.4)
+        return int(2 * measured * 5.9 / 0.4) if measured else int(700 * images[0].numel() * 4 * 2.5 / 0.4)
 
     monkeypatch.setattr("sightline.memory.available", free)
     record = Job.measured

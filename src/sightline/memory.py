@@ -4,9 +4,9 @@ import psutil
 import torch
 from torch import Tensor
 
-# Activations of common networks take 50 to 350 times their input; until the first pass has been measured, assume far
-# more.
-_ASSUMED_EXPANSION = 2000
+# Activations of common networks take 50 to 350 times their input; until the first pass has been measured, assume twice
+# the most, as for a measured pass.
+_ASSUMED_EXPANSION = 700
 # What a pass may take is fixed beforehand and not read off the memory that happens to be free, so that the same job is
 # cut into the same chunks, and gives the same digits, tomorrow and on another machine. Only where so much is not free
 # the chunks get smaller.
