@@ -836,9 +836,6 @@ def test_a_constant_adds_itself_times_the_gradient(number: float, factor: float,
         torch.testing.assert_close(amounts[0], factor * (images * weight).flatten(1).sum(1), rtol=1e-12, atol=1e-14)
 
 
-# FAILS as this is written: `hear` and `over_channels` take the second axis of any result of four axes for channels. The
-# map then does not sum to the value; where the numbers do not fit, the backward itself fails, and takes the gradient
-# asked for in the same job with it (see "dense layer on channels last" below).
 def test_a_dense_layer_on_channels_last_is_complete_where_rows_are_as_many_as_channels() -> None:
     model, images = net(lambda m, x: m.point(m.c1(x).permute(0, 2, 3, 1))), random_images(2, 2, 3, 3)
     with torch.no_grad():
@@ -1237,7 +1234,6 @@ def test_the_manifest_holds_the_decomposition_of_the_methods_that_have_one(tmp_p
         assert len(methods[name]["completeness_residual"]) == 3
 
 
-# FAILS as this is written: the checks hold them under "product (first factor)", which is no method of the explanation.
 def test_checks_are_kept_only_under_names_of_methods() -> None:
     product = sl.Method(aggregation=FullGrad(), times=sl.catalogue()["grad_cam"], name="product")
     explanation = sl.explain(_small("plain"), _batch(), product, TARGET)

@@ -519,7 +519,7 @@ class _Layers:
         missed = (self._sum + amounts - values.double()).abs()
         # Sums of many parts of either sign, each rounded a few times.
         allowed = min(1e4 * torch.finfo(values.dtype).eps, 0.1) * (self._size + amounts.abs())
-        if not bool((missed > allowed).any()):
+        if not bool((missed > allowed + torch.finfo(values.dtype).tiny).any()):
             return ""
         return (
             f"FullGrad's parts do not add up to the explained value here, but miss it by up to "
