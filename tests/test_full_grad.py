@@ -842,7 +842,6 @@ def test_a_dense_layer_on_channels_last_is_complete_where_rows_are_as_many_as_ch
         assert_complete(sl.explain(model, images, "full_grad_signed", 1), model(images)[:, 1], 1e-12)
 
 
-# FAILS as this is written, for the same reason: the rows of the image are summed as channels.
 def test_what_is_added_to_channels_last_is_drawn_where_it_stands_or_not_at_all() -> None:
     def channels_last(m: Net, x: Tensor) -> Tensor:
         return (m.c1(x).permute(0, 2, 3, 1) + m.table.permute(1, 2, 0)).permute(0, 3, 1, 2)
@@ -925,9 +924,6 @@ def _asked(trap: zoo.AnyTrap, *methods: str) -> tuple[sl.Explanation | None, Map
     return explanation, explanation.refused
 
 
-# FAILS as this is written for "x * mask.float()", "mask written into zeros", "mask written through a view", "numpy" and
-# "a list" (complete, but refused once another method of the job has rules), for the three writes out of the graph's
-# sight (a residual of 7 % without a word), and for "dense layer on channels last" (the backward fails).
 @ZOO
 def test_every_network_of_the_zoo_is_decomposed_exactly_or_refused_by_name(trap: zoo.AnyTrap) -> None:
     explanation, refused = _asked(trap, "gradient", "full_grad_signed")
@@ -1049,8 +1045,6 @@ def _mixed() -> Tensor:
     return images
 
 
-# FAILS as this is written for simple_full_grad: which layers it counts is told from the intercepts of the whole chunk,
-# so an image's map gains a layer when another image of its chunk saturates a ReLU6.
 @pytest.mark.parametrize("method", MAPS)
 def test_an_image_has_the_same_map_and_parts_in_any_chunk(method: str) -> None:
     model, images, target = _saturating(), _mixed(), [3, 1, 0, 2, 1]
@@ -1178,8 +1172,6 @@ HOOKS: dict[str, Callable[[Net], object]] = {
 }
 
 
-# FAILS as this is written for the three hooks of modules: `Tape.__init__` looks for them only where some method of the
-# job has rules. The residual is as large as the value.
 @pytest.mark.parametrize("hook", HOOKS)
 def test_hooks_that_change_the_gradient_are_refused(hook: str) -> None:
     model = net(lambda m, x: m.c2(m.c1(x).relu()).relu())
