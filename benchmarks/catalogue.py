@@ -28,7 +28,7 @@ from measure import RESULTS, Paired, conditions, declare_missing_operators, oper
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline import passes
+from sightline import layers
 from sightline.aggregation import CAM, InputSignal, InputTimesSignal
 
 declare_missing_operators()
@@ -309,7 +309,7 @@ def clocked() -> Iterator[Callable[[], float]]:
         CAM: ("__call__", "coincidences"),
         InputSignal: ("__call__",),
         InputTimesSignal: ("__call__",),
-        passes._Layers: ("hear", "wrong", "add_input"),
+        layers.Layers: ("hear", "wrong", "add_input"),
     }
     with ExitStack() as stack:
         for kind, names in made_by.items():

@@ -3,12 +3,12 @@
 `python docs/check.py --write` writes the generated pages.
 """
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
 
 import sightline
+from sightline.cards import settings
 from sightline.operations.vocabulary import SPELLINGS, Kind, Operation
 from sightline.propagation import lrp
 from sightline.propagation.base import Treatment
@@ -41,11 +41,7 @@ def methods_page() -> str:
 
 def _described(choice: object) -> str:
     """A sampling or an aggregation, with its settings."""
-    given = [
-        f"{field.name}={getattr(choice, field.name)}"
-        for field in dataclasses.fields(choice)  # type: ignore[arg-type]  # all of them are
-        if not field.name.startswith("_") and field.name != "layer"
-    ]
+    given = [f"{name}={value}" for name, value in settings(choice).items() if name != "layer"]
     return f"{type(choice).__name__}({', '.join(given)})"
 
 

@@ -1,6 +1,7 @@
 """At which inputs the network is asked, and how its answers become one map."""
 
 import inspect
+import json
 import math
 import subprocess
 import sys
@@ -1177,3 +1178,11 @@ def test_a_baseline_that_does_not_fit_the_images_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(sl.InputError, match=r"shape \(4, 1, 1\) does not broadcast to images of .* 3, 6, 6\)"):
         sl.explain(model, images, _integrated(kind(torch.zeros(4, 1, 1))), CLASSES)
+
+
+def test_the_manifest_tells_every_baseline(images: Tensor, tmp_path: File) -> None:
+    start = (0.5, torch.zeros(3, 1, 1))
+    method = sl.Method(Path(3, start), aggregation=InputTimesSignal(), name="ig")
+    folder = sl.explain(Quadratic().double(), images, method, 1).save(tmp_path / "maps")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["methods"]["ig"]["sampling"] == {"name": "Path", "steps": 3, "start": [0.5, [3, 1, 1]]}

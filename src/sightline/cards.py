@@ -1,6 +1,7 @@
 """Saliency cards: what is known of a method before it is used, after Boggust et al. 2023, arXiv 2206.02958."""
 
 from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 from sightline.aggregation import CAM, FullGrad, InputTimesSignal
 from sightline.method import Method
@@ -86,7 +87,7 @@ def choices(method: Method) -> str:
     return " x ".join(parts) + (f", times {method.times.name}" if method.times else "")
 
 
-def settings(choice: object) -> dict[str, object]:
+def settings(choice: object) -> dict[str, Any]:
     """The settings of a sampling or an aggregation, by name."""
     if not is_dataclass(choice):
         return {}

@@ -5,7 +5,7 @@ import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from sightline.aggregation import resized
+from sightline.cards import settings
 from sightline.conservation import Conservation
 from sightline.decomposition import Decomposition
 from sightline.errors import InputError, RefusalError
@@ -319,10 +320,16 @@ def _finite(value: Any) -> Any:
 
 
 def _described(choice: object) -> dict[str, Any]:
-    fields = {k: v for k, v in asdict(choice).items() if not k.startswith("_")}  # type: ignore[call-overload]
-    plain = {k: v.value if isinstance(v, Enum) else v for k, v in fields.items()}
-    plain = {k: list(v.shape) if isinstance(v, Tensor) else v for k, v in plain.items()}
-    return {"name": type(choice).__name__, **plain}
+    return {"name": type(choice).__name__, **{name: _plain(value) for name, value in settings(choice).items()}}
+
+
+def _plain(value: Any) -> Any:
+    """A setting for JSON; of a tensor, its shape."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor):
+        return list(value.shape)
+    return value.value if isinstance(value, Enum) else value
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The passes of one sampling: forward, and backward for each propagation and target, block of images by block."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -10,23 +9,22 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sightline.aggregation import CAM, FullGrad, Heard
-from sightline.decomposition import Decomposition
+from sightline.aggregation import CAM, FullGrad
 from sightline.errors import InputError, RefusalError
+from sightline.layers import Layers, decomposition, without_intercept
 from sightline.method import Method
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import INPUT, Intercept, Kind, Operation, Tape
+from sightline.operations import INPUT, Kind, Operation, Tape
 from sightline.propagation import GRADIENT, Propagation
-from sightline.results import Flow
-from sightline.sampling import Image, Reduction, Sampling
+from sightline.results import Flow, Results
+from sightline.sampling import Image, Sampling
 from sightline.sampling.base import Answer, Row
 from sightline.targets import Classes, Pair, Target
-from sightline.totals import Postponed, Total
+from sightline.totals import Asked, Gathered, Term
 
 if TYPE_CHECKING:
     from sightline.planner import Job
-    from sightline.results import Results
 
 _PROBABILITIES = {"softmax", "sigmoid", "log_softmax", "softmin"}
 
@@ -47,7 +45,7 @@ class Passes:
         self._flows: list[dict[Propagation, list[dict[int, tuple[str, Tensor]]]]] = [
             defaultdict(list) for _ in job.targets
         ]
-        self._terms: list[list[dict[int, _Term]]] = [[] for _ in job.targets]
+        self._terms: list[list[dict[int, Term]]] = [[] for _ in job.targets]
         self._asked: list[Tensor] = []
 
     def run(self) -> None:
@@ -93,7 +91,7 @@ class Passes:
 
     def _run_block(self, block: range, sizes: list[int]) -> None:
         job = self._job
-        gathered = [_Gathered(len(block), steered=self._sampling.steered) for _ in job.targets]
+        gathered = [Gathered(len(block), steered=self._sampling.steered) for _ in job.targets]
         rounds = self._sampling.rounds(len(block))
         rows, asked = next(rounds), 0
         counts = torch.zeros(len(block), dtype=torch.long)
@@ -125,9 +123,9 @@ class Passes:
                 self._maps[number][method.name].append(found.map(method, pixels))
             for propagation, flows in found.flows.items():
                 self._flows[number][propagation].append(flows)
-            self._terms[number].append(found.amounts)
+            self._terms[number].append(found.terms)
 
-    def _pass(self, block: range, rows: list[Row], place: slice, gathered: list["_Gathered"]) -> list[Answer]:
+    def _pass(self, block: range, rows: list[Row], place: slice, gathered: list[Gathered]) -> list[Answer]:
         """One forward, and its backwards; what the network answered at each row, where that steers the next."""
         job, live = self._job, self._live()
         device = job.images.device
@@ -163,14 +161,14 @@ class Passes:
             if self._sampling.steered
             else torch.tensor([self._sampling.weights[int(row.sample)] for row in rows], dtype=torch.float64)
         ).to(device)
-        asked = _Asked(tape, values, offsets, local, weights, place)
+        asked = Asked(tape, values, offsets, local, weights, place)
         for pull, following in zip_longest(pending, pending[1:]):
             again = following is not None and following.propagation is pull.propagation
             self._pull(asked, pull, gathered[pull.target], last=following is None, again=again)
         job.measured(tape, len(rows))
         return self._answers(values, gathered) if self._sampling.steered else [Answer((), ())] * len(rows)
 
-    def _answers(self, values: list[Tensor], gathered: list["_Gathered"]) -> list[Answer]:
+    def _answers(self, values: list[Tensor], gathered: list[Gathered]) -> list[Answer]:
         # A target without a map asks for nothing more, which is what NaN comes to.
         sums = [
             torch.full_like(v, torch.nan) if g.sums is None else g.sums for v, g in zip(values, gathered, strict=True)
@@ -205,7 +203,7 @@ class Passes:
         indices: Tensor,
         last: tuple[Operation, Tensor] | None,
         target: Target,
-        results: "Results",
+        results: Results,
     ) -> None:
         try:
             scores = class_scores(output, len(indices))
@@ -230,7 +228,7 @@ class Passes:
         for method in methods:
             refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
             if not refused and isinstance(method.aggregation, FullGrad):
-                refused = _without_intercept(tape, values)
+                refused = without_intercept(tape, values)
             if refused:
                 results.refused.setdefault(method.name, refused[0])
             elif method.name not in results.refused:
@@ -262,11 +260,11 @@ class Passes:
                 passing.append(method)
         return passing
 
-    def _pull(self, asked: "_Asked", pull: "_Pull", gathered: "_Gathered", *, last: bool, again: bool) -> None:
+    def _pull(self, asked: Asked, pull: "_Pull", gathered: Gathered, *, last: bool, again: bool) -> None:
         propagation, results, tape = pull.propagation, self._job.results[pull.target], asked.tape
         places = sorted({place for method in pull.methods for place in method.aggregation.places})
         values = asked.values[pull.target]
-        layers = _Layers([m for m in pull.methods if isinstance(m.aggregation, FullGrad)], gathered, asked)
+        layers = Layers(pull.methods, gathered, asked)
         try:
             signals, ledger = tape.pull_back(
                 values,
@@ -287,6 +285,8 @@ class Passes:
         if reason:
             results.refused |= {method.name: reason for method in layers.methods}
         ready = [method for method in pull.methods if method.name not in results.refused]
+        if isinstance(self._sampling, Image) and layers.methods:
+            gathered.terms = layers.terms
         if ledger is not None and isinstance(self._sampling, Image):
             gathered.flows[propagation] = {
                 operation.order: (str(operation), amounts) for operation, amounts in ledger.entries().items()
@@ -312,13 +312,13 @@ class Passes:
             gathered.add(method, made, asked)
 
     def _note_coincidences(
-        self, aggregation: CAM, results: "Results", found: dict[str, Tensor], known: dict[str, Tensor]
+        self, aggregation: CAM, results: Results, found: dict[str, Tensor], known: dict[str, Tensor]
     ) -> None:
         """What holds of every row of every pass."""
         here = aggregation.coincidences(found, known)
         results.coincidences[aggregation.layer] = here & results.coincidences.get(aggregation.layer, here)
 
-    def _finish(self, number: int, results: "Results") -> None:
+    def _finish(self, number: int, results: Results) -> None:
         drawn: set[int] = set()
         for method in self._methods:
             if method.name in results.refused:
@@ -334,36 +334,14 @@ class Passes:
                 self._finish_flows(method, flows, results)
             if self._asked:
                 results.evaluations[method.name] = torch.cat(self._asked)
-            if method.decomposes and self._terms[number]:
-                self._finish_terms(method, self._terms[number], results)
+            if method.decomposes:
+                results.decompositions[method.name] = decomposition(results.values, self._terms[number])
+                results.completeness[method.name] = results.decompositions[method.name].residual
 
-    def _finish_flows(self, method: Method, flows: list[dict[int, tuple[str, Tensor]]], results: "Results") -> None:
+    def _finish_flows(self, method: Method, flows: list[dict[int, tuple[str, Tensor]]], results: Results) -> None:
         orders = sorted(flows[0], reverse=True)
         amounts = torch.stack([torch.cat([block[order][1] for block in flows]) for order in orders])
         results.flows[method.name] = Flow(tuple(flows[0][order][0] for order in orders), amounts)
-
-    def _finish_terms(self, method: Method, blocks: list[dict[int, "_Term"]], results: "Results") -> None:
-        orders = sorted(set().union(*blocks))
-        known = {order: next(block[order] for block in blocks if order in block) for order in orders}
-        count = [len(next(iter(block.values())).amounts) for block in blocks]
-        amounts = torch.stack(
-            [
-                torch.cat(
-                    [
-                        block[order].amounts if order in block else torch.zeros(size, dtype=torch.float64)
-                        for block, size in zip(blocks, count, strict=True)
-                    ]
-                )
-                for order in orders
-            ]
-        )
-        results.decompositions[method.name] = Decomposition(
-            values=results.values.double().cpu(),
-            parts=tuple(known[order].name for order in orders),
-            amounts=amounts,
-            in_map=tuple(known[order].in_map for order in orders),
-        )
-        results.completeness[method.name] = results.decompositions[method.name].residual
 
     def _measure_completeness(self) -> None:
         job = self._job
@@ -391,167 +369,6 @@ class _Pull:
     propagation: Propagation
     target: int
     methods: list[Method]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A pass that was made.
-
-    Attributes:
-        tape: what it left.
-        values: for each target, the explained value of each row.
-        offsets: what stands for the input in a product with it.
-        images: for each row, which image of the block it is.
-        weights: the weight of each row.
-        place: the rows' place in the order of asking.
-    """
-
-    tape: Tape
-    values: list[Tensor]
-    offsets: Tensor
-    images: Tensor
-    weights: Tensor
-    place: slice
-
-
-@dataclass(frozen=True)
-class _Term:
-    """What one part of the value's decomposition adds to it, for each image."""
-
-    name: str
-    amounts: Tensor
-    in_map: bool
-
-
-class _Gathered:
-    """What a block of images has given for one target so far.
-
-    Attributes:
-        flows: for each propagation of relevance, for each operation by its order: its name and its amounts.
-        amounts: for each part of the value's decomposition, by its order.
-        sums: the sum of the map in the last pass, shape (row,).
-    """
-
-    def __init__(self, images: int, *, steered: bool) -> None:
-        self._images, self._steered = images, steered
-        self._totals: dict[str, Total] = {}
-        self._postponed: dict[str, Postponed] = defaultdict(Postponed)
-        self._terms: dict[str, dict[int, Total]] = defaultdict(dict)
-        self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = {}
-        self.amounts: dict[int, _Term] = {}
-        self.sums: Tensor | None = None
-
-    def add(self, method: Method, made: Tensor, asked: _Asked) -> None:
-        """Add the map of a pass."""
-        if self._steered:
-            self.sums = made.detach().flatten(1).sum(1)
-            self._postponed[method.name].add(made, asked.images, asked.place)
-            return
-        total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))
-        total.add(made, asked.images, asked.weights)
-
-    def add_term(self, name: str, order: int, term: Tensor, asked: _Asked) -> None:
-        """Add one term of a map that is joined from terms averaged over samples."""
-        total = self._terms[name].setdefault(order, Total(self._images, Reduction.MEAN))
-        total.add(term, asked.images, asked.weights)
-
-    def close(self, weights: Tensor) -> None:
-        """All was asked; the rows weigh so much."""
-        for name, postponed in self._postponed.items():
-            self._totals[name] = Total(self._images, Reduction.MEAN)
-            postponed.into(self._totals[name], weights)
-
-    def map(self, method: Method, size: tuple[int, int]) -> Tensor:
-        """The map of a method."""
-        if method.name in self._terms:
-            assert isinstance(method.aggregation, FullGrad)  # noqa: S101 - no other has terms
-            parts = [method.aggregation.part(total.value()) for total in self._terms[method.name].values()]
-            return method.aggregation.join(parts, size)
-        return self._totals[method.name].value()
-
-
-class _Layers:
-    """Hears the signal at each intercept during a backward, on behalf of FullGrad and its relatives.
-
-    Attributes:
-        methods: the methods.
-    """
-
-    def __init__(self, methods: Sequence[Method], gathered: _Gathered, asked: _Asked) -> None:
-        self.methods, self._gathered, self._asked = methods, gathered, asked
-        self._parts: dict[str, list[Tensor]] = defaultdict(list)
-        self._sum: Tensor | float = 0.0
-        self._size: Tensor | float = 0.0
-        self._foreign = ""
-
-    def hear(self, intercept: Intercept, signal: Tensor) -> None:
-        """Take what a layer gives."""
-        operation = intercept.operation
-        if signal.shape[0] != len(self._asked.images):
-            self._foreign = str(operation)
-            return
-        signal = signal.detach().to(torch.promote_types(signal.dtype, torch.float32))
-        spatial = signal.dim() == 4
-        layer = Heard(intercept, signal)
-        amounts = layer.total
-        self._sum, self._size = self._sum + amounts, self._size + amounts.abs()
-        self._gathered.amounts[operation.order] = _Term(str(operation), amounts.cpu(), spatial)
-        for method in self.methods if spatial else ():
-            aggregation = method.aggregation
-            assert isinstance(aggregation, FullGrad)  # noqa: S101 - these are the methods that listen
-            if not aggregation.hears(intercept):
-                continue
-            if method.sampling.before:
-                self._gathered.add_term(method.name, operation.order, aggregation.term(intercept, signal), self._asked)
-            else:
-                self._parts[method.name].append(aggregation.layer_part(layer))
-
-    def wrong(self, values: Tensor, inputs: Tensor, signal: Tensor) -> str:
-        """Why what was heard is not the decomposition of the explained values, if so; the pass is over."""
-        if self._foreign:
-            return (
-                f"FullGrad needs the part of each image in every layer, and {self._foreign} gives results that are not "
-                "one per image."
-            )
-        amounts = (inputs.detach().double() * signal.double()).flatten(1).sum(1)
-        self._gathered.amounts[-1] = _Term("the input", amounts.cpu(), in_map=True)
-        values = values.detach()
-        missed = (self._sum + amounts - values.double()).abs()
-        # Sums of many parts of either sign, each rounded a few times.
-        allowed = min(1e4 * torch.finfo(values.dtype).eps, 0.1) * (self._size + amounts.abs())
-        if not bool((missed > allowed + torch.finfo(values.dtype).tiny).any()):
-            return ""
-        return (
-            f"FullGrad's parts do not add up to the explained value here, but miss it by up to "
-            f"{float(missed.max()):.2g}. Something in the model adds to it where it cannot be seen (a gradient hook, a "
-            "write out of sight, images that are mixed with one another)."
-        )
-
-    def add_input(self, method: Method, aggregation: FullGrad, values: Tensor, signal: Tensor) -> None:
-        """Take what the input gives; the pass is over."""
-        dtype = torch.promote_types(signal.dtype, torch.float32)
-        term = aggregation.input_term(values.to(dtype), signal.to(dtype))
-        if method.sampling.before:
-            self._gathered.add_term(method.name, -1, term, self._asked)
-            return
-        size = (int(values.shape[2]), int(values.shape[3]))
-        parts = [aggregation.part(term), *self._parts.pop(method.name, [])]
-        self._gathered.add(method, aggregation.join(parts, size), self._asked)
-
-
-def _without_intercept(tape: Tape, values: Tensor) -> list[str]:
-    """Why FullGrad's decomposition is not known, if so."""
-    assert tape.intercepts is not None  # noqa: S101 - a tape for FullGrad notes them
-    walk = tape.walk(values)
-    bad = [str(o) for o in walk.operations if o.order in tape.intercepts.unread] + list(walk.unseen)
-    if not bad:
-        return []
-    listed = "; ".join(dict.fromkeys(bad[:4])) + (" ..." if len(bad) > 4 else "")
-    return [
-        "FullGrad counts what every operation adds without a signal, and that is known for weighted layers, batch "
-        f"norms, constants and functions of each value by itself. Here it is not for: {listed}. Use a method that "
-        "needs only the gradient at the input or at one layer."
-    ]
 
 
 _ALL_AT_ONCE = (

@@ -1,8 +1,15 @@
-"""Totals: the answers at an image's samples, added up to one."""
+"""Totals: what the passes over a block of images gave, each image's samples added up to one."""
+
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sightline.aggregation import FullGrad
+from sightline.method import Method
+from sightline.operations import Tape
+from sightline.propagation import Propagation
 from sightline.sampling import Reduction
 
 
@@ -78,3 +85,80 @@ class Postponed:
         for part, images, rows in self._parts:
             total.add(part, images, weights[rows])
         self._parts.clear()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A pass that was made.
+
+    Attributes:
+        tape: what it left.
+        values: for each target, the explained value of each row.
+        offsets: what stands for the input in a product with it.
+        images: for each row, which image of the block it is.
+        weights: the weight of each row.
+        place: the rows' place in the order of asking.
+    """
+
+    tape: Tape
+    values: list[Tensor]
+    offsets: Tensor
+    images: Tensor
+    weights: Tensor
+    place: slice
+
+
+@dataclass(frozen=True)
+class Term:
+    """What one part of the value's decomposition adds to it, for each image."""
+
+    name: str
+    amounts: Tensor
+    in_map: bool
+
+
+class Gathered:
+    """What a block of images has given for one target so far.
+
+    Attributes:
+        flows: for each propagation of relevance, for each operation by its order: its name and its amounts.
+        terms: for each part of the value's decomposition, by its order.
+        sums: the sum of the map in the last pass, shape (row,).
+    """
+
+    def __init__(self, images: int, *, steered: bool) -> None:
+        self._images, self._steered = images, steered
+        self._totals: dict[str, Total] = {}
+        self._postponed: dict[str, Postponed] = defaultdict(Postponed)
+        self._joined: dict[str, dict[int, Total]] = defaultdict(dict)
+        self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = {}
+        self.terms: dict[int, Term] = {}
+        self.sums: Tensor | None = None
+
+    def add(self, method: Method, made: Tensor, asked: Asked) -> None:
+        """Add the map of a pass."""
+        if self._steered:
+            self.sums = made.detach().flatten(1).sum(1)
+            self._postponed[method.name].add(made, asked.images, asked.place)
+            return
+        total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))
+        total.add(made, asked.images, asked.weights)
+
+    def add_term(self, name: str, order: int, term: Tensor, asked: Asked) -> None:
+        """Add one term of a map that is joined from terms averaged over samples."""
+        total = self._joined[name].setdefault(order, Total(self._images, Reduction.MEAN))
+        total.add(term, asked.images, asked.weights)
+
+    def close(self, weights: Tensor) -> None:
+        """All was asked; the rows weigh so much."""
+        for name, postponed in self._postponed.items():
+            self._totals[name] = Total(self._images, Reduction.MEAN)
+            postponed.into(self._totals[name], weights)
+
+    def map(self, method: Method, size: tuple[int, int]) -> Tensor:
+        """The map of a method."""
+        if method.name in self._joined:
+            assert isinstance(method.aggregation, FullGrad)  # noqa: S101 - no other has terms
+            parts = [method.aggregation.part(total.value()) for total in self._joined[method.name].values()]
+            return method.aggregation.join(parts, size)
+        return self._totals[method.name].value()

@@ -6,6 +6,7 @@ what is homogeneous (rectifiers, pooling, moving pixels) it is nothing. With all
 exactly.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ _HOMOGENEOUS = frozenset(
     {Kind.MAX_POOLING, Kind.MAXIMUM, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING, Kind.SCALING, Kind.IDENTITY}
 )
 _BY_ITSELF = frozenset({Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.GATE})
-_HOMOGENEOUS_NAMES = frozenset({"relu", "leaky_relu", "prelu", "abs"})
+_HOMOGENEOUS_NAMES = frozenset({"leaky_relu", "prelu", "abs"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +128,7 @@ def _read(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
     if call.kind in {Kind.ADD, Kind.RESHAPE}:
         return _at_zero(call)
     if call.kind in _BY_ITSELF:
-        unbounded = call.name != "relu6" and (call.settings is None or call.settings.upper == float("inf"))
-        if call.kind is Kind.RECTIFIER and unbounded and call.settings is not None:
+        if call.settings is not None and call.settings.upper == math.inf:
             return _NONE
         return _NONE if call.name in _HOMOGENEOUS_NAMES else _remainder(call)
     return None
@@ -162,7 +162,7 @@ def _at_zero(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
 
 
 def _remainder(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
-    """H - h'(u) u of a function of each value by itself."""
+    """What a function of each value by itself adds: h - h'(u) u."""
     inside = [t for t in call.tensors if t.requires_grad]
     leaves = {id(t): t.detach().clone().requires_grad_() for t in inside}
 

@@ -1,0 +1,84 @@
+"""What a reader should know before the picture, in sentences."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from sightline.aggregation import CAM, InputTimesSignal
+from sightline.conservation import Conservation
+from sightline.method import Method
+from sightline.models import ModelInfo
+from sightline.operations import INPUT
+from sightline.propagation import GRADIENT
+from sightline.results import Results
+from sightline.sampling import AdaptivePath
+
+
+def notes(
+    results: Results,
+    rows: list[Method],
+    maps: dict[str, Tensor],
+    names: Sequence[str],
+    info: ModelInfo | None,
+    conservation: Mapping[str, Conservation],
+    not_finite: Mapping[str, int],
+) -> list[str]:
+    """Warnings of methods, books that do not balance, layers where a choice cannot matter, empty and broken maps."""
+    found = [note for row in rows if row.name in maps for note in row.propagation.warnings]
+    found += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
+    found += _notes_of_layers(results, rows)
+    found += [
+        f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
+        for row in rows
+        if isinstance(row.sampling, AdaptivePath) and _stopped_short(results, row.name, row.sampling)
+    ]
+    outputs = 0 if results.scores is None else results.scores.shape[1]
+    if info is not None and info.class_names and outputs and len(info.class_names) != outputs:
+        found.append(
+            f"{len(info.class_names)} class names came for a model with {outputs} output(s), so they are not used; "
+            "give one name per output."
+        )
+    if results.ends_in:
+        found.append(
+            f"The model's last operation is {results.ends_in}, so what is explained is not a logit. Where it "
+            "saturates its gradient vanishes, and it mixes the evidence for all classes; explain the layer before it "
+            "if you can."
+        )
+    for row in rows:
+        if row.name not in maps:
+            continue
+        tensor = maps[row.name]
+        zero = ~tensor.flatten(1).any(1)
+        if bool(zero.any()):
+            reason = "no position of the layer speaks for the target"
+            if INPUT in row.aggregation.places:
+                reason = "the explained value does not change with the input there (dead rectifiers, saturated output)"
+            if row.propagation.relevance or isinstance(row.aggregation, InputTimesSignal):
+                reason = f"the method multiplies by the input, which may be zero there, or {reason}"
+            which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
+            found.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {reason}.")
+        if not_finite[row.name]:
+            found.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
+    return found
+
+
+def _stopped_short(results: Results, name: str, sampling: AdaptivePath) -> bool:
+    if name not in results.evaluations:
+        return False
+    missed = results.completeness[name]
+    change = results.maps[name].flatten(1).sum(1) - missed
+    at_limit = results.evaluations[name].to(missed.device) >= sampling.most
+    return bool((at_limit & (missed.abs() > sampling.tolerance * change.abs())).any())
+
+
+def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
+    """Where a choice of the CAM family cannot matter."""
+    readers: dict[str, list[str]] = {}
+    for row in rows:
+        if isinstance(row.aggregation, CAM) and row.propagation is GRADIENT and row.name in results.maps:
+            readers.setdefault(row.aggregation.layer, []).append(row.name)
+    return [
+        f"At {results.where[names[0]]}, read by {', '.join(names)}, {said}."
+        for layer, names in readers.items()
+        for said in sorted(results.coincidences.get(layer, ()))
+    ]
