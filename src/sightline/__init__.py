@@ -10,6 +10,7 @@ from sightline.decomposition import Decomposition
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain, explain_each
 from sightline.explanation import Checks, Explanation
+from sightline.gad import GAD, Consistency, GADExplanation
 from sightline.images import ImageBatch, load_images
 from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, load_model, model_info
@@ -18,11 +19,14 @@ from sightline.targets import Direction, Pair, Unit
 __version__ = "0.1.0"
 
 __all__ = [
+    "GAD",
     "Checks",
     "Conservation",
+    "Consistency",
     "Decomposition",
     "Direction",
     "Explanation",
+    "GADExplanation",
     "ImageBatch",
     "InputError",
     "Method",

@@ -16,7 +16,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
 from sightline.method import Method
-from sightline.models import ModelInfo, Preprocessing, model_info
+from sightline.models import ModelInfo, model_info
 from sightline.notes import notes
 from sightline.planner import Job, Progress
 from sightline.results import Results
@@ -140,7 +140,7 @@ def _explain(
         chunk=chunk,
         progress=progress,
         context=Context(
-            ends=None if encoding is None else _ends(encoding, batch.shape[1]),
+            ends=encoding.ends if encoding is not None and encoding.channels == batch.shape[1] else None,
             references=None if references is None else _tensor(references).detach().to(device, dtype),
         ),
     )
@@ -208,14 +208,6 @@ def _assembled(
         paths=[str(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
-
-
-def _ends(encoding: Preprocessing, channels: int) -> tuple[Tensor, Tensor] | None:
-    """A black and a white pixel, once encoded, each of shape (channel,)."""
-    if encoding.channels != channels:
-        return None
-    black, white = (encoding.encode(np.full((1, 1, channels), v, dtype=np.uint8)).flatten() for v in (0, 255))
-    return black, white
 
 
 def _settings(

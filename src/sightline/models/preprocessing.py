@@ -154,6 +154,12 @@ class Preprocessing:
         mean, std = self._per_channel()
         return (values * ((high - low) / 255) + low - mean) / std
 
+    @property
+    def ends(self) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
+        """A black and a white pixel as the network sees them."""
+        black, white = (self.encode(np.full((1, 1, self.channels), v, dtype=np.uint8)).flatten() for v in (0, 255))
+        return black, white
+
     def decode(self, tensor: Float[Tensor, "batch channel height width"]) -> Float[np.ndarray, "batch height width 3"]:
         """Turn network inputs back into pictures to look at; the inverse of `encode`, cut to the visible range.
 

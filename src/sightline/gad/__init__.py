@@ -1,0 +1,27 @@
+"""Gradient Artificial Distancing: distance two classes, train, keep what stays important, and see whether it helped.
+
+- `targets`: what the support networks are trained to say.
+- `training`: one support network; `networks`: all of them, in files.
+- `distancing`: `GAD`, which joins them to a network and explains with them.
+- `consistency`: readings of "important in all maps"; `explained`: maps read that way.
+- `controls`, `evaluation`: the paper's tables beside what can be had without distancing.
+"""
+
+from sightline.gad.consistency import Consistency, Consistent, Reading
+from sightline.gad.controls import Control
+from sightline.gad.distancing import GAD, PAPER_METHODS
+from sightline.gad.evaluation import Evaluation
+from sightline.gad.explained import GADExplanation
+from sightline.gad.targets import distanced
+
+__all__ = [
+    "GAD",
+    "PAPER_METHODS",
+    "Consistency",
+    "Consistent",
+    "Control",
+    "Evaluation",
+    "GADExplanation",
+    "Reading",
+    "distanced",
+]

@@ -1,0 +1,122 @@
+"""Consistency: the pixels that stay important in the original network and in every support network."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.regions import By, Important, order
+
+
+class Reading(StrEnum):
+    """What "important in all maps" means, which the paper leaves open."""
+
+    NESTED = "nested"
+    MEAN = "mean"
+    RANK = "rank"
+
+
+@dataclass(frozen=True)
+class Consistent:
+    """What stayed important, for each image.
+
+    Attributes:
+        heatmaps: shape (batch, height, width): the score where a pixel stayed important, 0 elsewhere.
+        scores: shape (batch, height, width): how important each pixel stayed, by which pixels can be put in order.
+        pixels: true where a pixel stayed important.
+        original: true where it was important in the original network.
+    """
+
+    heatmaps: Float[Tensor, "batch height width"]
+    scores: Float[Tensor, "batch height width"]
+    pixels: Bool[Tensor, "batch height width"]
+    original: Bool[Tensor, "batch height width"]
+
+    @property
+    def new(self) -> Float[Tensor, " batch"]:
+        """The share of pixels that were not important originally; NaN where none stayed."""
+        return (self.pixels & ~self.original).flatten(1).sum(1) / self.pixels.flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """One reading of "present in all maps" (Mazini Rodrigues et al. 2024, arXiv 2401.14434, section 4.3).
+
+    With n_k = max(v_k, 0) / max v_k for the map of each network k, 0 being the original one:
+
+    - `nested`: s = min_k n_k, and a pixel stays where s >= share. It was then important originally, by construction.
+    - `mean`: s = mean_k n_k where all n_k > 0, else 0, and a pixel stays where s >= share * max s.
+    - `rank`: s = min_k of the share of pixels that come after it in map k, and it stays where it is among the highest
+      `share` of pixels in every map. Also nested.
+
+    Attributes:
+        reading: which.
+        share: the threshold; the same decides what was important originally (of the maximum, or of the pixels).
+        allow_new: whether a pixel may stay that was not important originally, which the paper's section 4 forbids and
+            its table 1 shows to have happened.
+
+    Raises:
+        InputError: the share is not above 0 and at most 1.
+    """
+
+    reading: Reading = Reading.NESTED
+    share: float = 0.5
+    allow_new: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reading not in set(Reading):
+            raise InputError(f"A reading is nested, mean or rank; came {self.reading!r}.")
+        object.__setattr__(self, "reading", Reading(self.reading))
+        _ = self._important
+
+    @property
+    def nested(self) -> bool:
+        """Whether no pixel can be new, so that a smaller hull is no finding."""
+        return self.reading is not Reading.MEAN or not self.allow_new
+
+    @property
+    def _important(self) -> Important:
+        return Important(self.share, By.RANK if self.reading is Reading.RANK else By.MAXIMUM)
+
+    def original(self, heatmaps: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch height width"]:
+        """What is important in a single map."""
+        return self._important(heatmaps)
+
+    def scores(self, stack: Float[Tensor, "network batch height width"]) -> Float[Tensor, "batch height width"]:
+        """How important each pixel stayed, 0 to 1."""
+        if self.reading is Reading.RANK:
+            return torch.stack([_later(heatmaps) for heatmaps in stack]).amin(0)
+        positive = stack.clamp(min=0)
+        normalised = positive / positive.amax((2, 3), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
+        if self.reading is Reading.NESTED:
+            return normalised.amin(0)
+        return torch.where((normalised > 0).all(0), normalised.mean(0), 0)
+
+    def __call__(self, stack: Float[Tensor, "network batch height width"]) -> Consistent:
+        """Read the maps of the original network (first) and of the support networks."""
+        scores, original = self.scores(stack), self.original(stack[0])
+        if self.reading is Reading.MEAN:
+            pixels = Important(self.share)(scores)
+            pixels = pixels if self.allow_new else pixels & original
+        else:
+            pixels = torch.stack([self.original(heatmaps) for heatmaps in stack]).all(0)
+        return Consistent(torch.where(pixels, scores, 0), scores, pixels, original)
+
+
+def _later(heatmaps: Tensor) -> Tensor:
+    """For each pixel, the share of pixels that come after it from the highest down; 0 in a map that says nothing."""
+    flat = heatmaps.flatten(1)
+    places = torch.empty_like(flat)
+    count = flat.shape[1]
+    after = torch.arange(count, 0, -1, device=flat.device, dtype=flat.dtype) / count
+    places.scatter_(1, order(flat), after.expand_as(flat).contiguous())
+    return torch.where(flat.amax(1, keepdim=True) > 0, places, 0).view_as(heatmaps)
+
+
+def ordered(scores: Float[Tensor, "batch height width"], ties: Float[Tensor, "batch height width"]) -> Tensor:
+    """The pixels of each image from the highest score down; among equals, from the highest of `ties` down."""
+    by_ties = order(ties.flatten(1))
+    return by_ties.gather(1, order(scores.flatten(1).gather(1, by_ties)))

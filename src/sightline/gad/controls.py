@@ -1,0 +1,70 @@
+"""Controls: the same number of pixels, or a hull of the same area, from what knows nothing of distancing."""
+
+from enum import StrEnum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sightline.gad.consistency import ordered
+from sightline.regions import hull_area
+
+Pixels = NDArray[np.intp]
+
+
+class Control(StrEnum):
+    """What GAD is compared with.
+
+    `shuffled`: distancing with labels given at random. `threshold`: the original map, cut higher. `random`: any of the
+    originally important pixels.
+    """
+
+    SHUFFLED = "shuffled"
+    THRESHOLD = "threshold"
+    RANDOM = "random"
+
+
+def orders(original: Tensor, important: Tensor, shuffled: Tensor | None, seeds: list[int]) -> dict[Control, Pixels]:
+    """For each control, the order in which it takes the pixels of each image.
+
+    Args:
+        original: shape (batch, height, width): the maps of the original network.
+        important: what is important there.
+        shuffled: the scores of consistency with networks of shuffled labels, where there are some.
+        seeds: for each image, of its random order.
+
+    Returns:
+        For each control, shape (batch, pixel).
+    """
+    drawn = torch.stack(
+        [torch.rand(original[0].shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    ).to(original)
+    found = {
+        Control.THRESHOLD: ordered(original, original),
+        Control.RANDOM: ordered(important.to(original), drawn),
+    }
+    if shuffled is not None:
+        found[Control.SHUFFLED] = ordered(shuffled, original)
+    return {control: order.cpu().numpy() for control, order in found.items()}
+
+
+def as_many(order: Pixels, count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The first so many pixels of an order."""
+    mask = np.zeros(shape, dtype=bool)
+    mask.flat[order[:count]] = True
+    return mask
+
+
+def as_wide(order: Pixels, area: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """As many pixels of an order as give the hull whose area is nearest to the one asked for."""
+    rows, columns = np.unravel_index(order, shape)
+    low, high = 1, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        if hull_area(rows[:middle], columns[:middle]) >= area:
+            high = middle
+        else:
+            low = middle + 1
+    below, above = (abs(hull_area(rows[:n], columns[:n]) - area) for n in (max(low - 1, 1), low))
+    return as_many(order, low - 1 if low > 1 and below <= above else low, shape)

@@ -1,0 +1,476 @@
+"""Gradient Artificial Distancing: support networks that push two classes apart, and what stays important in all."""
+
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import InputError, RefusalError
+from sightline.explain import explain_each
+from sightline.explanation import versions
+from sightline.gad.consistency import Consistency
+from sightline.gad.evaluation import Evaluation, evaluate
+from sightline.gad.explained import GADExplanation
+from sightline.gad.networks import Kind, Networks, fingerprint, on_one_line
+from sightline.gad.samples import Labels, samples_of
+from sightline.gad.survey import Said, ask, fidelity, moved, survey
+from sightline.gad.targets import Alpha, distanced, shuffled, steps_of
+from sightline.gad.training import Mode, Recipe, Stage, train
+from sightline.images import ImageBatch
+from sightline.method import Method
+from sightline.models import model_info
+from sightline.occlusion import Fill
+from sightline.sampling.seeds import seed_of
+from sightline.targets import TargetLike
+
+Strategy = Literal["trained", "interpolated"]
+
+ENOUGH = 0.6
+"""The share of a distance by which a support network must have moved, for its maps to say anything of distancing."""
+_RECORD, _CHECKPOINT = "gad.json", "training.safetensors"
+_BATCH = 64
+_DEFAULT = Consistency()
+PAPER_METHODS = ("saliency", "deconvnet", "input_x_gradient", "guided_backprop", "integrated_gradients")
+"""The methods of the paper's tables: S, D, GxI, GB, IG."""
+
+
+class GAD:
+    """Gradient Artificial Distancing for two classes of a network.
+
+    For each distance alpha a copy of the network is trained to say what the original says, but with the other class's
+    logit lowered by alpha on images of each class. Pixels that stay important in the original and in every copy are
+    those that tell the two classes apart, if the controls agree.
+
+    Mazini Rodrigues, Boutry and Najman 2024, arXiv 2401.14434.
+
+    Args:
+        model: the network, which stays as it is. It ends in logits, not in a softmax.
+        classes: the two classes, as numbers of outputs.
+        alphas: the distances, positive and rising; a pair where the two classes are pushed by different amounts.
+        mode: `eval` trains with the statistics of batch norms as they are and without dropout; `train` as in ordinary
+            training. It changes the result greatly.
+        strategy: `trained`: a network for each distance, as published. `interpolated`: the largest is trained, and the
+            weights of the others lie on the line to it; in `eval` mode only.
+        rate: Adam's learning rate.
+        epochs: how often each training image is seen.
+        steps: optimiser steps for each network, instead of epochs.
+        batch_size: images of a step; by default what the loader says, or 64.
+        seed: of the order of images, of dropout and of shuffled labels.
+        autocast: whether to train in bfloat16 where torch thinks it safe.
+        folder: where the weights are kept; by default a temporary one that goes when this object goes. A fit that was
+            interrupted goes on from there.
+
+    Attributes:
+        report: after `fit`, a row for each support network: see `fit`.
+        notes: after `fit`, what a reader should know first.
+
+    Raises:
+        InputError: the model has no two such classes, the distances do not rise, or the settings contradict each other.
+        RefusalError: weights cannot lie between the original's and a network trained in `train` mode.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: tuple[int, int],
+        alphas: Sequence[Alpha] = (2, 4, 6, 8),
+        *,
+        mode: Mode = "eval",
+        strategy: Strategy = "trained",
+        rate: float = 4e-5,
+        epochs: int = 10,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        autocast: bool = False,
+        folder: str | Path | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module) or not any(p.is_floating_point() for p in model.parameters()):
+            raise InputError(
+                "GAD trains copies of a network, so it needs a torch.nn.Module with parameters; came "
+                f"{type(model).__name__}."
+            )
+        first, second = _pair(classes)
+        if mode not in {"eval", "train"} or strategy not in {"trained", "interpolated"}:
+            raise InputError(
+                f'mode is "eval" or "train", strategy "trained" or "interpolated"; came {mode!r} and {strategy!r}.'
+            )
+        if not rate > 0 or any(number is not None and number < 1 for number in (epochs, steps, batch_size)):
+            raise InputError(
+                f"A rate above 0 and at least one epoch, one step and one image a step are needed; came rate={rate}, "
+                f"epochs={epochs}, steps={steps}, batch_size={batch_size}."
+            )
+        self.model, self.classes, self.alphas = model, (first, second), steps_of(alphas)
+        self.mode, self.strategy = mode, strategy
+        self._batch_size = batch_size
+        self.recipe = Recipe(mode, rate, epochs, steps, batch_size or _BATCH, seed, autocast)
+        if strategy == "interpolated" and mode == "train":
+            raise RefusalError(
+                "Between the original and a network trained in train mode the weights of smaller distances do not lie: "
+                "batch statistics change whatever the distance. Take strategy='trained', or mode='eval'."
+            )
+        if strategy == "interpolated" and not on_one_line(self.alphas):
+            raise InputError(
+                "Weights can be interpolated only where each distance is one share of the last, for both classes; came "
+                f"{alphas!r}. Take strategy='trained'."
+            )
+        if folder is None:
+            folder = tempfile.mkdtemp(prefix="sightline-gad-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.folder = Path(folder)
+        self.networks = Networks(model, self.alphas, self.folder, interpolated=strategy == "interpolated")
+        self.report = pd.DataFrame()
+        self.notes: list[str] = []
+
+    def fit(
+        self,
+        data: object,
+        *,
+        names: Labels = None,
+        controls: bool = True,
+        every: int | None = None,
+        progress: Callable[[Stage], None] | None = None,
+    ) -> "GAD":
+        """Train the support networks.
+
+        Args:
+            data: labelled images: what `load_images` returns, a pair of tensors (images, labels), a dataset of
+                (image, label), or a `DataLoader` over one. Images of further classes are left out.
+            names: which label is the first class and which the second, where labels are names that the model does not
+                know.
+            controls: whether to train as many networks on shuffled labels, which know nothing of the classes. A gain
+                that they show too is none.
+            every: steps between two checkpoints; by default an epoch.
+            progress: called after each step.
+
+        Returns:
+            This object. `report` has a row for each support network: its kind (distanced, shuffled), alphas, steps,
+            seconds, the mean squared error over the training images, and for both classes by how much the other logit
+            fell (shift) and their own rose. A shift under 0.6 alpha is noted: that network hardly moved.
+
+        Raises:
+            InputError: the data cannot be used, or the folder holds another fit.
+            RefusalError: the error of a training was not finite; what was reached before is kept.
+        """
+        info = model_info(self.model)
+        samples = samples_of(data, self.classes, names, info.class_names)
+        recipe = self.recipe
+        if self._batch_size is None and samples.batch_size is not None:
+            recipe = self.recipe = Recipe(**{**asdict(recipe), "batch_size": samples.batch_size})
+        original = survey(self.model, samples, self.classes, recipe.batch_size, autocast=recipe.autocast)
+        _check_outputs(original, self.classes)
+        self._open(original.content)
+        kinds: list[Kind] = ["distanced", "shuffled"] if controls else ["distanced"]
+        labels = {
+            "distanced": original.labels,
+            "shuffled": shuffled(original.labels, seed_of(recipe.seed, "shuffled labels")),
+        }
+        trained: dict[str, dict[str, float]] = self._record.setdefault("trained", {})
+        for kind in kinds:
+            for alphas in self.networks.trained:
+                file = self.networks.file(alphas, kind)
+                if file.is_file() and file.name in trained:
+                    continue
+                network = self.networks.scratch()
+                name = f"{kind} network, alpha {_said(alphas)}"
+                targets = distanced(original.logits, labels[kind], self.classes, alphas)
+                checkpoint = self.folder / _CHECKPOINT
+                done = train(
+                    network, samples, original.numbers, targets, recipe, name,
+                    checkpoint=checkpoint, every=every, progress=progress,
+                )  # fmt: skip
+                self.networks.keep(network, alphas, kind)
+                trained[file.name] = {"steps": done.steps, "last loss": done.loss, "seconds": done.seconds}
+                self._write()
+                checkpoint.unlink(missing_ok=True)
+                del network
+        rows = []
+        for kind in kinds:
+            for alphas, support in self.networks.each(kind):
+                said = survey(support, samples, self.classes, recipe.batch_size, autocast=recipe.autocast)
+                asked = original._replace(labels=labels[kind])
+                known = trained.get(self.networks.file(alphas, kind).name, {})
+                rows.append(
+                    {"kind": kind, "alpha": _said(alphas), "alpha 1": alphas[0], "alpha 2": alphas[1]}
+                    | {"steps": known.get("steps", 0), "seconds": known.get("seconds", 0.0)}
+                    | moved(asked, said._replace(labels=labels[kind]), self.classes, alphas)
+                )
+        self._record["report"] = rows
+        self._write()
+        self._tell(rows)
+        return self
+
+    def fidelity(self, data: object, *, names: Labels = None) -> pd.DataFrame:
+        """Whether the support networks still see images as the original does; ask it of images held out from `fit`.
+
+        Args:
+            data: see `fit`.
+            names: see `fit`.
+
+        Returns:
+            A row for each support network: the share of images on which it decides as the original, and Spearman's
+            correlation of each logit of the pair over the images of each class.
+        """
+        samples = samples_of(data, self.classes, names, model_info(self.model).class_names)
+        size = self.recipe.batch_size
+        original = survey(self.model, samples, self.classes, size)
+        rows = {
+            _said(alphas): fidelity(original, survey(network, samples, self.classes, size), self.classes)
+            for alphas, network in self.networks.each()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")
+
+    def explain(
+        self,
+        images: object,
+        methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
+        target: TargetLike = None,
+        *,
+        reading: Consistency = _DEFAULT,
+        references: object = None,
+        seed: int = 0,
+        chunk: int | None = None,
+        on_refusal: Literal["raise", "record"] = "raise",
+    ) -> GADExplanation:
+        """Explain images by what stays important in all networks.
+
+        Args:
+            images: see `sightline.explain`.
+            methods: see `sightline.explain`.
+            target: None for the likelier of the two classes, for each image; else see `sightline.explain`.
+            reading: what "stays important" means.
+            references: see `sightline.explain`.
+            seed: see `sightline.explain`.
+            chunk: see `sightline.explain`.
+            on_refusal: see `sightline.explain`.
+
+        Raises:
+            InputError: images, methods or target cannot be used, or `fit` was not called.
+            RefusalError: see `sightline.explain`.
+        """
+        if target is None:
+            target = self._likelier(images)
+        settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
+        return self.explain_each(images, methods, [target], reading=reading, **settings)[0]
+
+    def explain_each(
+        self,
+        images: object,
+        methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
+        targets: Sequence[TargetLike] | None = None,
+        *,
+        reading: Consistency = _DEFAULT,
+        kind: Kind = "distanced",
+        references: object = None,
+        seed: int = 0,
+        chunk: int | None = None,
+        on_refusal: Literal["raise", "record"] = "raise",
+    ) -> list[GADExplanation]:
+        """Explain the same images for several targets; by default for both classes of the pair.
+
+        Args:
+            images: see `explain`.
+            methods: see `explain`.
+            targets: what is explained, each as `sightline.explain` takes it; by default both classes.
+            reading: see `explain`.
+            kind: `shuffled` for the control networks.
+            references: see `explain`.
+            seed: see `explain`.
+            chunk: see `explain`.
+            on_refusal: see `explain`.
+
+        Returns:
+            One explanation for each target.
+        """
+        chosen = list(self.classes) if targets is None else targets
+        settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
+        originals = explain_each(self.model, images, methods, chosen, **settings)  # type: ignore[arg-type]
+        stacks = [{name: [one.heatmap(name)] for name in one.maps} for one in originals]
+        refused = [dict(one.refused) for one in originals]
+        for alphas, network in self.networks.each(kind):
+            for place, found in enumerate(explain_each(network, images, methods, chosen, **settings)):  # type: ignore[arg-type]
+                for name in list(stacks[place]):
+                    if name in found.refused:
+                        refused[place][name] = (
+                            f"In the support network for alpha {_said(alphas)}: {found.refused[name]}"
+                        )
+                        del stacks[place][name]
+                    else:
+                        stacks[place][name].append(found.heatmap(name))
+        return [
+            GADExplanation(
+                original,
+                {name: torch.stack(maps) for name, maps in stack.items()},
+                reading,
+                reasons,
+                (*self.notes, *original.checks.notes),
+                {key: self._record[key] for key in ("classes", "alphas", "strategy", "recipe", "report")},
+            )
+            for original, stack, reasons in zip(originals, stacks, refused, strict=True)
+        ]
+
+    def evaluate(
+        self,
+        images: Tensor | ImageBatch,
+        methods: Sequence[str | Method] = PAPER_METHODS,
+        readings: Sequence[Consistency] = (_DEFAULT,),
+        *,
+        fills: Sequence[Fill] = (Fill.BLACK,),
+        black: Tensor | None = None,
+        per_component: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Evaluation:
+        """Measure regions and what occluding them does, for both classes of each image, beside controls.
+
+        Mazini Rodrigues et al. 2024, arXiv 2401.14434, sections 5, 6.1 and 6.2. Controls: distancing with shuffled
+        labels, the original map cut higher, a random part of the original's pixels; each at GAD's number of pixels and
+        at GAD's hull area.
+
+        Args:
+            images: held out from `fit`; see `sightline.explain`.
+            methods: see `sightline.explain`; by default the paper's five.
+            readings: what "stays important" means.
+            fills: what an occluded region is filled with.
+            black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell.
+            per_component: whether pixels that touch get a hull of their own, instead of one around all.
+            seed: of random pixels, and of methods that draw.
+            progress: called with images done and images in all.
+
+        Raises:
+            InputError: `fit` was not called, or no method could be evaluated.
+        """
+        return evaluate(
+            self, images, methods, readings,
+            fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
+        )  # fmt: skip
+
+    def _likelier(self, images: object) -> list[int]:
+        """The class of the pair that the original network prefers, for each image."""
+        batch = images.tensor if isinstance(images, ImageBatch) else images
+        if not isinstance(batch, Tensor) or batch.dim() != 4:
+            raise InputError(
+                "Images are a tensor of shape (batch, channel, height, width), or what load_images returns."
+            )
+        scores = ask(self.model, batch, self.recipe.batch_size)
+        first, second = self.classes
+        return torch.where(scores[:, first] >= scores[:, second], first, second).tolist()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the support networks, their settings and their report to a folder."""
+        if not self.networks.complete("distanced"):
+            raise InputError("There are no support networks to save yet. Call fit first.")
+        folder = Path(folder)
+        if folder.resolve() != self.folder.resolve():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in [*self.folder.glob("*.safetensors"), self.folder / _RECORD]:
+                shutil.copyfile(file, folder / file.name)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, model: nn.Module) -> "GAD":
+        """Read what `save` wrote, for the network it was fitted to.
+
+        Raises:
+            InputError: there is nothing of the kind, or it was fitted to another network.
+        """
+        path = Path(folder) / _RECORD
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            recipe, strategy = Recipe(**record["recipe"]), record["strategy"]
+            classes, alphas = tuple(record["classes"]), [tuple(pair) for pair in record["alphas"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} cannot be read as the record of a fit ({error}). Name the folder that GAD.save or `sightline "
+                "gad fit` wrote."
+            ) from error
+        if record.get("base") != fingerprint(model):
+            raise InputError(
+                f"The support networks in {folder} were trained from a network with other weights than the one that "
+                "came; maps of the two say nothing about each other. Load the network they were fitted to."
+            )
+        loaded = cls(model, classes, alphas, strategy=strategy, folder=folder, **asdict(recipe))
+        loaded._record = record
+        loaded._tell(record.get("report", []))
+        return loaded
+
+    def _open(self, data: str) -> None:
+        """Begin a fit in the folder, or go on with the same one."""
+        path = self.folder / _RECORD
+        identity = {
+            "base": fingerprint(self.model),
+            "data": data,
+            "classes": list(self.classes),
+            "alphas": [list(pair) for pair in self.alphas],
+            "strategy": self.strategy,
+            "recipe": asdict(self.recipe),
+        }
+        self._record: dict[str, Any] = {**identity, "versions": versions()}
+        if path.is_file():
+            there = json.loads(path.read_text(encoding="utf-8"))
+            differs = [name for name in identity if there.get(name) != identity[name]]
+            if differs:
+                raise InputError(
+                    f"The folder {self.folder} holds another fit: it differs in {', '.join(differs)}. Name another "
+                    "folder, or remove that one."
+                )
+            self._record = there
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = self.folder / (_RECORD + ".part")
+            part.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
+            part.replace(self.folder / _RECORD)
+        except OSError as error:
+            raise InputError(f"The folder {self.folder} cannot be written: {error.strerror or error}.") from error
+
+    def _tell(self, rows: list[dict[str, Any]]) -> None:
+        self.report = pd.DataFrame(rows)
+        self.notes = []
+        for row in rows:
+            for place in (1, 2):
+                asked, came = row[f"alpha {place}"], row[f"shift {place}"]
+                if row["kind"] == "distanced" and came < ENOUGH * asked:
+                    self.notes.append(
+                        f"The network for alpha {row['alpha']} hardly moved: on images of class "
+                        f"{self.classes[place - 1]} the other logit fell by {came:.2g} of {asked:g}. Train it longer, "
+                        "or at a higher rate, before its maps are taken for those of distanced classes."
+                    )
+
+
+def _pair(classes: object) -> tuple[int, int]:
+    numbers = tuple(classes) if isinstance(classes, tuple | list) else ()
+    if len(numbers) != 2 or not all(isinstance(n, int) and n >= 0 for n in numbers) or numbers[0] == numbers[1]:
+        raise InputError(f"classes are two different outputs of the network, as in (281, 207); came {classes!r}.")
+    return numbers[0], numbers[1]
+
+
+def _check_outputs(said: Said, classes: tuple[int, int]) -> None:
+    outputs = said.logits.shape[1]
+    if max(classes) >= outputs:
+        raise InputError(
+            f"The network has {outputs} output(s), 0 to {outputs - 1}, so there is no class {max(classes)}. Name two "
+            "that it has."
+        )
+    if not bool(said.logits.isfinite().all()):
+        raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
+    shares = bool((said.logits >= 0).all()) and bool((said.logits.sum(1) - 1).abs().max() < 1e-4)
+    if outputs > 1 and shares:
+        raise RefusalError(
+            "The network ends in a softmax: its outputs are shares that sum to 1, and cannot be lowered by alpha. "
+            "Take the network without its softmax."
+        )
+
+
+def _said(alphas: tuple[float, float]) -> str:
+    return f"{alphas[0]:g}" if alphas[0] == alphas[1] else f"{alphas[0]:g}, {alphas[1]:g}"

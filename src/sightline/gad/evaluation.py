@@ -1,0 +1,283 @@
+"""Evaluation: the paper's two tables, beside the controls without which they can be won by doing nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from sightline.errors import InputError
+from sightline.gad.consistency import Consistency
+from sightline.gad.controls import Control, as_many, as_wide, orders
+from sightline.gad.explained import GADExplanation
+from sightline.gad.survey import ask
+from sightline.images import ImageBatch
+from sightline.models import model_info
+from sightline.occlusion import Fill, occlude
+from sightline.regions import hulls, sensitivity
+from sightline.sampling.seeds import seed_of
+
+if TYPE_CHECKING:
+    from sightline.gad.distancing import GAD
+
+_PIXELS_AT_ONCE = 1 << 20
+MATCHED = ("pixels", "area")
+"""What a control is made to agree in with GAD: the number of pixels, or the area of their hull."""
+
+
+class Region(NamedTuple):
+    """A region of one image, on behalf of one side of a comparison."""
+
+    arm: str
+    pixels: int
+    mask: NDArray[np.bool_]
+    degenerate: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Regions and what occluding them does, and what follows.
+
+    Attributes:
+        rows: a row for each image, method, class, reading, arm and fill: `pixels`, the hull's `area`, whether it is
+            `degenerate`, the change in the class's logit when it is occluded, `rs` (per pixel of the hull), the share
+            of `new` pixels. Arms: `original`, `gad`, `supplementary` (the original's hull without GAD's), `shuffled`,
+            and each control at GAD's number of pixels and at GAD's hull area.
+        readings: by name, what "stays important" meant.
+        refused: for each method without a row, why.
+    """
+
+    rows: pd.DataFrame
+    readings: dict[str, Consistency]
+    refused: dict[str, str]
+
+    @property
+    def complexity(self) -> pd.DataFrame:
+        """The paper's table 1: on how many images which hull is smaller (RC < 1 is GAD's), also for each control.
+
+        Images in which a hull is degenerate are counted apart. `by construction` says where no hull of GAD can be
+        larger, so that its wins are no finding.
+        """
+        found = []
+        for key, group in self._cells():
+            areas = group.pivot_table("area", "image", "arm", aggfunc="first")
+            flat = group.pivot_table("degenerate", "image", "arm", aggfunc="first").astype(bool)
+            entry = {**key, "by construction": self.readings[key["reading"]].nested}
+            for arm in ["gad", "shuffled", *_matched("pixels")]:
+                if arm not in areas:
+                    continue
+                known = ~(flat[arm] | flat["original"])
+                ratio = (areas[arm] / areas["original"])[known]
+                entry |= {f"{arm} wins": int((ratio < 1).sum()), f"{arm} loses": int((ratio >= 1).sum())}
+                entry[f"{arm} degenerate"] = int((~known).sum())
+                entry[f"{arm} RC"] = float(ratio.mean())
+            found.append(entry)
+        return pd.DataFrame(found)
+
+    @property
+    def sensitivity(self) -> pd.DataFrame:
+        """The paper's table 2: mean RS x 100 of the supplementary region and of GAD's, also for each control."""
+        found = []
+        for key, group in self._cells("fill"):
+            rs = group.pivot_table("rs", "image", "arm", aggfunc="first")
+            arms = ["supplementary", "gad", "original", "shuffled", *_matched("pixels"), *_matched("area")]
+            found.append({**key, **{arm: 100 * float(rs[arm].mean()) for arm in arms if arm in rs}})
+        return pd.DataFrame(found)
+
+    @property
+    def gains(self) -> pd.DataFrame:
+        """GAD minus each control, paired by image, with a 95 % bootstrap interval of the mean.
+
+        At GAD's number of pixels: the hull's `area` as a share of the image (smaller is better) and `rs` x 100 (larger
+        is better); at GAD's hull area: `rs` x 100. `real` is true where the interval excludes 0 on the good side.
+        """
+        found = []
+        for key, group in self._cells("fill"):
+            areas = group.pivot_table("area", "image", "arm", aggfunc="first")
+            rs = group.pivot_table("rs", "image", "arm", aggfunc="first")
+            flat = group.pivot_table("degenerate", "image", "arm", aggfunc="first").astype(bool)
+            size = float(group["size"].iloc[0])
+            for control in Control:
+                for figure, matched, values, scale in (
+                    ("area", "pixels", areas, 1 / size),
+                    ("rs", "pixels", rs, 100.0),
+                    ("rs", "area", rs, 100.0),
+                ):
+                    arm = f"{control.value} at equal {matched}"
+                    if arm not in values:
+                        continue
+                    known = ~(flat["gad"] | flat[arm])
+                    difference = (scale * (values["gad"] - values[arm]))[known].dropna().to_numpy()
+                    low, high = interval(difference)
+                    good = high < 0 if figure == "area" else low > 0
+                    found.append(
+                        {**key, "control": control.value, "figure": figure, "matched": matched}
+                        | {"images": len(difference), "gain": difference.mean() if len(difference) else np.nan}
+                        | {"low": low, "high": high, "real": bool(good)}
+                    )
+        return pd.DataFrame(found)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `regions.csv`, `complexity.csv`, `sensitivity.csv` and `gains.csv`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows.to_csv(folder / "regions.csv", index=False, float_format="%.6g")
+        for name in ("complexity", "sensitivity", "gains"):
+            getattr(self, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        return folder
+
+    def _cells(self, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+        names = ["reading", "method", "class", *more]
+        for key, group in self.rows.groupby(names, sort=False):
+            yield dict(zip(names, key, strict=True)), group
+
+
+def _matched(what: str) -> list[str]:
+    return [f"{control.value} at equal {what}" for control in Control]
+
+
+def interval(values: NDArray[np.floating]) -> tuple[float, float]:
+    """A 95 % bootstrap interval of the mean; infinite where fewer than two values came."""
+    if len(values) < 2:
+        return -np.inf, np.inf
+    if values.min() == values.max():
+        return float(values[0]), float(values[0])
+    found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def evaluate(
+    gad: "GAD",
+    images: Tensor | ImageBatch,
+    methods: Sequence[Any],
+    readings: Sequence[Consistency],
+    *,
+    fills: Sequence[Fill] = (Fill.BLACK,),
+    black: Tensor | None = None,
+    per_component: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure the regions of some images; see `GAD.evaluate`."""
+    batch = images.tensor if isinstance(images, ImageBatch) else images
+    if black is None:
+        info = model_info(gad.model) if hasattr(gad.model, "sightline_info") else None
+        encoding = images.preprocessing if isinstance(images, ImageBatch) else info.preprocessing if info else None
+        black = encoding.ends[0] if encoding is not None and encoding.channels == batch.shape[1] else None
+    labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
+    controlled = gad.networks.complete("shuffled")
+    named = {_name(reading): reading for reading in readings}
+    rows: list[dict[str, Any]] = []
+    refused: dict[str, str] = {}
+    step = max(1, min(64, _PIXELS_AT_ONCE // int(batch[0, 0].numel())))
+    for start in range(0, len(batch), step):
+        part = images[start : start + step] if isinstance(images, ImageBatch) else batch[start : start + step]
+        found = gad.explain_each(part, methods, on_refusal="record", seed=seed)
+        control = gad.explain_each(part, methods, kind="shuffled", on_refusal="record", seed=seed) if controlled else []
+        tensor = part.tensor if isinstance(part, ImageBatch) else part
+        said = ask(gad.model, tensor, gad.recipe.batch_size)
+        for place, one in enumerate(found):
+            refused |= one.refused
+            for method in one.stacks:
+                beside = control[place].stacks.get(method) if control else None
+                for name, reading in named.items():
+                    seeds = [seed_of(seed, start + i, method, place) for i in range(len(tensor))]
+                    regions, new = _regions(one, method, reading, beside, seeds, per_component=per_component)
+                    key = {"reading": name, "method": method, "class": place + 1}
+                    for fill in fills:
+                        made = _measured(gad, tensor, said[:, gad.classes[place]], place, regions, Fill(fill), black)
+                        for row in made:
+                            index = row["image"]
+                            about = {"image": start + index, "label": labels[start + index], "new": float(new[index])}
+                            rows.append({**key, **row, **about, "fill": Fill(fill).value})
+        if progress is not None:
+            progress(min(start + step, len(batch)), len(batch))
+    if not rows:
+        raise InputError(f"No method could be evaluated: {'; '.join(dict.fromkeys(refused.values()))}")
+    frame = pd.DataFrame(rows)
+    return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused)
+
+
+def _name(reading: Consistency) -> str:
+    new = " with new" if not reading.nested else ""
+    return f"{reading.reading.value} {reading.share:g}{new}"
+
+
+def _regions(
+    one: GADExplanation,
+    method: str,
+    reading: Consistency,
+    shuffled: Tensor | None,
+    seeds: list[int],
+    *,
+    per_component: bool,
+) -> tuple[list[list[Region]], Tensor]:
+    """For each image, the regions of each arm; and the share of new pixels."""
+    stack = one.stacks[method].cpu()
+    kept = reading(stack)
+    beside = None if shuffled is None else reading(shuffled.cpu())
+    taken = orders(stack[0], kept.original, None if beside is None else beside.scores, seeds)
+
+    def drawn(arm: str, pixels: Tensor) -> list[Region]:
+        found = hulls(pixels, per_component=per_component)
+        counts, flat = pixels.flatten(1).sum(1).tolist(), found.degenerate.tolist()
+        return [Region(arm, *of) for of in zip(counts, found.masks.numpy(), flat, strict=True)]
+
+    arms = [drawn("original", kept.original), drawn("gad", kept.pixels)]
+    if beside is not None:
+        arms.append(drawn("shuffled", beside.pixels))
+    shape = (int(stack.shape[2]), int(stack.shape[3]))
+    for control, order in taken.items():
+        for what, choose in zip(MATCHED, (as_many, as_wide), strict=True):
+            masks = [
+                choose(order[i], region.pixels if what == "pixels" else int(region.mask.sum()), shape)
+                if not region.degenerate
+                else np.zeros(shape, dtype=bool)
+                for i, region in enumerate(arms[1])
+            ]
+            arms.append(drawn(f"{control.value} at equal {what}", torch.from_numpy(np.stack(masks))))
+    # What only the original marks; itself never a hull.
+    rest = [
+        Region("supplementary", a.pixels - b.pixels, a.mask & ~b.mask, a.degenerate or b.degenerate)
+        for a, b in zip(arms[0], arms[1], strict=True)
+    ]
+    return [list(regions) for regions in zip(*arms, rest, strict=True)], kept.new
+
+
+def _measured(
+    gad: "GAD",
+    images: Tensor,
+    before: Tensor,
+    place: int,
+    regions: list[list[Region]],
+    fill: Fill,
+    black: Tensor | None,
+) -> Iterator[dict[str, Any]]:
+    """What occluding each region does to the logit of the class at a place of the pair."""
+    listed = [(image, region) for image, found in enumerate(regions) for region in found]
+    rows = torch.tensor([image for image, _ in listed])
+    masks = torch.from_numpy(np.stack([region.mask for _, region in listed]))
+    after = torch.cat(
+        [
+            ask(gad.model, occlude(images[chosen].cpu(), hidden, fill, black=black), gad.recipe.batch_size)
+            for chosen, hidden in zip(rows.split(256), masks.split(256), strict=True)
+        ]
+    )[:, gad.classes[place]]
+    areas = masks.flatten(1).sum(1)
+    rs = sensitivity(before[rows], after, areas)
+    for number, (image, region) in enumerate(listed):
+        yield {
+            "image": image,
+            "arm": region.arm,
+            "pixels": region.pixels,
+            "area": int(areas[number]),
+            "degenerate": region.degenerate,
+            "change": float(before[image] - after[number]),
+            "rs": float("nan") if region.degenerate else float(rs[number]),
+        }

@@ -1,0 +1,129 @@
+"""What the original network and its support networks agree on, for some images."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from sightline.errors import InputError, RefusalError
+from sightline.explanation import Explanation
+from sightline.gad.consistency import Consistency, Consistent
+
+
+@dataclass(frozen=True, repr=False)
+class GADExplanation:
+    """Saliency maps that keep only what stays important when two classes are pushed apart.
+
+    Index it with a method's name for the map, shape (batch, 1, height, width): the score of a pixel that stays, 0
+    elsewhere.
+
+    Attributes:
+        original: the explanation of the original network.
+        stacks: for each method, the heatmaps of the original network (first) and of each support network, shape
+            (network, batch, height, width).
+        reading: what "stays important" means.
+        refused: for each method without a map, why.
+        notes: what a reader should know first.
+        settings: how the support networks were trained.
+    """
+
+    original: Explanation
+    stacks: Mapping[str, Float[Tensor, "network batch height width"]]
+    reading: Consistency
+    refused: Mapping[str, str]
+    notes: Sequence[str]
+    settings: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"GADExplanation({len(self)} image(s), {self.reading.reading.value}, maps: {', '.join(self.stacks)})"
+
+    def __len__(self) -> int:
+        return len(self.original)
+
+    def __getitem__(self, method: str) -> Float[Tensor, "batch 1 height width"]:
+        return self.consistent(method).heatmaps[:, None]
+
+    def heatmap(self, method: str) -> Float[Tensor, "batch height width"]:
+        """The map without its channel axis."""
+        return self.consistent(method).heatmaps
+
+    def consistent(self, method: str) -> Consistent:
+        """What stayed important, with the pixels themselves and the share of new ones.
+
+        Raises:
+            InputError: there is no such map.
+            RefusalError: the method was refused.
+        """
+        if method in self.refused:
+            raise RefusalError(self.refused[method])
+        if method not in self.stacks:
+            raise InputError(f"There is no map of {method!r} here; there are: {', '.join(self.stacks)}.")
+        return self.reading(self.stacks[method])
+
+    def read(self, reading: Consistency) -> "GADExplanation":
+        """The same maps under another reading of "stays important"."""
+        return replace(self, reading=reading)
+
+    def subset(self, images: Sequence[int]) -> "GADExplanation":
+        """The same explanation of some of its images."""
+        rows = [range(len(self))[int(row)] for row in images]
+        stacks = {name: stack[:, rows] for name, stack in self.stacks.items()}
+        return replace(self, original=self.original.subset(rows), stacks=stacks)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `maps.safetensors`, `manifest.json` and `gad.png` into a folder, which is made if need be.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        from sightline.gad.figures import save_side_by_side
+
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors = {name: self[name].detach().cpu().contiguous() for name in self.stacks}
+            (folder / "maps.safetensors").write_bytes(serialised(tensors))
+            text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
+            (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+            save_side_by_side(self, folder / "gad.png")
+        except OSError as error:
+            raise InputError(
+                f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
+            ) from error
+        return folder
+
+    def manifest(self) -> dict[str, Any]:
+        """What was explained and how, ready for JSON."""
+        images = [
+            {"name": name, "explained": target, "value": float(value)}
+            for name, target, value in zip(
+                self.original.names, self.original.targets, self.original.values, strict=True
+            )
+        ]
+        methods = {}
+        for name in self.stacks:
+            found = self.consistent(name)
+            methods[name] = {
+                "pixels": found.pixels.flatten(1).sum(1).tolist(),
+                "pixels originally": found.original.flatten(1).sum(1).tolist(),
+                "new": [None if torch.isnan(share) else float(share) for share in found.new],
+            }
+        return {
+            "images": images,
+            "methods": methods,
+            "refused": dict(self.refused),
+            "reading": {
+                "reading": self.reading.reading.value,
+                "share": self.reading.share,
+                "allow_new": self.reading.allow_new,
+            },
+            "notes": list(self.notes),
+            "gad": dict(self.settings),
+            "settings": dict(self.original.checks.settings),
+        }

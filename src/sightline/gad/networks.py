@@ -1,0 +1,109 @@
+"""Support networks: a base network and the weights that each distance gave it, kept in files and read one at a time."""
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.gad.targets import Step
+from sightline.gad.training import write
+
+Kind = Literal["distanced", "shuffled"]
+KINDS: tuple[Kind, ...] = ("distanced", "shuffled")
+
+
+class Network(NamedTuple):
+    """A support network.
+
+    Attributes:
+        alphas: by how much it pushes the first and the second class away from the other.
+        network: the network itself; the next one takes its place.
+    """
+
+    alphas: Step
+    network: nn.Module
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A name for a model's parameters and buffers."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in model.state_dict().items():
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(plain.shape)} {plain.dtype}".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy() if plain.numel() else b"")
+    return digest.hexdigest()
+
+
+class Networks:
+    """The support networks of one base network.
+
+    Args:
+        base: the original network.
+        alphas: the distances.
+        interpolated: whether only the last one was trained, and the weights of the others lie on the line to it.
+        folder: where their weights are.
+    """
+
+    def __init__(self, base: nn.Module, alphas: tuple[Step, ...], folder: Path, *, interpolated: bool) -> None:
+        self._base, self._alphas, self._folder, self._interpolated = base, alphas, folder, interpolated
+
+    @property
+    def trained(self) -> tuple[Step, ...]:
+        """The distances that are trained for."""
+        return self._alphas[-1:] if self._interpolated else self._alphas
+
+    def file(self, alphas: Step, kind: Kind) -> Path:
+        """Where the weights for a distance are."""
+        return self._folder / f"{kind}-{'-'.join(f'{a:g}' for a in alphas)}.safetensors"
+
+    def complete(self, kind: Kind) -> bool:
+        """Whether all weights are there."""
+        return all(self.file(alphas, kind).is_file() for alphas in self.trained)
+
+    def keep(self, network: nn.Module, alphas: Step, kind: Kind) -> None:
+        """Write the weights for a distance."""
+        write(self.file(alphas, kind), network.state_dict(), {"alphas": str(alphas), "kind": kind})
+
+    def scratch(self) -> nn.Module:
+        """A copy of the base network to work on, in evaluation mode."""
+        return copy.deepcopy(self._base).eval().requires_grad_(False)
+
+    def each(self, kind: Kind = "distanced") -> Iterator[Network]:
+        """The networks, from the smallest distance up; each takes the place of the one before.
+
+        Raises:
+            InputError: they were not trained.
+        """
+        if not self.complete(kind):
+            wanted = "Call fit first." if kind == "distanced" else "Fit with controls=True."
+            raise InputError(f"There are no {kind} support networks in {self._folder}. {wanted}")
+        network = self.scratch()
+        if not self._interpolated:
+            for alphas in self._alphas:
+                network.load_state_dict(load_file(self.file(alphas, kind)))
+                yield Network(alphas, network)
+            return
+        start = {name: tensor.detach().cpu() for name, tensor in self._base.state_dict().items()}
+        last = self._alphas[-1]
+        for alphas in self._alphas:
+            with safe_open(self.file(last, kind), "pt") as end, torch.no_grad():
+                for name, tensor in network.state_dict().items():
+                    tensor.copy_(_between(start[name], end.get_tensor(name), alphas[0] / last[0]))
+            yield Network(alphas, network)
+
+
+def _between(start: Tensor, end: Tensor, share: float) -> Tensor:
+    return torch.lerp(start, end, share) if start.is_floating_point() else start
+
+
+def on_one_line(alphas: tuple[Step, ...]) -> bool:
+    """Whether one share of the last distance gives both numbers of each."""
+    last = alphas[-1]
+    return all(abs(a / last[0] - b / last[1]) <= 1e-9 for a, b in alphas)

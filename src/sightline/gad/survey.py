@@ -1,0 +1,134 @@
+"""What networks say of a pair's images: the targets' origin, how far a fit moved, and whether it kept the order."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from sightline.errors import InputError
+from sightline.gad.samples import Samples
+from sightline.gad.targets import Step, distanced
+from sightline.models.outputs import class_scores
+from sightline.models.untouched import untouched
+
+Pair = tuple[int, int]
+
+
+class Said(NamedTuple):
+    """What a network says of the pair's images.
+
+    Attributes:
+        numbers: shape (image,): their numbers among the samples.
+        labels: shape (image,): their classes.
+        logits: shape (image, output).
+        content: a name for the images and their labels.
+    """
+
+    numbers: Tensor
+    labels: Tensor
+    logits: Tensor
+    content: str
+
+
+def survey(network: nn.Module, samples: Samples, classes: Pair, batch_size: int, *, autocast: bool = False) -> Said:
+    """Ask a network about all images of the pair, in evaluation mode.
+
+    Raises:
+        InputError: the samples are not images with labels, or there are none of the pair.
+    """
+    like = next(p for p in network.parameters() if p.is_floating_point())
+    numbers, labels, logits = [], [], []
+    seen, digest = 0, hashlib.blake2b(digest_size=16)
+    with (
+        torch.no_grad(),
+        _evaluating(network),
+        untouched(network),
+        torch.autocast(like.device.type, torch.bfloat16, enabled=autocast),
+    ):
+        for images, given in samples.in_order(batch_size):
+            if images.dim() != 4 or not images.is_floating_point() or given.shape != (len(images),):
+                raise InputError(
+                    "Images are floating point, of shape (batch, channel, height, width), with a label each; came "
+                    f"{images.dtype}, {tuple(images.shape)}, with labels of shape {tuple(given.shape)}."
+                )
+            rows = ((given == classes[0]) | (given == classes[1])).nonzero().flatten()
+            if len(rows):
+                digest.update(images[rows].cpu().contiguous().numpy().tobytes())
+                scores = class_scores(network(images[rows].to(like.device, like.dtype)), len(rows))
+                numbers.append(rows.cpu() + seen)
+                labels.append(given[rows].cpu().long())
+                logits.append(_wide(scores).cpu())
+            seen += len(images)
+    absent = [c for c in classes if not any(bool((part == c).any()) for part in labels)]
+    if absent:
+        raise InputError(
+            f"There are no images of class {' and of class '.join(map(str, absent))} among the {seen} that came. Both "
+            "classes of the pair need some, labelled by the number of the network's output."
+        )
+    kept = torch.cat(labels)
+    digest.update(kept.numpy().tobytes())
+    return Said(torch.cat(numbers), kept, torch.cat(logits), digest.hexdigest())
+
+
+def ask(network: nn.Module, images: Tensor, size: int) -> Tensor:
+    """The logits of some images, in evaluation mode."""
+    like = next(p for p in network.parameters() if p.is_floating_point())
+    with torch.no_grad(), _evaluating(network), untouched(network):
+        parts = [class_scores(network(part.to(like.device, like.dtype)), len(part)) for part in images.split(size)]
+    return _wide(torch.cat(parts)).cpu()
+
+
+def _wide(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and each module back to its own after it."""
+    before = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+def moved(original: Said, support: Said, classes: Pair, alphas: Step) -> dict[str, float]:
+    """How well a support network says its targets, and how far it moved.
+
+    Returns:
+        `error`, the mean squared error over images and outputs; for each class c of the pair, `shift`: by how much the
+        other class's logit fell on images of c, and `own`: by how much c's own logit rose there.
+    """
+    targets = distanced(original.logits, original.labels, classes, alphas)
+    found = {"error": float((support.logits - targets).square().mean())}
+    change = support.logits - original.logits
+    for place, (c, other) in enumerate([classes, classes[::-1]], 1):
+        rows = original.labels == c
+        found[f"shift {place}"] = -float(change[rows, other].mean())
+        found[f"own {place}"] = float(change[rows, c].mean())
+    return found
+
+
+def fidelity(original: Said, support: Said, classes: Pair) -> dict[str, float]:
+    """Whether a support network still sees the images as the original does, which is what the method rests on.
+
+    Returns:
+        `agreement`: the share of images on which both decide for the same output; for each class c of the pair and each
+        output of the pair, Spearman's correlation of that logit over the images of c.
+    """
+    found = {"agreement": float((original.logits.argmax(1) == support.logits.argmax(1)).double().mean())}
+    for place, c in enumerate(classes, 1):
+        rows = original.labels == c
+        for output, number in enumerate(classes, 1):
+            pair = original.logits[rows, number].numpy(), support.logits[rows, number].numpy()
+            known = len(pair[0]) > 1 and all(values.min() < values.max() for values in pair)
+            found[f"rank of output {output} in class {place}"] = (
+                float(spearmanr(*pair).statistic) if known else float("nan")
+            )
+    return found

@@ -1,0 +1,228 @@
+"""Training: one support network, from the original's weights to its targets, resumable at every checkpoint."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
+
+from sightline.errors import RefusalError
+from sightline.gad.samples import Samples
+from sightline.models.outputs import class_scores
+from sightline.sampling.seeds import seed_of
+
+Mode = Literal["eval", "train"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a support network is trained.
+
+    Attributes:
+        mode: `eval` leaves the statistics of batch norms and dropout as they are in the original network; `train`
+            normalises by each batch and drops, as ordinary training does. It changes the result greatly.
+        rate: Adam's learning rate.
+        epochs: how often each image is seen.
+        steps: optimiser steps in all, instead of epochs.
+        batch_size: images of a step.
+        seed: of the order of the images, and of dropout.
+        autocast: whether to compute in bfloat16 where torch thinks it safe.
+    """
+
+    mode: Mode = "eval"
+    rate: float = 4e-5
+    epochs: int = 10
+    steps: int | None = None
+    batch_size: int = 64
+    seed: int = 0
+    autocast: bool = False
+
+
+class Stage(NamedTuple):
+    """Where a fit stands.
+
+    Attributes:
+        network: which network is trained, in words.
+        step: optimiser steps done.
+        steps: optimiser steps in all.
+        loss: mean squared error of the last step.
+    """
+
+    network: str
+    step: int
+    steps: int
+    loss: float
+
+
+class Trained(NamedTuple):
+    """A training that ended: its steps, the error of the last epoch, and its seconds."""
+
+    steps: int
+    loss: float
+    seconds: float
+
+
+def train(
+    network: nn.Module,
+    samples: Samples,
+    numbers: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    name: str,
+    *,
+    checkpoint: Path | None = None,
+    every: int | None = None,
+    progress: Callable[[Stage], None] | None = None,
+) -> Trained:
+    """Train a network in place, to say `targets` of the images `numbers`: the mean squared error, by Adam.
+
+    Mazini Rodrigues et al. 2024, arXiv 2401.14434, sections 4.2 and 6.
+
+    Args:
+        network: starts with the original's weights, unless the checkpoint has others.
+        samples: the images.
+        numbers: which of them are used.
+        targets: shape (len(numbers), output).
+        recipe: how.
+        name: of the network, from which its randomness is derived.
+        checkpoint: a file to keep the state of training in, and to go on from.
+        every: steps between two checkpoints; by default an epoch.
+        progress: called after each step.
+
+    Raises:
+        RefusalError: the error is not finite; the last good checkpoint stays.
+    """
+    parameters = [p for p in network.parameters() if p.is_floating_point()]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    optimiser = torch.optim.Adam(parameters, lr=recipe.rate)
+    device = parameters[0].device
+    parts = _parts(len(numbers), recipe.batch_size)
+    total = recipe.steps if recipe.steps is not None else recipe.epochs * len(parts)
+    every = every or len(parts)
+    done, losses, before = 0, 0.0, 0.0
+    if checkpoint is not None and checkpoint.is_file():
+        done, losses, before = _restore(checkpoint, network, optimiser, name)
+    started = time.perf_counter()
+
+    def kept() -> None:
+        # What has gone astray is not kept: the one before is the last good one.
+        if checkpoint is not None and all(bool(p.isfinite().all()) for p in parameters):
+            state = {"step": done, "losses": losses, "seconds": before + time.perf_counter() - started}
+            _keep(checkpoint, network, optimiser, name, state)
+
+    with _training(network, recipe.mode), _own_chance(device):
+        while done < total:
+            epoch, within = divmod(done, len(parts))
+            losses = losses if within else 0.0
+            order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed_of(recipe.seed, epoch)))
+            chosen = [order[part.start : part.stop] for part in parts[within : within + total - done]]
+            for rows, (images, _) in zip(chosen, samples.batches([numbers[r].tolist() for r in chosen]), strict=True):
+                if recipe.mode == "train":
+                    torch.manual_seed(seed_of(recipe.seed, name, done))
+                wanted = targets[rows].to(device)
+                with torch.autocast(device.type, torch.bfloat16) if recipe.autocast else nullcontext():
+                    said = class_scores(network(_on(images, parameters[0])), len(rows))
+                loss = F.mse_loss(said.to(wanted.dtype), wanted)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise RefusalError(_astray(name, done, checkpoint, recipe))
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                done, losses = done + 1, losses + value
+                if progress is not None:
+                    progress(Stage(name, done, total, value))
+                if done % every == 0 and done < total:
+                    kept()
+    last = (done - 1) % len(parts) + 1
+    return Trained(done, losses / last, before + time.perf_counter() - started)
+
+
+def _on(images: Tensor, like: Tensor) -> Tensor:
+    return images.to(like.device, like.dtype, non_blocking=True)
+
+
+def _parts(count: int, size: int) -> list[range]:
+    """The steps of an epoch; none of one image alone, whose batch statistics would be nothing."""
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [range(parts[-2].start, count)]
+    return parts
+
+
+@contextmanager
+def _training(network: nn.Module, mode: Mode) -> Iterator[None]:
+    network.train(mode == "train")
+    try:
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        network.eval()
+
+
+@contextmanager
+def _own_chance(device: torch.device) -> Iterator[None]:
+    """Leave torch's global generators alone."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _astray(name: str, step: int, checkpoint: Path | None, recipe: Recipe) -> str:
+    there = checkpoint is not None and checkpoint.is_file()
+    kept = f"The last good checkpoint is kept in {checkpoint}" if there else "There is no checkpoint yet"
+    return (
+        f"Training {name} stopped at step {step}: its error is not finite (NaN or infinity). {kept}. Take a smaller "
+        f"rate than {recipe.rate:g}, or look for such values in the images."
+    )
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> None:
+    """Write tensors to a file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    seen: set[int] = set()
+    apart = {}
+    for key, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        # Tied parameters have one storage, which the format forbids.
+        apart[key] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    save_file(apart, part, dict(words))
+    part.replace(path)
+
+
+def _keep(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str, state: dict[str, Any]) -> None:
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{number}.{key}": value for key, value in moments.items()}
+    write(path, tensors, {"name": name, "state": json.dumps(state)})
+
+
+def _restore(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str) -> tuple[int, float, float]:
+    """Go on from a checkpoint, if it is this network's."""
+    with safe_open(path, "pt") as file:
+        words = file.metadata() or {}
+        if words.get("name") != name:
+            return 0, 0.0, 0.0
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition(".")
+        if kind == "adam":
+            number, _, moment = rest.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+    known = optimiser.state_dict()
+    optimiser.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
+    state = json.loads(words["state"])
+    return int(state["step"]), float(state["losses"]), float(state["seconds"])

@@ -1,0 +1,169 @@
+"""Regions: the important pixels of a map, and the convex hull that a person sees around them."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
+from skimage.measure import label
+from skimage.morphology import convex_hull_image
+from torch import Tensor
+
+from sightline.errors import InputError
+
+
+class By(StrEnum):
+    """What decides whether a pixel is important."""
+
+    MAXIMUM = "maximum"
+    RANK = "rank"
+    MASS = "mass"
+
+
+@dataclass(frozen=True)
+class Important:
+    """Which pixels of a map v are important.
+
+    By `maximum`: v > 0 and v >= share * max v. By `rank`: the share of all pixels that are highest (ties by position).
+    By `mass`: the fewest highest pixels that hold the share of the sum of max(v, 0). A map without a positive value has
+    no important pixel, whatever the rule.
+
+    Attributes:
+        share: above 0, at most 1.
+        by: the rule.
+
+    Raises:
+        InputError: the share is outside its range.
+    """
+
+    share: float = 0.5
+    by: By = By.MAXIMUM
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by", By(self.by))
+        if not 0 < self.share <= 1:
+            raise InputError(f"The share of important pixels is above 0 and at most 1; came {self.share}.")
+
+    def __call__(self, heatmaps: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch height width"]:
+        """True at the important pixels."""
+        flat = heatmaps.detach().flatten(1).nan_to_num(-math.inf)
+        top = flat.amax(1, keepdim=True)
+        if self.by is By.MAXIMUM:
+            chosen = (flat >= self.share * top) & (flat > 0)
+        else:
+            count = math.ceil(self.share * flat.shape[1])
+            counts = torch.full((len(flat),), count, device=flat.device) if self.by is By.RANK else self._heaviest(flat)
+            chosen = first(order(flat), counts)
+        return (chosen & (top > 0)).view_as(heatmaps)
+
+    def _heaviest(self, flat: Tensor) -> Tensor:
+        """How many pixels it takes to hold the share of what is positive."""
+        positive = flat.clamp(min=0).double().sort(1, descending=True).values
+        held = positive.cumsum(1)
+        # The sum itself may be missed by rounding where all of it is wanted.
+        return 1 + (held < self.share * held[:, -1:] * (1 - 1e-12)).sum(1)
+
+
+def order(flat: Float[Tensor, "batch pixel"]) -> Int[Tensor, "batch pixel"]:
+    """The pixels of each map from the highest down, ties by position."""
+    return flat.argsort(dim=1, descending=True, stable=True)
+
+
+def first(ordered: Int[Tensor, "batch pixel"], counts: Int[Tensor, " batch"]) -> Bool[Tensor, "batch pixel"]:
+    """True at the first so many pixels of an order."""
+    within = torch.arange(ordered.shape[1], device=ordered.device) < counts[:, None]
+    return torch.zeros_like(within).scatter(1, ordered, within)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of some images.
+
+    Attributes:
+        masks: shape (batch, height, width): true inside and on the boundary.
+        degenerate: shape (batch,): whether no three of the pixels span a hull, so that the mask is the pixels alone.
+    """
+
+    masks: Bool[Tensor, "batch height width"]
+    degenerate: Bool[Tensor, " batch"]
+
+    @property
+    def areas(self) -> Int[Tensor, " batch"]:
+        """The pixels of each region."""
+        return self.masks.flatten(1).sum(1)
+
+
+def hulls(pixels: Bool[Tensor, "batch height width"], *, per_component: bool = False) -> Regions:
+    """The convex hull of the centres of some pixels, as the pixels whose centres lie in it or on its boundary.
+
+    Args:
+        pixels: true at the pixels to be enclosed.
+        per_component: whether each set of pixels that touch (also by a corner) gets a hull of its own.
+
+    Returns:
+        The hulls; where there is none (no pixels, or all on one line) the pixels themselves.
+    """
+    masks, degenerate = [], []
+    for picture in pixels.cpu().numpy():
+        parts = label(picture, connectivity=2) if per_component else picture.astype(np.uint8)
+        drawn = [_hull(parts == number) for number in range(1, int(parts.max(initial=0)) + 1)]
+        masks.append(np.logical_or.reduce([mask for mask, _ in drawn], axis=0) if drawn else picture)
+        degenerate.append(not any(spanned for _, spanned in drawn))
+    stacked = torch.from_numpy(np.stack(masks)).to(pixels.device)
+    return Regions(stacked, torch.tensor(degenerate, device=pixels.device))
+
+
+def _hull(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool]:
+    """The hull of one set of pixels, and whether three of them span one."""
+    points = np.argwhere(pixels)
+    ways = points - points[0]
+    # From the first pixel the last one is another, unless it is the only one.
+    on_one_line = bool((ways[:, 0] * ways[-1, 1] == ways[:, 1] * ways[-1, 0]).all())
+    if on_one_line:
+        return pixels, False
+    low, high = points.min(0), points.max(0) + 1
+    window = (slice(low[0], high[0]), slice(low[1], high[1]))
+    mask = np.zeros_like(pixels)
+    mask[window] = convex_hull_image(pixels[window], offset_coordinates=False)
+    return mask, True
+
+
+def hull_area(rows: NDArray[np.integer], columns: NDArray[np.integer]) -> int:
+    """The pixels inside and on the boundary of the hull of some pixels, without drawing it.
+
+    Pick's theorem: a polygon with corners on a grid holds area + boundary points / 2 + 1 points of the grid.
+
+    Returns:
+        The area of `hulls`' mask; the number of pixels itself where they span no hull.
+    """
+    points = np.stack([rows, columns], 1).astype(np.int64)
+    ways = points - points[0]
+    farthest = ways[np.abs(ways).sum(1).argmax()]
+    if (ways[:, 0] * farthest[1] == ways[:, 1] * farthest[0]).all():
+        return len(points)
+    corners = points[ConvexHull(points).vertices]
+    sides = np.roll(corners, -1, 0) - corners
+    twice = abs(int((corners[:, 0] * sides[:, 1] - corners[:, 1] * sides[:, 0]).sum()))
+    return (twice + int(np.gcd(sides[:, 0], sides[:, 1]).sum())) // 2 + 1
+
+
+def complexity(areas: Int[Tensor, " batch"], originals: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """RC = area of a region / area of the original's; NaN where that is empty.
+
+    Mazini Rodrigues et al. 2024, arXiv 2401.14434, equation 1.
+    """
+    return areas.double() / originals.double()
+
+
+def sensitivity(
+    before: Float[Tensor, " batch"], after: Float[Tensor, " batch"], areas: Int[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """RS = |output - output with the region occluded| / its pixels; NaN for an empty region.
+
+    Mazini Rodrigues et al. 2024, arXiv 2401.14434, equation 2.
+    """
+    return torch.where(areas > 0, (before - after).abs().double() / areas, torch.nan)

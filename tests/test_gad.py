@@ -1,0 +1,424 @@
+"""Gradient Artificial Distancing on networks small enough to be worked out by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+
+import sightline as sl
+from sightline.gad import Consistency, Control, distanced
+from sightline.gad.controls import as_many, as_wide, orders
+from sightline.gad.networks import fingerprint
+from sightline.regions import hulls
+
+CLASSES = (2, 0)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
+        nn.Dropout(0.3), nn.Flatten(), nn.Linear(6 * 9, 3),
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return network()
+
+
+@pytest.fixture
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(37) % 3
+    images = torch.randn(37, 3, 8, 8, generator=generator)
+    images[labels == 0, 0] += 1
+    images[labels == 2, 2] += 1
+    return images, labels
+
+
+def test_the_papers_own_example_of_distancing() -> None:
+    logits = torch.tensor([[1.0, -1.0], [0.5, -0.6], [-0.9, 0.8]])
+    found = distanced(logits, torch.tensor([0, 0, 1]), (0, 1), (1.0, 1.0))
+    torch.testing.assert_close(found, torch.tensor([[1.0, -2.0], [0.5, -1.6], [-1.9, 0.8]]))
+
+
+def test_only_the_other_logit_of_the_pair_moves() -> None:
+    logits = torch.arange(12.0).view(3, 4)
+    found = distanced(logits, torch.tensor([3, 1, 2]), (1, 3), (0.5, 2.0))
+    # Class 3 is second: its images push output 1 by the second distance; class 1 pushes output 3 by the first.
+    expected = logits.clone()
+    expected[0, 1] -= 2.0
+    expected[1, 3] -= 0.5
+    assert torch.equal(found, expected)
+    assert torch.equal(logits, torch.arange(12.0).view(3, 4))
+
+
+@pytest.mark.parametrize(
+    "alphas", [(), (0, 2), (-1,), (2, 2), (4, 2), ((1, 2), (2, 2)), (1, float("inf")), "ab", (None,)]
+)
+def test_distances_that_do_not_rise_are_refused(model: nn.Module, alphas: object) -> None:
+    with pytest.raises(sl.InputError, match=r"rise|numbers"):
+        sl.GAD(model, (0, 1), alphas)
+
+
+def by_hand(model: nn.Module, images: Tensor, labels: Tensor, alphas: tuple[float, float], steps: int, mode: str):
+    """The same training, written out; in the order of the images that the fit derives from its seed."""
+    import copy
+
+    from sightline.sampling.seeds import seed_of
+
+    chosen = [i for i, label in enumerate(labels.tolist()) if label in CLASSES]
+    with torch.no_grad():
+        targets = model(images[chosen]).clone()
+    for row, i in enumerate(chosen):
+        other, alpha = (CLASSES[1], alphas[0]) if labels[i] == CLASSES[0] else (CLASSES[0], alphas[1])
+        targets[row, other] -= alpha
+    twin = copy.deepcopy(model).requires_grad_()
+    twin.train(mode == "train")
+    optimiser = torch.optim.Adam(twin.parameters(), lr=0.003)
+    done = 0
+    while done < steps:
+        # Of the 25 images of the pair the last would be a step of its own, and joins the step before.
+        order = torch.randperm(25, generator=torch.Generator().manual_seed(seed_of(0, done // 3)))
+        for rows in order.split([8, 8, 9]):
+            if done == steps:
+                break
+            if mode == "train":
+                said = f"{alphas[0]:g}" if alphas[0] == alphas[1] else f"{alphas[0]:g}, {alphas[1]:g}"
+                torch.manual_seed(seed_of(0, f"distanced network, alpha {said}", done))
+            loss = ((twin(images[chosen][rows]) - targets[rows]) ** 2).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            done += 1
+    return twin.eval()
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_training_is_adam_on_the_squared_error_to_the_distanced_logits(model: nn.Module, data, mode: str) -> None:
+    # In double precision, where Adam does not blow rounding up.
+    images, labels, model = data[0].double(), data[1], model.double()
+    gad = sl.GAD(model, CLASSES, (1, (2, 3)), mode=mode, rate=0.003, steps=9, batch_size=8)
+    before = torch.get_rng_state()
+    gad.fit((images, labels), controls=False)
+    assert torch.equal(before, torch.get_rng_state())
+    for (alphas, support), steps in zip(gad.networks.each(), (9, 9), strict=True):
+        expected = by_hand(model, images, labels, alphas, steps, mode)
+        for name, tensor in support.state_dict().items():
+            torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_model_stays_as_it_was(model: nn.Module, data) -> None:
+    model.train()
+    model[0].weight.requires_grad_(False)
+    before, flags = (
+        fingerprint(model),
+        [(m.training, [p.requires_grad for p in m.parameters()]) for m in model.modules()],
+    )
+    gad = sl.GAD(model, CLASSES, (1, 2), steps=3, mode="train").fit(data)
+    model.eval()
+    gad.explain(data[0][:2], ["gradient"])
+    gad.evaluate(data[0][:3], ["gradient"], black=torch.zeros(3))
+    model.train()
+    assert fingerprint(model) == before
+    assert flags == [(m.training, [p.requires_grad for p in m.parameters()]) for m in model.modules()]
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("killed", [1, 4, 7, 11])
+def test_a_fit_killed_at_any_moment_goes_on_and_ends_the_same(data, tmp_path: Path, mode: str, killed: int) -> None:
+    def settings(folder: Path | None):
+        return sl.GAD(network(), CLASSES, (1, 2), mode=mode, rate=0.003, steps=4, batch_size=8, folder=folder)
+
+    class KilledError(Exception):
+        pass
+
+    calls = 0
+
+    def progress(stage: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == killed:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        settings(tmp_path).fit(data, progress=progress, every=1)
+    resumed, stages = settings(tmp_path), []
+    resumed.fit(data, progress=stages.append, every=1)
+    # Four networks of four steps; a step that was done and not yet kept is done again.
+    assert len(stages) == 16 - (killed - 1)
+    whole = settings(None).fit(data)
+    for kind in ("distanced", "shuffled"):
+        for one, other in zip(resumed.networks.each(kind), whole.networks.each(kind), strict=True):
+            assert fingerprint(one.network) == fingerprint(other.network)
+
+
+def test_a_folder_of_another_fit_is_refused(data, tmp_path: Path) -> None:
+    sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data, controls=False)
+    with pytest.raises(sl.InputError, match=r"another fit: it differs in data"):
+        sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit((data[0] + 1, data[1]))
+    with pytest.raises(sl.InputError, match=r"differs in alphas, recipe"):
+        sl.GAD(network(), CLASSES, (2,), steps=2, folder=tmp_path).fit(data)
+
+
+def test_saved_networks_are_read_back_for_their_own_model_only(model: nn.Module, data, tmp_path: Path) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2), steps=2).fit(data)
+    gad.save(tmp_path)
+    loaded = sl.GAD.load(tmp_path, network())
+    for kind in ("distanced", "shuffled"):
+        for one, other in zip(gad.networks.each(kind), loaded.networks.each(kind), strict=True):
+            assert fingerprint(one.network) == fingerprint(other.network)
+    assert loaded.report.equals(gad.report)
+    assert loaded.notes == gad.notes
+    with pytest.raises(sl.InputError, match="other weights"):
+        sl.GAD.load(tmp_path, network(seed=5))
+    (tmp_path / "gad.json").write_text("{}")
+    with pytest.raises(sl.InputError, match="cannot be read"):
+        sl.GAD.load(tmp_path, network())
+    with pytest.raises(sl.InputError, match="cannot be read"):
+        sl.GAD.load(tmp_path / "nowhere", network())
+
+
+def test_interpolated_networks_lie_on_the_line_to_the_last(model: nn.Module, data) -> None:
+    each = sl.GAD(model, CLASSES, (1, 4), rate=0.003, steps=5).fit(data, controls=False)
+    line = sl.GAD(model, CLASSES, (1, 4), rate=0.003, steps=5, strategy="interpolated").fit(data, controls=False)
+    last = list(each.networks.each())[-1].network.state_dict()
+    start = model.state_dict()
+    for alphas, support in line.networks.each():
+        for name, tensor in support.state_dict().items():
+            share = alphas[0] / 4
+            expected = start[name] + share * (last[name] - start[name]) if tensor.is_floating_point() else start[name]
+            torch.testing.assert_close(tensor, expected)
+    with pytest.raises(sl.RefusalError, match="train mode"):
+        sl.GAD(model, CLASSES, mode="train", strategy="interpolated")
+    with pytest.raises(sl.InputError, match="one share"):
+        sl.GAD(model, CLASSES, ((1, 1), (2, 3)), strategy="interpolated")
+
+
+def test_the_report_says_how_far_each_class_moved(data) -> None:
+    class Bias(nn.Module):
+        """A logit for each class, wherever the image is: it can only move both classes alike."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor([0.5, 0.0, 1.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bias + 0 * x.mean((1, 2, 3), keepdim=False)[:, None]
+
+    labels = data[1]
+    gad = sl.GAD(Bias(), CLASSES, (1.0,), rate=0.02, steps=800, batch_size=64).fit(data, controls=False)
+    # Class 2 pushes output 0 by 1 and class 0 pushes output 2 by 1; the least error for both is their share of images.
+    twos, noughts = int((labels == 2).sum()), int((labels == 0).sum())
+    row = gad.report.iloc[0]
+    assert row["shift 1"] == pytest.approx(twos / (twos + noughts), abs=2e-3)
+    assert row["shift 2"] == pytest.approx(noughts / (twos + noughts), abs=2e-3)
+    assert row["own 1"] == pytest.approx(-noughts / (twos + noughts), abs=2e-3)
+    a, b = twos / (twos + noughts), noughts / (twos + noughts)
+    # Over three outputs: output 0 misses by 1 - a on class 2 and by a on class 0, and so on.
+    assert row["error"] == pytest.approx((a * (1 - a) ** 2 + b * a**2 + b * (1 - b) ** 2 + a * b**2) / 3, abs=2e-3)
+    assert len(gad.notes) == 2
+    assert "hardly moved" in gad.notes[0]
+
+
+def test_fidelity_of_a_shifted_network_is_whole(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1,), rate=1e-9, steps=1).fit(data, controls=False)
+    found = gad.fidelity(data)
+    assert found.shape == (1, 5)
+    np.testing.assert_allclose(found.to_numpy(), 1.0)
+
+
+def test_what_cannot_be_fitted_is_said(model: nn.Module, data) -> None:
+    images, labels = data
+    with pytest.raises(sl.InputError, match="two different outputs"):
+        sl.GAD(model, (1, 1))
+    with pytest.raises(sl.InputError, match="no class 7"):
+        sl.GAD(model, (0, 7), (1,), steps=1).fit((images, torch.where(labels == 1, 7, labels)))
+    with pytest.raises(sl.InputError, match="no images of class 1"):
+        sl.GAD(model, (0, 1), (1,), steps=1).fit((images[labels != 1], labels[labels != 1]))
+    with pytest.raises(sl.RefusalError, match="softmax"):
+        sl.GAD(nn.Sequential(model, nn.Softmax(1)), CLASSES, (1,), steps=1).fit(data)
+    with pytest.raises(sl.InputError, match=r"torch\.nn\.Module"):
+        sl.GAD(lambda x: x, CLASSES)
+    with pytest.raises(sl.InputError, match="Call fit first"):
+        sl.GAD(model, CLASSES).explain(images, "gradient")
+    with pytest.raises(sl.InputError, match="labelled images"):
+        sl.GAD(model, CLASSES).fit(5)
+
+
+def test_an_error_that_is_not_finite_keeps_the_last_good_checkpoint(data, tmp_path: Path) -> None:
+    gad = sl.GAD(network(), CLASSES, (1,), rate=1e20, steps=20, batch_size=8, folder=tmp_path)
+    with pytest.raises(sl.RefusalError, match="not finite") as caught:
+        gad.fit(data, controls=False, every=1)
+    assert "smaller rate" in str(caught.value)
+    from safetensors.torch import load_file
+
+    for tensor in load_file(tmp_path / "training.safetensors").values():
+        assert bool(tensor.isfinite().all())
+
+
+def test_datasets_and_loaders_give_the_same_fit(data) -> None:
+    images, labels = data
+    dataset = TensorDataset(images, labels)
+    fits = [
+        sl.GAD(network(), CLASSES, (1,), steps=5, rate=0.01, batch_size=8).fit(data, controls=False),
+        sl.GAD(network(), CLASSES, (1,), steps=5, rate=0.01, batch_size=8).fit(dataset, controls=False),
+        sl.GAD(network(), CLASSES, (1,), steps=5, rate=0.01).fit(DataLoader(dataset, batch_size=8), controls=False),
+    ]
+    names = {fingerprint(next(fit.networks.each()).network) for fit in fits}
+    assert len(names) == 1
+
+
+def test_random_augmentation_is_refused(model: nn.Module, data) -> None:
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, number: int) -> tuple[Tensor, int]:
+            return torch.randn(3, 8, 8), number % 3
+
+    with pytest.raises(sl.InputError, match="augmentation"):
+        sl.GAD(model, CLASSES, (1,), steps=1).fit(Noisy())
+
+
+STACK = torch.tensor(
+    [
+        [[[4.0, 2.0, 1.0, -1.0]]],
+        [[[8.0, 2.0, 6.0, 4.0]]],
+        [[[1.0, 1.0, -1.0, 0.5]]],
+    ]
+)
+
+
+def test_the_three_readings_by_hand() -> None:
+    # Divided by their maxima: 1 .5 .25 0 | 1 .25 .75 .5 | 1 1 0 .5
+    nested = Consistency("nested", 0.5)(STACK)
+    assert nested.scores.tolist() == [[[1.0, 0.25, 0.0, 0.0]]]
+    assert nested.original.int().tolist() == [[[1, 1, 0, 0]]]
+    assert nested.pixels.int().tolist() == [[[1, 0, 0, 0]]]
+    mean = Consistency("mean", 0.5)(STACK)
+    torch.testing.assert_close(mean.scores, torch.tensor([[[1.0, 1.75 / 3, 0.0, 0.0]]]))
+    assert mean.pixels.int().tolist() == [[[1, 1, 0, 0]]]
+    rank = Consistency("rank", 0.5)(STACK)
+    # Two of four pixels each: first and second, first and third, first and second (the tie by position).
+    assert rank.pixels.int().tolist() == [[[1, 0, 0, 0]]]
+    # Places from the top: 1 2 3 4 | 1 4 2 3 | 1 2 4 3, of which the worst, counted from the end in quarters.
+    assert rank.scores.tolist() == [[[1.0, 0.25, 0.25, 0.25]]]
+
+
+def test_new_pixels_are_counted_and_allowed_only_on_request() -> None:
+    stack = torch.tensor([[[[10.0, 4.0, 1.0]]], [[[1.0, 10.0, 0.1]]]])
+    # Means: .55, .7, .055; only the first was important originally.
+    without, with_new = Consistency("mean", 0.5)(stack), Consistency("mean", 0.5, allow_new=True)(stack)
+    assert without.pixels.int().tolist() == [[[1, 0, 0]]]
+    assert with_new.pixels.int().tolist() == [[[1, 1, 0]]]
+    assert float(with_new.new) == 0.5
+    assert float(without.new) == 0.0
+
+
+def test_explaining_costs_the_method_once_for_each_network(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2, 3, 4), steps=1).fit(data, controls=False)
+    images = data[0][:3]
+    with FlopCounterMode(display=False) as once:
+        sl.explain(model, images, "gradient", 0)
+    with FlopCounterMode(display=False) as all_networks:
+        gad.explain(images, "gradient", 0)
+    assert all_networks.get_total_flops() == 5 * once.get_total_flops()
+
+
+def test_maps_of_each_network_are_those_of_explain(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data, controls=False)
+    images = data[0][:3]
+    first, second = gad.explain_each(images, ["gradient", "grad_cam"])
+    for one, c in ((first, 2), (second, 0)):
+        networks = [model, *(copy_of(n.network) for n in gad.networks.each())]
+        for method in ("gradient", "grad_cam"):
+            expected = torch.stack([sl.explain(n, images, method, c).heatmap(method) for n in networks])
+            assert torch.equal(one.stacks[method], expected)
+            assert one[method].shape == (3, 1, 8, 8)
+            assert torch.equal(one[method][:, 0], Consistency()(expected).heatmaps)
+    predicted = gad.explain(images, "gradient")
+    with torch.no_grad():
+        scores = model(images)
+    for i in range(3):
+        likelier = first if scores[i, 2] >= scores[i, 0] else second
+        assert torch.equal(predicted.stacks["gradient"][:, i], likelier.stacks["gradient"][:, i])
+
+
+def copy_of(network: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(network)
+
+
+def test_saved_explanations(model: nn.Module, data, tmp_path: Path) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2), steps=2).fit(data, controls=False)
+    found = gad.explain(data[0][:2], ["gradient", "input_x_gradient"])
+    found.save(tmp_path)
+    from safetensors.torch import load_file
+
+    tensors = load_file(tmp_path / "maps.safetensors")
+    assert torch.equal(tensors["gradient"], found["gradient"])
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["reading"] == {"reading": "nested", "share": 0.5, "allow_new": False}
+    assert manifest["gad"]["classes"] == [2, 0]
+    assert (tmp_path / "gad.png").stat().st_size > 1000
+
+
+def test_orders_of_the_controls_by_hand() -> None:
+    original = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+    important = torch.tensor([[[True, True], [True, False]]])
+    shuffled = torch.tensor([[[0.0, 0.5], [0.0, 0.7]]])
+    found = orders(original, important, shuffled, [3])
+    assert found[Control.THRESHOLD].tolist() == [[0, 1, 2, 3]]
+    # By their own score; those without one as the original has them.
+    assert found[Control.SHUFFLED].tolist() == [[3, 1, 0, 2]]
+    assert sorted(found[Control.RANDOM][0][:3].tolist()) == [0, 1, 2]
+
+
+def test_as_wide_is_the_prefix_with_the_nearest_hull() -> None:
+    rng = np.random.default_rng(0)
+    shape = (14, 11)
+    for _ in range(20):
+        order = rng.permutation(shape[0] * shape[1])
+        prefixes = [as_many(order, count, shape) for count in range(1, len(order) + 1)]
+        areas = hulls(torch.from_numpy(np.stack(prefixes))).areas.tolist()
+        wanted = int(rng.integers(3, 154))
+        found = int(hulls(torch.from_numpy(as_wide(order, wanted, shape))[None]).areas[0])
+        assert abs(found - wanted) == min(abs(area - wanted) for area in areas)
+
+
+def test_evaluation_of_a_linear_network_by_hand() -> None:
+    """z_a = sum of w_a x, so that RS is the weighted sum of what was taken out, over the hull's pixels."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2, bias=False))
+    weights = torch.zeros(2, 1, 6, 6)
+    weights[0, 0, 1, 1], weights[0, 0, 1, 4], weights[0, 0, 4, 1], weights[0, 0, 4, 4] = 1.0, 0.9, 0.8, 0.4
+    weights[1] = weights[0] * 2
+    with torch.no_grad():
+        model[1].weight.copy_(weights.view(2, 36))
+    images = torch.ones(2, 1, 6, 6)
+    gad = sl.GAD(model, (0, 1), (1,), rate=1e-12, steps=1).fit((images, torch.tensor([0, 1])))
+    found = gad.evaluate(images, ["input_x_gradient"], black=torch.zeros(1))
+    rows = found.rows.set_index(["image", "class", "arm"])
+    # At half of the maximum three corners stay: a triangle of 4 + 3 + 2 + 1 pixels.
+    for image in (0, 1):
+        for c in (1, 2):
+            row = rows.loc[(image, c, "gad")]
+            assert (row["pixels"], row["area"]) == (3, 10)
+            assert row["rs"] == pytest.approx(c * (1.0 + 0.9 + 0.8) / 10)
+            assert rows.loc[(image, c, "threshold at equal pixels"), "area"] == 10
+            # The networks did not move, so nothing is taken away, and nothing is left over.
+            assert rows.loc[(image, c, "supplementary"), "area"] == 0
+            assert np.isnan(rows.loc[(image, c, "supplementary"), "rs"])
+    table = found.complexity.iloc[0]
+    assert (table["gad wins"], table["gad loses"], table["by construction"]) == (0, 2, True)
+    gains = found.gains
+    assert not gains["real"].any()
+    assert (gains.loc[gains["control"] == "threshold", "gain"] == 0).all()
