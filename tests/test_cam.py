@@ -948,3 +948,30 @@ def test_a_method_moves_to_a_layer_where_it_reads_one() -> None:
     for name in ("gradient", "integrated_gradients", "full_grad"):
         with pytest.raises(sl.InputError, match=f"{name} reads no layer"):
             rows[name].at("x")
+
+
+def test_half_precision_loses_no_map_to_sums_over_positions() -> None:
+    """Of 12,544 positions of about 100 the sum leaves float16's range; the gradients, 1e-4 each, leave it downwards."""
+    torch.manual_seed(0)
+    half = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(784, 3))
+    half = half.eval().half()
+    images = (torch.rand(1, 3, 112, 112) * 255).half()
+    names = ["grad_cam", "grad_cam_plus_plus", "grad_cam_plus_plus_author", "x_grad_cam", "layer_cam"]
+    found = sl.explain(half, images, [f"{name}@1" for name in names], 0)
+    features, gradients = seen_at(half, images, "1", 0)
+    for name in names:
+        expected = slow_maps(name, features.double(), gradients.double())
+        close(found[f"{name}@1"].double(), torch.from_numpy(expected).view(1, 1, 112, 112), 1e-3)
+
+
+def test_x_grad_cam_is_said_to_agree_only_where_it_has_weights() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[3].weight.fill_(1.0)
+    for images, agree in ((torch.tensor([[[[1.0, -1.0], [2.0, -2.0]]]]), False), (torch.rand(1, 1, 2, 2), True)):
+        found = sl.explain(model, images, ["grad_cam@0", "x_grad_cam@0"], 0)
+        assert torch.allclose(found["grad_cam@0"], found["x_grad_cam@0"]) is agree
+        said = next(note for note in found.checks.notes if "same at every position" in note)
+        assert ("XGrad-CAM agree" in said) is agree
+        assert "HiResCAM" in said

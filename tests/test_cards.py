@@ -118,3 +118,19 @@ def test_a_users_method_has_a_card_too() -> None:
     assert rows["source"] == "a method of your own"
     assert rows["cost"] == "not counted"
     assert "coincides" not in rows
+
+
+def test_only_complete_maps_are_said_to_sum_to_something() -> None:
+    from sightline.aggregation import FullGrad, Sign
+    from sightline.cards import card
+    from sightline.sampling import Path
+
+    known = sl.catalogue()
+    for row in [
+        *known.values(),
+        sl.Method(Path()),
+        sl.Method(aggregation=FullGrad(Sign.ABSOLUTE, rescale=False)),
+    ]:
+        said = "sums to it" in card(row).semantic_directness
+        assert said is (row.complete or row.name in {"expected_gradients", "gradient_shap"}), row.name
+    assert "the checks list" in card(known["full_grad_signed"]).semantic_directness

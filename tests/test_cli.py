@@ -111,6 +111,11 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
         (["explain", "net.py:build", ""], 2, "path came empty"),
         (["explain", "net.py:build", "photos", "--out", ""], 2, "path came empty"),
         (["explain", "net.py:build", "photos", "--out", "photos/maps"], 2, "lies inside the image folder"),
+        (
+            ["explain", "net.py:build", "photos/a.png", "--references", "photos", "--out", "photos/maps"],
+            2,
+            "lies inside the image folder",
+        ),
         (["explain", "net.py:build", "photos", "--classes", "names.txt"], 2, "Line 2 of names.txt is empty"),
         (["explain", "net.py:build", "photos", "--target", "9" * 30], 2, "integers, 0 or above"),
         (["explain", "net.py:build", "photos", "--resize", "big"], 2, "--resize takes"),

@@ -619,3 +619,18 @@ def test_two_samplings_of_a_kind_are_recorded_apart(model: nn.Module, images: Te
     few = sl.Method(sampling=Noise(3), name="few")
     found = sl.explain(model, images, ["smooth_grad", few], chunk=25).checks.settings["rows_per_pass"]
     assert found == {"image": [5], "noise": [25] * 5, "noise 2": [15]}
+
+
+def test_zero_maps_are_explained_truly() -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    notes = sl.explain(linear, torch.rand(1, 3, 2, 2), ["gradient", "var_grad"], 0).checks.notes
+    assert any(note.startswith("var_grad is zero everywhere") and "samples' maps agree" in note for note in notes)
+    torch.manual_seed(0)
+    negative = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        negative[4].weight.copy_(-negative[4].weight.abs())
+    found = sl.explain(negative, torch.rand(1, 3, 6, 6), ["gradient", "guided_backprop", "guided_grad_cam"], 0)
+    assert found["gradient"].any()
+    said = {note.split()[0]: note for note in found.checks.notes if "zero everywhere" in note}
+    assert "rules of guided_backprop let no signal through" in said["guided_backprop"]
+    assert "two factors" in said["guided_grad_cam"]

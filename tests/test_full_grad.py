@@ -1231,3 +1231,14 @@ def test_checks_are_kept_only_under_names_of_methods() -> None:
     explanation = sl.explain(_small("plain"), _batch(), product, TARGET)
     assert set(explanation.checks.decomposition) <= {"product"}
     assert set(explanation.checks.completeness) <= {"product"}
+
+
+@pytest.mark.parametrize("choose", [lambda z: z[:, 0] + 1, lambda z: z[:, 0] ** 2, lambda z: z[:, 0].sigmoid()])
+def test_operations_on_one_value_for_each_row_are_heard(choose: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    model, images = model.double(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    found = sl.explain(model, images, ["gradient", "full_grad"], target=lambda output: choose(output))
+    parts = found.checks.decomposition["full_grad"]
+    with torch.no_grad():
+        torch.testing.assert_close(parts.amounts.sum(0), choose(model(images)), rtol=1e-12, atol=0)

@@ -956,12 +956,30 @@ def test_references_that_do_not_fit_are_refused_in_a_sentence(model: nn.Module, 
     with pytest.raises(sl.InputError, match=r"References have shape \(3, 5, 6\) and images \(3, 6, 6\).*same model"):
         unchecked(model, images, "expected_gradients", CLASSES, references=torch.zeros(2, 3, 5, 6))
     for wrong in (torch.zeros(3, 6, 6), torch.zeros(0, 3, 6, 6)):
-        with pytest.raises(sl.InputError, match="References are images of shape"):
+        with pytest.raises(sl.InputError, match="References are a tensor of shape"):
             _unchecked(Expected, references=wrong)
         with pytest.raises(sl.InputError, match="batch, channel, height, width"):
             unchecked(model, images, "expected_gradients", CLASSES, references=wrong)
     with pytest.raises(sl.InputError, match="not finite"):
         sl.explain(model, images, "expected_gradients", CLASSES, references=torch.full((1, 3, 6, 6), math.nan))
+    for wrong, said in [
+        (torch.zeros(1, 3, 6, 6, dtype=torch.uint8), "floating point"),
+        (torch.full((1, 3, 6, 6), math.nan), "not finite"),
+        (np.zeros((1, 3, 6, 6)), "came ndarray"),
+    ]:
+        with pytest.raises(sl.InputError, match=said):
+            _unchecked(Expected, references=wrong)
+
+
+def test_the_manifest_tells_the_references(model: nn.Module, images: Tensor, tmp_path: File) -> None:
+    contents = []
+    for shift in (0.0, 0.0, 0.1):
+        references = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(1)) + shift
+        sl.explain(model, images, "expected_gradients", CLASSES, references=references).save(tmp_path)
+        known = json.loads((tmp_path / "manifest.json").read_text())["settings"]["references"]
+        assert known["shape"] == [3, 3, 6, 6]
+        contents.append(known["content"])
+    assert contents[0] == contents[1] != contents[2]
 
 
 # Blocks and chunks
@@ -1132,25 +1150,26 @@ def _unchecked(kind: type[Sampling], **given: object) -> Sampling:
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        *[(Noise, {"samples": samples}, "at least one sample.*came samples=") for samples in (0, -3)],
-        *[(Noise, {"sd": sd}, r"finite sd >= 0.*came samples=25, sd=") for sd in (-1, math.nan, math.inf)],
+        *[(Noise, {"samples": samples}, "samples is a whole number, at least 1; came") for samples in (0, -3, 2.5)],
+        *[(Noise, {"sd": sd}, r"finite sd >= 0; came sd=") for sd in (-1, math.nan, math.inf)],
         (Noise, {"reduction": "median"}, "one of mean, mean square, variance; came 'median'"),
         (Noise, {"before": True, "reduction": "variance"}, "averaged before.*variance is for maps"),
         (Noise, {"before": True, "reduction": Reduction.MEAN_SQUARE}, "mean square is for maps"),
-        *[(Path, {"steps": steps}, "at least one step.*came steps=") for steps in (0, -1)],
+        *[(Path, {"steps": steps}, "steps is a whole number, at least 1; came") for steps in (0, -1, 2.5, True)],
         (Path, {"start": ()}, "at least one baseline; came an empty tuple"),
         (Path, {"start": (0.0, math.inf)}, "one finite number"),
         (Path, {"start": torch.full((3, 1, 1), math.nan)}, "finite numbers that broadcast"),
+        *[(Path, {"start": start}, "a number, a tensor") for start in ([0.0, 1.0], np.zeros((3, 1, 1)))],
         (Path, {"start": torch.zeros(1, 3, 6, 6)}, "came shape \\(1, 3, 6, 6\\).*one by one"),
         *[
-            (AdaptivePath, {"tolerance": tolerance}, "tolerance > 0 and most >= 5; came tolerance=")
+            (AdaptivePath, {"tolerance": tolerance}, "tolerance > 0; came tolerance=")
             for tolerance in (0, -0.1, math.nan, math.inf)
         ],
-        *[(AdaptivePath, {"most": most}, "most >= 5; came tolerance=0.01, most=") for most in (3, 4, 0)],
+        *[(AdaptivePath, {"most": most}, "most is a whole number, at least 5; came") for most in (3, 4, 0, 7.5)],
         (AdaptivePath, {"start": (0.0, 1.0)}, "one baseline; average the maps of several, or use Path"),
         (AdaptivePath, {"start": math.inf}, "one finite number"),
-        *[(Expected, {"samples": samples}, "at least one sample.*came samples=") for samples in (0, -3)],
-        *[(Expected, {"sd": sd}, "finite sd >= 0; came samples=50, sd=") for sd in (-1, math.nan, math.inf)],
+        *[(Expected, {"samples": samples}, "samples is a whole number, at least 1; came") for samples in (0, -3, 2.5)],
+        *[(Expected, {"sd": sd}, "finite sd >= 0; came sd=") for sd in (-1, math.nan, math.inf)],
     ],
 )
 def test_wrong_settings_are_refused_in_a_sentence(kind: type[Sampling], given: dict, message: str) -> None:
@@ -1176,7 +1195,7 @@ for kind, start in [(Path, "grey"), (Path, (0.0, "grey")), (AdaptivePath, "grey"
 def test_a_baseline_that_does_not_fit_the_images_is_refused_in_a_sentence(
     model: nn.Module, images: Tensor, kind: Callable
 ) -> None:
-    with pytest.raises(sl.InputError, match=r"shape \(4, 1, 1\) does not broadcast to images of .* 3, 6, 6\)"):
+    with pytest.raises(sl.InputError, match=r"shape \(4, 1, 1\) does not broadcast to an image of .*3, 6, 6\)"):
         sl.explain(model, images, _integrated(kind(torch.zeros(4, 1, 1))), CLASSES)
 
 
@@ -1185,4 +1204,5 @@ def test_the_manifest_tells_every_baseline(images: Tensor, tmp_path: File) -> No
     method = sl.Method(Path(3, start), aggregation=InputTimesSignal(), name="ig")
     folder = sl.explain(Quadratic().double(), images, method, 1).save(tmp_path / "maps")
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["methods"]["ig"]["sampling"] == {"name": "Path", "steps": 3, "start": [0.5, [3, 1, 1]]}
+    tensor = {"shape": [3, 1, 1], "content": image_key(torch.zeros(3, 1, 1))}
+    assert manifest["methods"]["ig"]["sampling"] == {"name": "Path", "steps": 3, "start": [0.5, tensor]}

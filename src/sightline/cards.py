@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from sightline.aggregation import CAM, FullGrad, InputTimesSignal
+from sightline.aggregation import CAM, FullGrad, InputTimesSignal, Sign
 from sightline.method import Method
 from sightline.operations import Kind, Operation
 from sightline.propagation import GRADIENT
@@ -148,9 +148,12 @@ def _directness(method: Method) -> str:
     if isinstance(aggregation, FullGrad):
         if not aggregation.biases:
             return "low: gradients of layers, brought to one scale and added"
+        signed = aggregation.sign is Sign.SIGNED
         if aggregation.rescale:
             return "low: shares of the value in each layer, brought to one scale and added"
-        return "high: the part of the value that comes from here, biases of all layers included; sums to it"
+        return "high: the part of the value that comes from here, biases of layers with height and width included" + (
+            "; with those of the other layers, which the checks list, it sums to the value" if signed else ""
+        )
     if isinstance(aggregation, CAM):
         return "medium: how much a coarse position adds, to first order, with weights shared or not by positions"
     if propagation.relevance:
@@ -160,7 +163,10 @@ def _directness(method: Method) -> str:
     if method.sampling.reduction is not Reduction.MEAN:
         return "medium: how strongly, or how unsteadily, the value answers to this pixel; no sign"
     if method.sampling.from_baseline:
-        return "high: the part of the change in value from the baseline that this pixel is given; sums to it"
+        if not isinstance(aggregation, InputTimesSignal):
+            return "high: change in value per change of the pixel, averaged over the way from the baseline"
+        said = "high: the part of the change in value from the baseline that this pixel is given"
+        return said + ("; sums to it" if method.complete else "; sums to it in expectation")
     if isinstance(aggregation, InputTimesSignal):
         return "medium: first-order change in value if the pixel went to the encoding's zero"
     many = "" if isinstance(method.sampling, Image) else ", averaged over noise"

@@ -98,7 +98,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
-    _check_places(images, out)
+    _check_places([*images, *(references or [])], out)
     network = load_model(
         model,
         weights=weights,

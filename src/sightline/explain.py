@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from sightline.catalogue import as_method
 from sightline.conservation import Conservation
+from sightline.encoded import as_images, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
@@ -141,12 +142,12 @@ def _explain(
         progress=progress,
         context=Context(
             ends=encoding.ends if encoding is not None and encoding.channels == batch.shape[1] else None,
-            references=None if references is None else _tensor(references).detach().to(device, dtype),
+            references=None if references is None else _tensor(references, "References").detach().to(device, dtype),
         ),
     )
     explanations = []
     for chosen_target, results in zip(chosen, job.run(), strict=True):
-        settings = _settings(results, info, loaded, seed, device, dtype)
+        settings = _settings(results, info, loaded, seed, device, dtype) | _compared(references)
         explanations.append(_assembled(results, chosen_target, batch, loaded, rows, info, settings, on_refusal))
     return explanations
 
@@ -177,7 +178,7 @@ def _assembled(
         for row in rows
         if (flow := results.flows.get(row.name))
     }
-    nan = {name: 0 if _finite(tensor) else int((~tensor.isfinite()).sum()) for name, tensor in maps.items()}
+    nan = {name: 0 if is_finite(tensor) else int((~tensor.isfinite()).sum()) for name, tensor in maps.items()}
     checks = Checks(
         operations=results.operations,
         completeness={name: residual.cpu() for name, residual in results.completeness.items()},
@@ -235,6 +236,15 @@ def _settings(
     return settings
 
 
+def _compared(references: object) -> dict[str, Any]:
+    """The reference images, for the record."""
+    if references is None:
+        return {}
+    batch = _tensor(references)
+    names = [str(path) for path in references.paths] if isinstance(references, ImageBatch) else []
+    return {"references": {"shape": list(batch.shape), "content": image_key(batch), "files": names}}
+
+
 def _methods(methods: object) -> list[Method]:
     rows = [as_method(m) for m in (methods if isinstance(methods, list | tuple) else [methods])]
     names = [row.name for row in rows]
@@ -245,31 +255,8 @@ def _methods(methods: object) -> list[Method]:
     return rows
 
 
-def _tensor(images: object) -> Tensor:
-    batch = images.tensor if isinstance(images, ImageBatch) else images
-    if isinstance(batch, Tensor) and type(batch) is not Tensor:
-        batch = batch.as_subclass(Tensor)
-    if not isinstance(batch, Tensor) or batch.dim() != 4 or 0 in batch.shape:
-        came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
-        raise InputError(
-            f"Images are a tensor of shape (batch, channel, height, width), none of them 0; came {came}. One image "
-            "becomes a batch with image[None]."
-        )
-    if not batch.is_floating_point():
-        raise InputError(
-            f"Images are floating point, encoded as the model wants them; came {batch.dtype}. sightline.load_images "
-            "reads and encodes files."
-        )
-    if not _finite(batch) and (bad := (~batch.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()):
-        raise InputError(
-            f"{len(bad)} image(s) have values that are not finite (NaN or infinity), first image {bad[0]}."
-        )
-    return batch
-
-
-def _finite(values: Tensor) -> bool:
-    """Whether a sum tells at once that all values are finite; a sum that overflows does not."""
-    return bool(values.sum().isfinite())
+def _tensor(images: object, what: str = "Images") -> Tensor:
+    return as_images(images.tensor if isinstance(images, ImageBatch) else images, what)
 
 
 def _home(model: Callable[..., Any], batch: Tensor) -> tuple[torch.device, torch.dtype]:

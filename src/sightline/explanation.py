@@ -23,6 +23,7 @@ from sightline.conservation import Conservation
 from sightline.decomposition import Decomposition
 from sightline.errors import InputError, RefusalError
 from sightline.method import Method
+from sightline.sampling.seeds import image_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -324,11 +325,11 @@ def _described(choice: object) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A setting for JSON; of a tensor, its shape."""
+    """A setting for JSON; of a tensor, its shape and a name for its content."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Tensor):
-        return list(value.shape)
+        return {"shape": list(value.shape), "content": image_key(value)}
     return value.value if isinstance(value, Enum) else value
 
 

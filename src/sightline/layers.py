@@ -9,7 +9,7 @@ from torch import Tensor
 from sightline.aggregation import FullGrad, Heard
 from sightline.decomposition import Decomposition
 from sightline.method import Method
-from sightline.operations import Intercept, Tape
+from sightline.operations import Intercept, Tape, wide
 from sightline.totals import Asked, Gathered, Term
 
 
@@ -39,7 +39,7 @@ class Layers:
         if signal.shape[0] != len(self._asked.images):
             self._foreign = str(operation)
             return
-        signal = signal.detach().to(torch.promote_types(signal.dtype, torch.float32))
+        signal = wide(signal.detach())
         spatial = signal.dim() == 4
         layer = Heard(intercept, signal)
         amounts = layer.total

@@ -11,7 +11,7 @@ from sightline.models import ModelInfo
 from sightline.operations import INPUT
 from sightline.propagation import GRADIENT
 from sightline.results import Results
-from sightline.sampling import AdaptivePath
+from sightline.sampling import AdaptivePath, Reduction
 
 
 def notes(
@@ -50,16 +50,26 @@ def notes(
         tensor = maps[row.name]
         zero = ~tensor.flatten(1).any(1)
         if bool(zero.any()):
-            reason = "no position of the layer speaks for the target"
-            if INPUT in row.aggregation.places:
-                reason = "the explained value does not change with the input there (dead rectifiers, saturated output)"
-            if row.propagation.relevance or isinstance(row.aggregation, InputTimesSignal):
-                reason = f"the method multiplies by the input, which may be zero there, or {reason}"
             which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
-            found.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {reason}.")
+            found.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {_why_zero(row)}.")
         if not_finite[row.name]:
             found.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
     return found
+
+
+def _why_zero(row: Method) -> str:
+    if row.times is not None:
+        return "one of its two factors is zero, or each is where the other is not"
+    if row.sampling.reduction is Reduction.VARIANCE:
+        return "the samples' maps agree, as where the gradient is constant or zero"
+    if INPUT not in row.aggregation.places:
+        return "no position of the layer speaks for the target"
+    if row.propagation is not GRADIENT and not row.propagation.relevance:
+        return f"the rules of {row.propagation.name} let no signal through to the input"
+    reason = "the explained value does not change with the input there (dead rectifiers, saturated output)"
+    if row.propagation.relevance or isinstance(row.aggregation, InputTimesSignal):
+        return f"the method multiplies by the input, which may be zero there, or {reason}"
+    return reason
 
 
 def _stopped_short(results: Results, name: str, sampling: AdaptivePath) -> bool:

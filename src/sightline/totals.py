@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline.aggregation import FullGrad
 from sightline.method import Method
-from sightline.operations import Tape
+from sightline.operations import Tape, wide
 from sightline.propagation import Propagation
 from sightline.sampling import Reduction
 
@@ -138,7 +138,7 @@ class Gathered:
     def add(self, method: Method, made: Tensor, asked: Asked) -> None:
         """Add the map of a pass."""
         if self._steered:
-            self.sums = made.detach().flatten(1).sum(1)
+            self.sums = wide(made.detach()).flatten(1).sum(1)
             self._postponed[method.name].add(made, asked.images, asked.place)
             return
         total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))

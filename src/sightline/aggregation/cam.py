@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.aggregation.base import Map, Reads, Sign, check_spatial
 from sightline.errors import InputError
-from sightline.operations import LAST_SPATIAL
+from sightline.operations import LAST_SPATIAL, wide
 
 
 class Pooling(StrEnum):
@@ -91,7 +91,8 @@ class CAM:
                 return Reads.PRODUCT
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
-        features, gradients = results[self.layer], signals[self.layer]
+        # Sums over positions and products of gradients leave the range of half precision.
+        features, gradients = wide(results[self.layer]), wide(signals[self.layer])
         check_spatial(self.layer, features)
         weights = self._weights(features, gradients)
         contributions = weights * features
@@ -120,14 +121,17 @@ class CAM:
 
     def coincidences(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> frozenset[str]:
         """What about this layer makes choices of this family coincide, as sentences; for these rows."""
-        features, gradients = results[self.layer], signals[self.layer]
+        features, gradients = wide(results[self.layer]), wide(signals[self.layer])
         low, high = gradients.amin((2, 3)), gradients.amax((2, 3))
         found = set()
         if bool((high - low <= 1e-5 * torch.maximum(low.abs(), high.abs())).all()):
+            # XGrad-CAM divides by the sum of a feature map, and takes no weight where that is zero.
+            empty = (high == 0) | ~features.flatten(2).any(2)
+            weighed = bool(((features.sum((2, 3)) != 0) | empty).all())
+            agreeing = "Grad-CAM, HiResCAM and XGrad-CAM" if weighed else "Grad-CAM and HiResCAM"
             found.add(
-                "the gradient is the same at every position (global average pooling follows), so that Grad-CAM, "
-                "HiResCAM and XGrad-CAM agree there up to the final max(., 0), whether signs are handled before "
-                "pooling or after it"
+                f"the gradient is the same at every position (global average pooling follows), so that {agreeing} "
+                "agree there up to the final max(., 0), whether signs are handled before pooling or after it"
             )
         if bool((low >= 0).all()):
             found.add(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sightline.aggregation.base import Map, Reads, Sign
-from sightline.operations import INPUT
+from sightline.operations import INPUT, wide
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ class InputTimesSignal:
     reads = Reads.PRODUCT
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
-        return results[INPUT] * signals[INPUT]
+        return wide(results[INPUT]) * wide(signals[INPUT])

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data import default_collate as collate
 
 from sightline.errors import InputError, alternatives
-from sightline.images import ImageBatch
+from sightline.images import ImageBatch, PictureStore
 
 Batch = tuple[Tensor, Tensor]
 Labels = Sequence[str] | None
@@ -79,6 +79,8 @@ def samples_of(data: object, classes: tuple[int, int], names: Labels = None, cla
     """
     if isinstance(data, Samples):
         return data
+    if isinstance(data, PictureStore):
+        return _of_store(data, _numbers(data.labels, classes, names, class_names))
     if isinstance(data, ImageBatch):
         data = (data.tensor, _numbers(data.labels, classes, names, class_names))
     if isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor):
@@ -98,6 +100,10 @@ def samples_of(data: object, classes: tuple[int, int], names: Labels = None, cla
         "Expected labelled images: what load_images returns, a pair of tensors (images, labels), a dataset of "
         f"(image, label), or a DataLoader over one; came {type(data).__name__}."
     )
+
+
+def _of_store(store: PictureStore, labels: Tensor) -> Samples:
+    return Samples(lambda rows: (store.preprocessing.encode(store.pixels[rows]), labels[rows]), len(store))
 
 
 def _of_dataset(dataset: Any, together: Callable[..., Any], batch_size: int | None, workers: int) -> Samples:

@@ -14,6 +14,7 @@ from sightline.gad.samples import Samples
 from sightline.gad.targets import Step, distanced
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
+from sightline.operations import wide
 
 Pair = tuple[int, int]
 
@@ -61,7 +62,7 @@ def survey(network: nn.Module, samples: Samples, classes: Pair, batch_size: int,
                 scores = class_scores(network(images[rows].to(like.device, like.dtype)), len(rows))
                 numbers.append(rows.cpu() + seen)
                 labels.append(given[rows].cpu().long())
-                logits.append(_wide(scores).cpu())
+                logits.append(wide(scores).cpu())
             seen += len(images)
     absent = [c for c in classes if not any(bool((part == c).any()) for part in labels)]
     if absent:
@@ -79,11 +80,7 @@ def ask(network: nn.Module, images: Tensor, size: int) -> Tensor:
     like = next(p for p in network.parameters() if p.is_floating_point())
     with torch.no_grad(), _evaluating(network), untouched(network):
         parts = [class_scores(network(part.to(like.device, like.dtype)), len(part)) for part in images.split(size)]
-    return _wide(torch.cat(parts)).cpu()
-
-
-def _wide(scores: Tensor) -> Tensor:
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return wide(torch.cat(parts)).cpu()
 
 
 @contextmanager

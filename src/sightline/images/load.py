@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sightline.errors import InputError
@@ -15,7 +16,10 @@ from sightline.images.decode import read_image
 from sightline.images.files import Found, find_images, readable, unique_names
 from sightline.memory import available
 from sightline.models.info import model_info
-from sightline.models.preprocessing import Preprocessing, default_preprocessing
+from sightline.models.preprocessing import Box, Preprocessing, default_preprocessing
+
+MAX_PIXELS = 64_000_000
+"""Pictures with more pixels are not decoded, unless asked for."""
 
 
 def load_images(
@@ -24,7 +28,7 @@ def load_images(
     *,
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
-    max_pixels: int = 64_000_000,
+    max_pixels: int = MAX_PIXELS,
     on_error: Literal["record", "raise"] = "record",
 ) -> ImageBatch:
     """Load pictures as a batch for a model.
@@ -91,22 +95,41 @@ def _in_turn(found: Sequence[Found]) -> list[int]:
     return [position for _, position in sorted(turns)]
 
 
-def _load_one(item: Found, name: str, preprocessing: Preprocessing, max_pixels: int) -> ImageBatch:
-    picture, notes = read_image(item.path, grey=preprocessing.channels == 1, max_pixels=max_pixels)
+class Prepared(NamedTuple):
+    """A picture at the size a network wants, with where it came from; see `ImageBatch`."""
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    box: Box
+    notes: list[str]
+
+
+def prepared(path: Path, preprocessing: Preprocessing, max_pixels: int) -> Prepared:
+    """Read one picture, resized and cropped.
+
+    Raises:
+        InputError: the file cannot be used, with the reason.
+    """
+    picture, notes = read_image(path, grey=preprocessing.channels == 1, max_pixels=max_pixels)
     fitted, box = preprocessing.fit(picture)
     height, width = preprocessing.size
     enlarged = max(width / (box[2] - box[0]), height / (box[3] - box[1]))
     if enlarged > 1.1:  # less cannot be seen
         notes.append(f"Enlarged {enlarged:.3g} times: the original has {picture.width} x {picture.height} px.")
     pixels = np.asarray(fitted).reshape(height, width, preprocessing.channels)
+    return Prepared(pixels, picture.size, box, notes)
+
+
+def _load_one(item: Found, name: str, preprocessing: Preprocessing, max_pixels: int) -> ImageBatch:
+    found = prepared(item.path, preprocessing, max_pixels)
     return ImageBatch(
-        tensor=preprocessing.encode(pixels)[None],
+        tensor=preprocessing.encode(found.pixels)[None],
         names=[name],
         paths=[item.path],
         labels=[item.label],
-        sizes=[picture.size],
-        boxes=[box],
-        notes=[notes],
+        sizes=[found.size],
+        boxes=[found.box],
+        notes=[found.notes],
         preprocessing=preprocessing,
     )
 

@@ -135,14 +135,16 @@ class Preprocessing:
         x, y = image_width / cover_width, image_height / cover_height
         return left * x, top * y, (left + width) * x, (top + height) * y
 
-    def encode(self, pixels: Real[np.ndarray, "height width channel"]) -> Float[Tensor, "channel height width"]:
+    def encode(
+        self, pixels: Real[np.ndarray, "*batch height width channel"]
+    ) -> Float[Tensor, "*batch channel height width"]:
         """Turn pixels into the network's numbers.
 
         Args:
-            pixels: Values 0..255 of any real type.
+            pixels: Values 0..255 of any real type, of one picture or of several.
 
         Returns:
-            The float32 tensor that the network takes, without the batch axis.
+            The float32 tensor that the network takes, with a batch axis where the pixels have one.
 
         Raises:
             InputError: If the number of channels is not `channels`.
@@ -150,7 +152,7 @@ class Preprocessing:
         if pixels.shape[-1] != self.channels:
             raise InputError(f"Expected pixels of {self.channels} channels, but {pixels.shape[-1]} came.")
         low, high = self.value_range
-        values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+        values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3), dtype=np.float32))
         mean, std = self._per_channel()
         return (values * ((high - low) / 255) + low - mean) / std
 

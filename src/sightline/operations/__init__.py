@@ -16,8 +16,9 @@
 """
 
 from sightline.operations.intercepts import Intercept
+from sightline.operations.kept import wide
 from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL
 from sightline.operations.tape import Tape
 from sightline.operations.vocabulary import Kind, Operation
 
-__all__ = ["DEPTHS", "INPUT", "LAST_SPATIAL", "Intercept", "Kind", "Operation", "Tape"]
+__all__ = ["DEPTHS", "INPUT", "LAST_SPATIAL", "Intercept", "Kind", "Operation", "Tape", "wide"]

@@ -59,7 +59,7 @@ class Intercept:
     def total(self, signal: Tensor) -> Tensor:
         """The sum of that for each row, shape (row,), in double precision."""
         if self.axis is None:
-            return (self.value.double() * signal.double()).flatten(1).sum(1)
+            return (self.value.double() * signal.double()).reshape(len(signal), -1).sum(1)
         by_channel = signal.movedim(self.axis, 1).flatten(2).sum(2) if signal.dim() > 2 else signal
         return by_channel.double() @ self.value.double()
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sightline.encoded import whole
 from sightline.errors import InputError
 from sightline.sampling.base import Answer, Context, Points, Row, Rows, Sampling
 from sightline.sampling.path import Start, along, expanded, identity, resolved
@@ -41,11 +42,9 @@ class AdaptivePath(Sampling):
     from_baseline = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < float("inf") or self.most < len(_FIRST):
-            raise InputError(
-                f"An adaptive path needs a tolerance > 0 and most >= {len(_FIRST)}; came tolerance={self.tolerance}, "
-                f"most={self.most}."
-            )
+        whole("most", self.most, len(_FIRST))
+        if not 0 < self.tolerance < float("inf"):
+            raise InputError(f"An adaptive path needs a tolerance > 0; came tolerance={self.tolerance}.")
         if isinstance(self.start, tuple):
             raise InputError("An adaptive path has one baseline; average the maps of several, or use Path.")
         object.__setattr__(self, "_identity", identity(self.start))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline.encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.sampling.base import Context, Points, Rows, Sampling
 from sightline.sampling.noise import normal
@@ -40,15 +41,11 @@ class Expected(Sampling):
     random = True
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not 0 <= self.sd < float("inf"):
-            raise InputError(
-                f"Expected needs at least one sample and a finite sd >= 0; came samples={self.samples}, sd={self.sd}."
-            )
-        if self.references is not None and (self.references.dim() != 4 or 0 in self.references.shape):
-            raise InputError(
-                "References are images of shape (reference, channel, height, width); came "
-                f"{tuple(self.references.shape)}."
-            )
+        whole("samples", self.samples)
+        if not 0 <= self.sd < float("inf"):
+            raise InputError(f"Expected needs a finite sd >= 0; came sd={self.sd}.")
+        if self.references is not None:
+            as_images(self.references, "References")
         object.__setattr__(self, "_identity", id(self.references))
 
     @property

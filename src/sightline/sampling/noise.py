@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sightline.encoded import whole
 from sightline.errors import InputError
 from sightline.sampling.base import Points, Reduction, Rows, Sampling
 from sightline.sampling.seeds import seed_of
@@ -37,10 +38,9 @@ class Noise(Sampling):
     random = True
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not 0 <= self.sd < float("inf"):
-            raise InputError(
-                f"Noise needs at least one sample and a finite sd >= 0, but came samples={self.samples}, sd={self.sd}."
-            )
+        whole("samples", self.samples)
+        if not 0 <= self.sd < float("inf"):
+            raise InputError(f"Noise needs a finite sd >= 0; came sd={self.sd}.")
         object.__setattr__(self, "reduction", _reduction(self.reduction))
         if self.before and self.reduction is not Reduction.MEAN:
             raise InputError(f"Terms are averaged before their signs are handled; {self.reduction} is for maps.")

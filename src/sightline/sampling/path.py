@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from numbers import Real
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.encoded import whole
 from sightline.errors import InputError, RefusalError
 from sightline.sampling.base import Context, Points, Rows, Sampling
 
@@ -38,8 +40,7 @@ class Path(Sampling):
     from_baseline = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"A path needs at least one step, but came steps={self.steps}.")
+        whole("steps", self.steps)
         object.__setattr__(self, "_identity", identity(self.start))
 
     @property
@@ -76,9 +77,9 @@ def listed(start: Start | tuple[Start, ...]) -> tuple[Start, ...]:
     return start if isinstance(start, tuple) else (start,)
 
 
-def identity(start: Start | tuple[Start, ...]) -> object:
+def identity(start: object) -> object:
     """What tells baselines apart; checks them on the way."""
-    starts = listed(start)
+    starts = start if isinstance(start, tuple) else (start,)
     if not starts:
         raise InputError("A path needs at least one baseline; came an empty tuple.")
     for one in starts:
@@ -86,7 +87,11 @@ def identity(start: Start | tuple[Start, ...]) -> object:
             if one not in {"black", "white"}:
                 raise InputError(f'A baseline by name is "black" or "white"; came {one!r}.')
             continue
-        values = torch.as_tensor(one)
+        if not isinstance(one, Tensor | Real):
+            raise InputError(
+                f'A baseline is a number, a tensor, "black" or "white", or a tuple of these; came {type(one).__name__}.'
+            )
+        values = one if isinstance(one, Tensor) else torch.tensor(float(one))
         if values.dim() > 3 or not bool(values.isfinite().all()):
             raise InputError(
                 "A baseline is one finite number, or finite numbers that broadcast to (channel, height, width); came "
@@ -105,8 +110,8 @@ def expanded(start: Start, images: Tensor) -> Tensor:
         return values.expand_as(images)
     except RuntimeError as error:
         raise InputError(
-            f"The baseline of shape {tuple(values.shape)} does not broadcast to images of shape "
-            f"{tuple(images.shape)}; give one number, or (channel, height, width)."
+            f"The baseline of shape {tuple(values.shape)} does not broadcast to an image of shape "
+            f"{tuple(images.shape[1:])}; give one number, or (channel, height, width)."
         ) from error
 
 

@@ -1,0 +1,51 @@
+"""What is asked of numbers that users give: a batch of encoded images, a count."""
+
+from torch import Tensor
+
+from sightline.errors import InputError
+
+
+def as_images(images: object, what: str = "Images") -> Tensor:
+    """A batch of encoded images as a plain tensor.
+
+    Args:
+        images: what came.
+        what: what they are called.
+
+    Raises:
+        InputError: it is no tensor of floating point numbers of shape (batch, channel, height, width), all finite.
+    """
+    batch = images
+    if isinstance(batch, Tensor) and type(batch) is not Tensor:
+        batch = batch.as_subclass(Tensor)
+    if not isinstance(batch, Tensor) or batch.dim() != 4 or 0 in batch.shape:
+        came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+        raise InputError(
+            f"{what} are a tensor of shape (batch, channel, height, width), none of them 0; came {came}. One image "
+            "becomes a batch with image[None]."
+        )
+    if not batch.is_floating_point():
+        raise InputError(
+            f"{what} are floating point, encoded as the model wants them; came {batch.dtype}. sightline.load_images "
+            "reads and encodes files."
+        )
+    if not is_finite(batch) and (bad := (~batch.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()):
+        raise InputError(
+            f"{len(bad)} of the {what.lower()} have values that are not finite (NaN or infinity), first {bad[0]}."
+        )
+    return batch
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether a sum tells at once that all values are finite; a sum that overflows does not."""
+    return bool(values.sum().isfinite())
+
+
+def whole(name: str, value: object, least: int = 1) -> None:
+    """Check that a setting is a whole number.
+
+    Raises:
+        InputError: it is none, or too small.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} is a whole number, at least {least}; came {value!r}.")
