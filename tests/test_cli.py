@@ -116,7 +116,7 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
             2,
             "lies inside the image folder",
         ),
-        (["explain", "net.py:build", "photos", "--classes", "names.txt"], 2, "Line 2 of names.txt is empty"),
+        (["explain", "net.py:build", "photos", "--class-names", "names.txt"], 2, "Line 2 of names.txt is empty"),
         (["explain", "net.py:build", "photos", "--target", "9" * 30], 2, "integers, 0 or above"),
         (["explain", "net.py:build", "photos", "--resize", "big"], 2, "--resize takes"),
         (["explain", "net.py:build", "photos", "--size", "1000000"], 2, "choose a smaller size"),
@@ -166,7 +166,7 @@ def test_a_factory_finds_its_neighbours_and_wrong_names_are_not_used(folder: Pat
     (folder / "two.txt").write_text("cat\ndog\n")
     done = sightline(
         folder, "explain", "net.py:needs_neighbour", "photos", "--size", "16", "--methods", "gradient",
-        "--classes", "two.txt",
+        "--class-names", "two.txt",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "2 class names came for a model with 3 output(s)" in done.stderr

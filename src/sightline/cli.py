@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import torch
 import typer
@@ -12,15 +12,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from torch import nn
 
 from sightline import __version__
 from sightline.cards import card, choices
 from sightline.catalogue import as_method, catalogue
+from sightline.cli_gad import app as gad
+from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
 from sightline.explanation import Explanation
 from sightline.images import load_images
-from sightline.models import load_model, model_info
+from sightline.models import model_info
 from sightline.targets import Pair, TargetLike
 
 app = typer.Typer(
@@ -31,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(gad, name="gad")
 _out = Console()
 _err = Console(stderr=True)
 
@@ -53,13 +57,9 @@ def _options(
 
 
 @app.command()
+@with_model
 def explain(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="torchvision:NAME, timm:NAME, hf:ID_OR_DIR, FILE.py:FACTORY or package.module:FACTORY.",
-        ),
-    ],
+    network: nn.Module,
     images: Annotated[list[str], typer.Argument(help="Image files, folders, or folders of class folders.")],
     methods: Annotated[
         str,
@@ -75,43 +75,13 @@ def explain(
     out: Annotated[Path, typer.Option(help="Folder for maps.safetensors, manifest.json and montage.png.")] = Path(
         "out"
     ),
-    weights: Annotated[Path | None, typer.Option(help="A .pt or .safetensors file of weights.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="A text file with a class name per line.")] = None,
-    multi_label: Annotated[
-        bool | None, typer.Option(help="Each output is a yes or no of its own, not one class among all.")
-    ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Mean per channel, with commas, in the units of --range.")] = None,
-    std: Annotated[str | None, typer.Option(help="Standard deviation per channel, in the units of --range.")] = None,
-    resize: Annotated[
-        str | None, typer.Option(help="Short side before the centre crop in pixels; or stretch; or none.")
-    ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option("--range", help="What pixels 0..255 become before mean and std: 0,1 or -1,1 or 0,255."),
-    ] = None,
-    pretrained: Annotated[bool, typer.Option(help="Fetch the model's published weights if none are given.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     references: Annotated[
         list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
-    _check_places([*images, *(references or [])], out)
-    network = load_model(
-        model,
-        weights=weights,
-        size=size,
-        mean=_numbers(mean, "--mean"),
-        std=_numbers(std, "--std"),
-        value_range=_range(value_range),
-        resize=_resize(resize),
-        classes=classes,
-        multi_label=multi_label,
-        pretrained=pretrained,
-        device=_device(device),
-    )
+    check_places([*images, *(references or [])], out)
     info = model_info(network)
     preparation = info.preprocessing
     height, width = preparation.size
@@ -121,7 +91,7 @@ def explain(
     batch = load_images(images, network)
     for _, reason in batch.failures:
         _say("skipped", reason)
-    names = list(catalogue()) if methods.strip() == "all" else [n.strip() for n in methods.split(",") if n.strip()]
+    names = list(catalogue()) if methods.strip() == "all" else listed(methods)
     compared = load_images(references, network) if references else None
     for _, reason in compared.failures if compared else ():
         _say("skipped", reason)
@@ -241,21 +211,6 @@ def _say(word: str, sentence: str) -> None:
     _err.print(f"[bold]{word}:[/bold] {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there: dict[str, Callable[[], Any]] = {
-        "cpu": lambda: True,
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }
-    if name not in there:
-        raise InputError(f"--device is auto, cpu, cuda or mps; came {name!r}.")
-    if not there[name]():
-        raise InputError(f"--device {name} was asked for, but torch finds no such device here. Use --device auto.")
-    return name
-
-
 def _target(text: str) -> TargetLike:
     text = text.strip()
     if text in {"", "predicted"}:
@@ -270,52 +225,6 @@ def _target(text: str) -> TargetLike:
             f"--target is `predicted`, a class (281), a class per image (281,207) or a pair (281-207); came {text!r}."
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _numbers(text: str | None, option: str, *, single: bool = True) -> float | tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; came {text!r}.") from None
-    return numbers[0] if single and len(numbers) == 1 else numbers
-
-
-def _resize(text: str | None) -> int | Literal["stretch", "none"] | None:
-    if text is None:
-        return None
-    if text == "stretch":
-        return "stretch"
-    if text == "none":
-        return "none"
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--resize takes a number of pixels, `stretch` or `none`; came {text!r}.")
-    return int(text)
-
-
-def _check_places(images: list[str], out: Path) -> None:
-    if not all(images) or str(out) == "" or out == Path():
-        raise InputError(
-            "A path came empty, or --out is the current folder itself. Name the images, and a folder of its own."
-        )
-    inside = [
-        folder for folder in images if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve())
-    ]
-    if inside:
-        raise InputError(
-            f"--out {out} lies inside the image folder {inside[0]}, where the next run would take its montage for a "
-            "photograph. Name a folder elsewhere."
-        )
-
-
-def _range(text: str | None) -> tuple[float, float] | None:
-    numbers = _numbers(text, "--range", single=False)
-    if numbers is None:
-        return None
-    if isinstance(numbers, float) or len(numbers) != 2 or numbers[0] >= numbers[1]:
-        raise InputError(f"--range takes two rising numbers, as in 0,1 or -1,1 or 0,255; came {text!r}.")
-    return numbers[0], numbers[1]
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def _printed(table: pd.DataFrame) -> Table:
     )
     printed.add_column("map", no_wrap=True)
     for heading in ("on deciding parts", "on their ring", "on the creature"):
-        printed.add_column(heading, justify="right", min_width=10)
+        printed.add_column(heading, justify="right", no_wrap=True)
     chance = float(table["deciding"]["chance (area)"])
     printed.add_column("times chance", justify="right")
     for name, row in table.iterrows():

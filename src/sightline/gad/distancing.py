@@ -22,7 +22,7 @@ from sightline.gad.explained import GADExplanation
 from sightline.gad.networks import Kind, Networks, fingerprint, on_one_line
 from sightline.gad.samples import Labels, samples_of
 from sightline.gad.survey import Said, ask, fidelity, moved, survey
-from sightline.gad.targets import Alpha, distanced, shuffled, steps_of
+from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of
 from sightline.gad.training import Mode, Recipe, Stage, train
 from sightline.images import ImageBatch
 from sightline.method import Method
@@ -219,13 +219,8 @@ class GAD:
             A row for each support network: the share of images on which it decides as the original, and Spearman's
             correlation of each logit of the pair over the images of each class.
         """
-        samples = samples_of(data, self.classes, names, model_info(self.model).class_names)
-        size = self.recipe.batch_size
-        original = survey(self.model, samples, self.classes, size)
-        rows = {
-            _said(alphas): fidelity(original, survey(network, samples, self.classes, size), self.classes)
-            for alphas, network in self.networks.each()
-        }
+        original, supports = self.said(data, names=names)
+        rows = {_said(alphas): fidelity(original, said, self.classes) for alphas, said in supports.items()}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")
 
     def explain(
@@ -363,6 +358,13 @@ class GAD:
         scores = ask(self.model, batch, self.recipe.batch_size)
         first, second = self.classes
         return torch.where(scores[:, first] >= scores[:, second], first, second).tolist()
+
+    def said(self, data: object, *, names: Labels = None) -> tuple[Said, dict[Step, Said]]:
+        """What the original network says of the pair's images, and what each support network does."""
+        samples = samples_of(data, self.classes, names, model_info(self.model).class_names)
+        size = self.recipe.batch_size
+        before = survey(self.model, samples, self.classes, size)
+        return before, {a: survey(network, samples, self.classes, size) for a, network in self.networks.each()}
 
     def save(self, folder: str | Path) -> Path:
         """Write the support networks, their settings and their report to a folder."""

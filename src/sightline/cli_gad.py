@@ -1,0 +1,274 @@
+"""The commands `sightline gad ...`: Gradient Artificial Distancing from a folder of labelled pictures."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from sightline.cli_options import check_places, listed, with_model
+from sightline.errors import InputError
+from sightline.gad import GAD, PAPER_METHODS, Consistency, Reading
+from sightline.gad.distancing import Strategy
+from sightline.gad.report import write_evaluation
+from sightline.gad.targets import Alpha
+from sightline.gad.training import Mode, Stage
+from sightline.images import PictureStore, labelled_pictures, load_images, store_pictures
+from sightline.models import model_info
+from sightline.occlusion import Fill
+
+app = typer.Typer(
+    help="Gradient Artificial Distancing: keep what stays important when two classes are pushed apart.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_PAPER = ",".join(PAPER_METHODS)
+_out = Console()
+_err = Console(stderr=True)
+
+Data = Annotated[
+    Path, typer.Argument(help="Labelled pictures: a folder for each class, names as cat.0.jpg, or CUB-200-2011.")
+]
+Classes = Annotated[
+    str,
+    typer.Option(help="The two classes: names that the model knows (cat,dog), or numbers of its outputs (281,207)."),
+]
+Labels = Annotated[
+    str | None, typer.Option(help="How the pictures of the two classes are labelled, where it is not by their names.")
+]
+Support = Annotated[Path, typer.Option("--gad", help="The folder that `gad fit` wrote.")]
+Methods = Annotated[str, typer.Option(help="Names from `sightline methods`, with commas.")]
+ReadingName = Annotated[str, typer.Option(help='What "stays important" means: nested, mean or rank.')]
+Share = Annotated[float, typer.Option(help="From which share of the maximum a pixel is important.")]
+Seed = Annotated[int, typer.Option(help="Base of all randomness.")]
+
+
+@app.command()
+@with_model
+def fit(
+    network: nn.Module,
+    data: Data,
+    classes: Classes,
+    labels: Labels = None,
+    alphas: Annotated[
+        str, typer.Option(help="The distances, with commas; 2:3 pushes the second class farther than the first.")
+    ] = "2,4,6,8",
+    mode: Annotated[
+        str, typer.Option(help="eval leaves batch statistics as they are; train is ordinary training.")
+    ] = "eval",
+    strategy: Annotated[
+        str, typer.Option(help="trained: a network for each distance; interpolated: only for the last.")
+    ] = "trained",
+    rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 4e-5,
+    epochs: Annotated[int, typer.Option(help="How often each picture is seen.")] = 10,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps for each network, instead of epochs.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures of a step.")] = 64,
+    controls: Annotated[bool, typer.Option(help="Train as many networks on shuffled labels, to compare with.")] = True,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the support networks; an interrupted fit goes on there.")
+    ] = Path("gad"),
+    seed: Seed = 0,
+) -> None:
+    """Train the support networks."""
+    check_places([str(data)], out)
+    pair, names = _pair(network, classes, labels)
+    store = _store(data, network, names, out, training=True)
+    gad = GAD(
+        network,
+        pair,
+        _alphas(alphas),
+        mode=cast("Mode", mode),
+        strategy=cast("Strategy", strategy),
+        rate=rate,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        folder=out,
+    )
+    with _progress("training") as (progress, task):
+
+        def told(stage: Stage) -> None:
+            words = f"{stage.network}, error {stage.loss:.3g}"
+            progress.update(task, completed=stage.step, total=stage.steps, description=words)
+
+        gad.fit(store, names=names, controls=controls, progress=told)
+    _out.print(
+        gad.report.drop(columns=["alpha 1", "alpha 2"]).to_string(index=False, float_format="%.3g"), soft_wrap=True
+    )
+    for note in gad.notes:
+        _say("note", note)
+    _out.print(f"The support networks are in {escape(str(out))}.", soft_wrap=True)
+
+
+@app.command()
+@with_model
+def explain(
+    network: nn.Module,
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, or folders of class folders.")],
+    gad: Support = Path("gad"),
+    methods: Methods = "input_x_gradient,integrated_gradients",
+    target: Annotated[
+        str, typer.Option(help="likelier: the likelier of the two classes, for each image; or a class.")
+    ] = "likelier",
+    reading: ReadingName = "nested",
+    share: Share = 0.5,
+    out: Annotated[Path, typer.Option(help="Folder for maps.safetensors, manifest.json and gad.png.")] = Path(
+        "gad-maps"
+    ),
+    seed: Seed = 0,
+) -> None:
+    """Explain images by what stays important in all networks."""
+    check_places(images, out)
+    support = GAD.load(gad, network)
+    batch = load_images(images, network)
+    for _, reason in batch.failures:
+        _say("skipped", reason)
+    found = support.explain(
+        batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
+    )
+    folder = found.save(out)
+    for name, reason in found.refused.items():
+        _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
+    for note in found.notes:
+        _say("note", note)
+    _out.print(
+        f"{len(found)} image(s), {len(found.stacks)} method(s): {escape(str(folder / 'gad.png'))}", soft_wrap=True
+    )
+
+
+@app.command()
+@with_model
+def evaluate(
+    network: nn.Module,
+    data: Data,
+    gad: Support = Path("gad"),
+    labels: Labels = None,
+    methods: Methods = _PAPER,
+    reading: ReadingName = "nested",
+    share: Share = 0.5,
+    fill: Annotated[str, typer.Option(help="Of an occluded region: black, mean, blur or inpainting.")] = "black",
+    images: Annotated[int, typer.Option(help="How many pictures of each class.")] = 256,
+    per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the tables and pictures.")] = Path("gad-evaluation"),
+    seed: Seed = 0,
+) -> None:
+    """Measure regions and what occluding them does, beside controls."""
+    check_places([str(data)], out)
+    support = GAD.load(gad, network)
+    names = _pair(network, ",".join(map(str, support.classes)), labels)[1]
+    store = _store(data, network, names, out, training=False)
+    chosen = _each(store, names, images)
+    batch = store.batch(chosen)
+    with _progress("evaluating") as (progress, task):
+        found = support.evaluate(
+            batch,
+            listed(methods),
+            [_reading(reading, share)],
+            fills=[_fill(fill)],
+            per_component=per_component,
+            seed=seed,
+            progress=lambda done, of: progress.update(task, completed=done, total=of),
+        )
+    for name, reason in found.refused.items():
+        _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
+    text = write_evaluation(found, support, batch, names, out, fidelity=support.fidelity(batch, names=names))
+    _out.print(text, soft_wrap=True, markup=False, highlight=False)
+    _out.print(f"Tables and pictures are in {escape(str(out))}.", soft_wrap=True)
+
+
+def _store(data: Path, network: nn.Module, names: tuple[str, str], out: Path, *, training: bool) -> PictureStore:
+    """The pair's pictures; those that the data set sets apart for training, or those it does not."""
+    pictures = labelled_pictures(data).of(names)
+    part = [i for i, split in enumerate(pictures.training) if split is None or split == training]
+    pictures = (pictures[part] if part else pictures).of(names)
+    with _progress("reading pictures") as (progress, task):
+        store = store_pictures(
+            pictures,
+            model_info(network).preprocessing,
+            out,
+            progress=lambda done, of: progress.update(task, completed=done, total=of),
+        )
+    for reason in store.failures:
+        _say("skipped", reason)
+    return store
+
+
+def _each(store: PictureStore, names: Sequence[str], count: int) -> list[int]:
+    """The first pictures of each class."""
+    rows: list[int] = []
+    for name in names:
+        rows += [i for i, label in enumerate(store.labels) if label == name][:count]
+    return rows
+
+
+def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[int, int], tuple[str, str]]:
+    """The two outputs, and how their pictures are labelled."""
+    words, known = listed(classes), model_info(network).class_names or ()
+    if len(words) != 2:
+        raise InputError(f"--classes takes two classes with a comma, as in cat,dog or 281,207; came {classes!r}.")
+    numbers = []
+    for word in words:
+        if not word.isdecimal() and word not in known:
+            raise InputError(
+                f"The model knows no class {word!r}"
+                + (f"; it knows {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}." if known else ".")
+                + " Name outputs by number, as in --classes 0,1 --labels cat,dog."
+            )
+        numbers.append(int(word) if word.isdecimal() else known.index(word))
+    if labels is None:
+        if any(number >= len(known) for number in numbers):
+            raise InputError(
+                "How the pictures of the two classes are labelled is not known; say so, as in --labels cat,dog."
+            )
+        named = [known[number] for number in numbers]
+    else:
+        named = listed(labels)
+    if len(named) != 2:
+        raise InputError(f"--labels takes two labels with a comma, as in cat,dog; came {labels!r}.")
+    return (numbers[0], numbers[1]), (named[0], named[1])
+
+
+def _alphas(text: str) -> list[Alpha]:
+    try:
+        numbers = [tuple(float(number) for number in part.split(":")) for part in listed(text)]
+        return [(first, second) for first, second in (pair * 2 if len(pair) == 1 else pair for pair in numbers)]
+    except ValueError:
+        raise InputError(
+            f"--alphas takes rising numbers with commas, as in 2,4,6,8 or 2:1,4:2; came {text!r}."
+        ) from None
+
+
+def _reading(name: str, share: float) -> Consistency:
+    return Consistency(cast("Reading", name), share)
+
+
+def _fill(name: str) -> Fill:
+    if name not in set(Fill):
+        raise InputError(f"--fill is {', '.join(Fill)}; came {name!r}.")
+    return Fill(name)
+
+
+def _target(text: str) -> int | None:
+    if text in {"", "likelier"}:
+        return None
+    if not text.isdecimal():
+        raise InputError(f"--target is `likelier` or the number of a class; came {text!r}.")
+    return int(text)
+
+
+def _say(word: str, sentence: str) -> None:
+    _err.print(f"[bold]{word}:[/bold] {escape(sentence)}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _progress(words: str) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar that goes when its work is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        yield progress, progress.add_task(words, total=None)

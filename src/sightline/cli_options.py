@@ -1,0 +1,153 @@
+"""What several commands ask on the command line: a model, and how it wants its pictures."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from torch import nn
+
+from sightline.errors import InputError
+from sightline.models import load_model
+
+
+def with_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a model; it is called with the loaded one in place of `network`."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "network"]
+    asked = list(inspect.signature(_model).parameters.values())
+    arguments = [p for p in [asked[0], *own] if p.default is inspect.Parameter.empty]
+    options = [p for p in [*own, *asked[1:]] if p.default is not inspect.Parameter.empty]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        network = _model(**{p.name: given.pop(p.name) for p in asked})
+        command(network=network, **given)
+
+    ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*arguments, *options]]
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in ordered}
+    return run
+
+
+def _model(
+    model: Annotated[
+        str,
+        typer.Argument(help="torchvision:NAME, timm:NAME, hf:ID_OR_DIR, FILE.py:FACTORY or package.module:FACTORY."),
+    ],
+    weights: Annotated[Path | None, typer.Option(help="A .pt or .safetensors file of weights.")] = None,
+    class_names: Annotated[
+        Path | None, typer.Option("--class-names", help="A text file with a class name per line.")
+    ] = None,
+    multi_label: Annotated[
+        bool | None, typer.Option(help="Each output is a yes or no of its own, not one class among all.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean per channel, with commas, in the units of --range.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation per channel, in the units of --range.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="Short side before the centre crop in pixels; or stretch; or none.")
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option("--range", help="What pixels 0..255 become before mean and std: 0,1 or -1,1 or 0,255."),
+    ] = None,
+    pretrained: Annotated[bool, typer.Option(help="Fetch the model's published weights if none are given.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> nn.Module:
+    return load_model(
+        model,
+        weights=weights,
+        size=size,
+        mean=numbers(mean, "--mean"),
+        std=numbers(std, "--std"),
+        value_range=_range(value_range),
+        resize=_resize(resize),
+        classes=class_names,
+        multi_label=multi_label,
+        pretrained=pretrained,
+        device=device_named(device),
+    )
+
+
+def device_named(name: str) -> str:
+    """The device that an option names.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there: dict[str, Callable[[], Any]] = {
+        "cpu": lambda: True,
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if name not in there:
+        raise InputError(f"--device is auto, cpu, cuda or mps; came {name!r}.")
+    if not there[name]():
+        raise InputError(f"--device {name} was asked for, but torch finds no such device here. Use --device auto.")
+    return name
+
+
+def numbers(text: str | None, option: str, *, single: bool = True) -> float | tuple[float, ...] | None:
+    """Numbers with commas; a single one as itself.
+
+    Raises:
+        InputError: they are no numbers.
+    """
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; came {text!r}.") from None
+    return found[0] if single and len(found) == 1 else found
+
+
+def listed(text: str) -> list[str]:
+    """Words with commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def check_places(images: list[str], out: Path) -> None:
+    """Refuse a folder of results that lies among the pictures.
+
+    Raises:
+        InputError: it does, or a path is empty.
+    """
+    if not all(images) or str(out) == "" or out == Path():
+        raise InputError(
+            "A path came empty, or --out is the current folder itself. Name the images, and a folder of its own."
+        )
+    inside = [
+        folder for folder in images if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve())
+    ]
+    if inside:
+        raise InputError(
+            f"--out {out} lies inside the image folder {inside[0]}, where the next run would take its montage for a "
+            "photograph. Name a folder elsewhere."
+        )
+
+
+def _resize(text: str | None) -> int | Literal["stretch", "none"] | None:
+    if text is None:
+        return None
+    if text == "stretch":
+        return "stretch"
+    if text == "none":
+        return "none"
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--resize takes a number of pixels, `stretch` or `none`; came {text!r}.")
+    return int(text)
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    found = numbers(text, "--range", single=False)
+    if found is None:
+        return None
+    if isinstance(found, float) or len(found) != 2 or found[0] >= found[1]:
+        raise InputError(f"--range takes two rising numbers, as in 0,1 or -1,1 or 0,255; came {text!r}.")
+    return found[0], found[1]

@@ -1,0 +1,220 @@
+"""The report of an evaluation: the paper's tables with controls in every cell, its figures, and what follows."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sightline.errors import InputError
+from sightline.gad import figures, paper
+from sightline.gad.controls import Control
+from sightline.gad.evaluation import Evaluation
+from sightline.gad.survey import Said
+from sightline.images import ImageBatch
+
+if TYPE_CHECKING:
+    from sightline.gad.distancing import GAD
+
+Row = Mapping[Hashable, Any]
+
+SHOWN = 5
+"""Images of each class on the figures."""
+
+
+def write_evaluation(
+    found: Evaluation,
+    gad: "GAD",
+    images: ImageBatch,
+    names: tuple[str, str],
+    folder: str | Path,
+    *,
+    fidelity: pd.DataFrame,
+    beside: tuple[str, str] | None = None,
+) -> str:
+    """Write `report.md`, the tables as CSV and the figures as PNG.
+
+    Args:
+        found: the evaluation.
+        gad: the support networks.
+        images: what was evaluated.
+        names: what the two classes are called.
+        folder: where to write.
+        fidelity: what `GAD.fidelity` gave on these images.
+        beside: data set and architecture of the paper, whose figures are to stand beside.
+
+    Returns:
+        The report's text.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        found.save(folder)
+        text = _text(found, gad, names, fidelity, beside)
+        drawn = _draw(found, gad, images, names, folder)
+        pictures = "\n".join(f"![{title}]({name})" for name, title in drawn.items())
+        (folder / "report.md").write_text(f"{text}\n\n## Figures\n\n{pictures}\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
+    return text
+
+
+def _text(
+    found: Evaluation, gad: "GAD", names: tuple[str, str], fidelity: pd.DataFrame, beside: tuple[str, str] | None
+) -> str:
+    count = found.rows["image"].nunique()
+    recipe = gad.recipe
+    steps = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"
+    lines = [
+        f"# Gradient Artificial Distancing: {names[0]} and {names[1]}, {count} images",
+        "",
+        f"Support networks: {gad.strategy}, {gad.mode} mode, Adam {recipe.rate:g}, {steps}, batches of "
+        f"{recipe.batch_size}. Class 1 is {names[0]}, class 2 {names[1]}.",
+        "",
+        *(f"- {note}" for note in gad.notes),
+        "",
+        "## The fit",
+        "",
+        *_table(gad.report.drop(columns=["alpha 1", "alpha 2"], errors="ignore")),
+        "",
+        "Whether they still see these images as the original does (share of equal decisions, rank correlations):",
+        "",
+        *_table(fidelity.reset_index()),
+        "",
+        "## Complexity (table 1)",
+        "",
+        "On how many images which hull is smaller, original : GAD (degenerate), and the same for controls.",
+        "",
+        *_table(_complexity(found, beside)),
+        "",
+        "## Sensitivity (table 2)",
+        "",
+        "Mean RS x 100: supplementary region / GAD's, and controls at GAD's number of pixels and at its hull area.",
+        "",
+        *_table(_sensitivity(found, beside)),
+        "",
+        "## GAD less each control",
+        "",
+        "Paired by image; 95 % intervals of the mean. At equal pixels: hull area in % of the image (smaller is better) "
+        "and RS x 100; at equal hull area: RS x 100. `real`: the interval excludes 0 on the good side.",
+        "",
+        *_table(_gains(found)),
+    ]
+    return "\n".join(lines)
+
+
+def _complexity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
+    rows = []
+    for row in found.complexity.to_dict("records"):
+        entry = {"reading": row["reading"], "method": row["method"], "class": row["class"]}
+        entry["original : GAD"] = _wins(row, "gad")
+        if "shuffled wins" in row:
+            entry["original : shuffled labels"] = _wins(row, "shuffled")
+        for control in Control:
+            if f"{control.value} at equal pixels wins" in row:
+                entry[f"original : {control.value}, as many pixels"] = _wins(row, f"{control.value} at equal pixels")
+        entry["by construction"] = "yes" if row["by construction"] else ""
+        known = _papers(row, beside)
+        if beside is not None:
+            entry["paper"] = "" if known is None else "{} : {} of 512".format(*known[0])
+        rows.append(entry)
+    return pd.DataFrame(rows)
+
+
+def _wins(row: Row, arm: str) -> str:
+    return f"{row[f'{arm} loses']:.0f} : {row[f'{arm} wins']:.0f} ({row[f'{arm} degenerate']:.0f})"
+
+
+def _sensitivity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
+    rows = []
+    for row in found.sensitivity.to_dict("records"):
+        entry = {key: row[key] for key in ("reading", "method", "class", "fill")}
+        entry["supplementary / GAD"] = f"{row['supplementary']:.3g} / {row['gad']:.3g}"
+        for control in Control:
+            pair = [row.get(f"{control.value} at equal {what}", np.nan) for what in ("pixels", "area")]
+            entry[f"{control.value}, pixels / area"] = " / ".join(f"{value:.3g}" for value in pair)
+        known = _papers(row, beside)
+        if beside is not None:
+            entry["paper"] = "" if known is None else "{:g} / {:g}".format(*known[1])
+        rows.append(entry)
+    return pd.DataFrame(rows)
+
+
+def _papers(row: Row, beside: tuple[str, str] | None) -> tuple[tuple[int, int], tuple[float, float]] | None:
+    if beside is None or row["method"] not in paper.METHODS or (*beside, row["class"]) not in paper.TABLES:
+        return None
+    known, place = paper.TABLES[(*beside, int(str(row["class"])))], paper.METHODS.index(str(row["method"]))
+    return known.wins[place], known.rs[place]
+
+
+def _gains(found: Evaluation) -> pd.DataFrame:
+    gains = found.gains
+    percent = gains["figure"].eq("area")
+    scale = np.where(percent, 100, 1)
+    interval = [
+        f"{a:+.3g} [{b:+.3g}, {c:+.3g}]"
+        for a, b, c in zip(gains["gain"] * scale, gains["low"] * scale, gains["high"] * scale, strict=True)
+    ]
+    gains = gains.assign(interval=interval, real=np.where(gains["real"], "real", ""))
+    gains["what"] = gains["figure"] + " at equal " + gains["matched"]
+    keys = ["reading", "method", "class", "fill", "control", "images"]
+    wide = gains.pivot_table(["interval", "real"], keys, "what", aggfunc="first", sort=False)
+    flat = pd.DataFrame(index=wide.index)
+    for what in dict.fromkeys(gains["what"]):
+        flat[what] = wide["interval"][what].fillna("") + wide["real"][what].fillna("").map(
+            lambda w: f" {w}" if w else ""
+        )
+    return flat.reset_index()
+
+
+def _table(frame: pd.DataFrame) -> list[str]:
+    """A table in Markdown."""
+
+    def cell(value: object) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+    lines = [f"| {' | '.join(map(str, frame.columns))} |", "|" + "---|" * len(frame.columns)]
+    return lines + [f"| {' | '.join(map(cell, row))} |" for row in frame.itertuples(index=False)]
+
+
+def _draw(found: Evaluation, gad: "GAD", images: ImageBatch, names: tuple[str, str], folder: Path) -> dict[str, str]:
+    """The figures, by file name."""
+    methods = list(dict.fromkeys(found.rows["method"]))
+    reading = next(iter(found.readings.values()))
+    labels = [gad.classes[names.index(str(label))] for label in images.labels]
+    rows = _first(images.labels, names)
+    few = gad.explain_each(images[rows], methods, reading=reading)
+    first = methods[-1]
+    before, after = gad.said(images, names=names)
+    least = _least(before, gad.classes)
+    clues = gad.explain_each(images[least], methods, reading=reading)
+    made = {
+        "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
+        "maps.png": ("Original maps of both classes", figures.grey_maps(few, first, names)),
+        "alphas.png": ("The map of each network", figures.per_alpha(few[0], first, 0)),
+        "hulls.png": ("Hulls at 10 % of the maximum", figures.hull_figure(few[0], first)),
+        "gad.png": ("Original and GAD", figures.side_by_side({"": few[0]})),
+        "clues.png": (
+            "Hulls on the images that speak least for their class",
+            figures.visual_clues(clues, [labels[i] for i in least], gad.classes, names, SHOWN),
+        ),
+    }
+    for name, (_, figure) in made.items():
+        figure.savefig(folder / name, dpi=110)
+    return {name: title for name, (title, _) in made.items()}
+
+
+def _first(labels: Sequence[str | None], names: tuple[str, str]) -> list[int]:
+    return [row for name in names for row in [i for i, label in enumerate(labels) if label == name][:3]]
+
+
+def _least(said: Said, classes: tuple[int, int]) -> list[int]:
+    """The images of each class whose own logit is lowest."""
+    chosen = []
+    for c in classes:
+        rows = (said.labels == c).nonzero().flatten()
+        chosen += said.numbers[rows[said.logits[rows, c].argsort()[:SHOWN]]].tolist()
+    return chosen
