@@ -9,17 +9,21 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from torch import nn
 
-from sightline.cli_options import check_places, listed, with_model
+from sightline.cli_options import check_places, device_named, listed, with_model
 from sightline.errors import InputError
-from sightline.gad import GAD, PAPER_METHODS, Consistency, Reading
+from sightline.gad import GAD, PAPER_METHODS, Consistency, Evaluation, Reading
+from sightline.gad.classifier import Tuning
 from sightline.gad.distancing import Strategy
 from sightline.gad.report import write_evaluation
+from sightline.gad.reproduce import Scale
+from sightline.gad.reproduce import reproduce as reproduce_tables
 from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
 from sightline.images import PictureStore, labelled_pictures, load_images, store_pictures
-from sightline.models import model_info
+from sightline.models import load_model, model_info
 from sightline.occlusion import Fill
 
 app = typer.Typer(
@@ -177,9 +181,84 @@ def evaluate(
         )
     for name, reason in found.refused.items():
         _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
-    text = write_evaluation(found, support, batch, names, out, fidelity=support.fidelity(batch, names=names))
-    _out.print(text, soft_wrap=True, markup=False, highlight=False)
-    _out.print(f"Tables and pictures are in {escape(str(out))}.", soft_wrap=True)
+    write_evaluation(found, support, batch, names, out, fidelity=support.fidelity(batch, names=names))
+    for note in support.notes:
+        _say("note", note)
+    _verdicts(found, out)
+
+
+@app.command()
+def reproduce(
+    dataset: Annotated[str, typer.Option(help="cats_dogs (Kaggle's, flat or in class folders) or cub (CUB-200-2011).")],
+    data: Annotated[Path, typer.Option(help="Its folder.")],
+    arch: Annotated[
+        str, typer.Option(help="vgg16, resnet18, another name of torchvision, or a model as other commands take it.")
+    ] = "resnet18",
+    weights: Annotated[
+        Path | None, typer.Option(help="A file of weights to start from, where they cannot be fetched.")
+    ] = None,
+    scratch: Annotated[bool, typer.Option(help="Start from random weights instead.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for all that is made; a second call goes on there.")] = Path(
+        "gad-reproduction"
+    ),
+    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 224,
+    images: Annotated[int, typer.Option(help="Pictures of each class to evaluate.")] = 256,
+    training: Annotated[int | None, typer.Option(help="Pictures of each class to train on; by default all.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps of the classifier and of each network, instead of epochs.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of each support network.")] = 10,
+    tuning_epochs: Annotated[int, typer.Option(help="Of the classifier.")] = 3,
+    tuning_rate: Annotated[float, typer.Option(help="The classifier's learning rate.")] = 1e-4,
+    rate: Annotated[float, typer.Option(help="The support networks' learning rate.")] = 4e-5,
+    batch_size: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
+    mode: Annotated[str, typer.Option(help="Of the support networks: eval or train.")] = "train",
+    methods: Methods = _PAPER,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Seed = 0,
+) -> None:
+    """From a data folder to the paper's tables and figures: fine-tune a classifier, fit GAD, evaluate."""
+    check_places([str(data)], out)
+    spec = arch if ":" in arch else f"torchvision:{arch}"
+    place = device_named(device)
+    network = load_model(spec, weights=weights, pretrained=not scratch, device=place)
+    # On a GPU in mixed precision, as is usual there.
+    tuning = Tuning(
+        rate=tuning_rate, epochs=tuning_epochs, steps=steps, batch_size=batch_size, seed=seed, autocast=place == "cuda"
+    )
+    scale = Scale(
+        size=size,
+        images=images,
+        training=training,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        rate=rate,
+        mode=cast("Mode", mode),
+        methods=tuple(listed(methods)),
+    )
+    with _progress("starting") as (bar, task):
+        found = reproduce_tables(
+            dataset,
+            data,
+            network,
+            out,
+            scale=scale,
+            tuning=tuning,
+            architecture=arch,
+            progress=lambda words, done, of: bar.update(task, description=words, completed=done, total=of),
+        )
+    _verdicts(found, out)
+
+
+def _verdicts(found: Evaluation, out: Path) -> None:
+    table = Table(title="Does GAD gain over every control?", title_justify="left", box=None)
+    for heading in found.verdicts.columns:
+        table.add_column(str(heading))
+    for row in found.verdicts.itertuples(index=False):
+        table.add_row(*map(str, row))
+    _out.print(table)
+    _out.print(f"Tables, controls and pictures: {escape(str(out / 'report.md'))}", soft_wrap=True)
 
 
 def _store(data: Path, network: nn.Module, names: tuple[str, str], out: Path, *, training: bool) -> PictureStore:

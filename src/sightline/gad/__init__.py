@@ -4,10 +4,12 @@
 - `training`: one support network; `networks`: all of them, in files.
 - `distancing`: `GAD`, which joins them to a network and explains with them.
 - `consistency`: readings of "important in all maps"; `explained`: maps read that way.
-- `controls`, `evaluation`: the paper's tables beside what can be had without distancing.
+- `controls`, `evaluation`, `report`, `figures`: the paper's tables and figures beside what can be had without
+  distancing; `paper`: its own figures.
+- `classifier`, `reproduce`: from a data folder to all of that.
 """
 
-from sightline.gad.consistency import Consistency, Consistent, Reading
+from sightline.gad.consistency import PAPER_LIKE, Consistency, Consistent, Reading
 from sightline.gad.controls import Control
 from sightline.gad.distancing import GAD, PAPER_METHODS
 from sightline.gad.evaluation import Evaluation
@@ -16,6 +18,7 @@ from sightline.gad.targets import distanced
 
 __all__ = [
     "GAD",
+    "PAPER_LIKE",
     "PAPER_METHODS",
     "Consistency",
     "Consistent",

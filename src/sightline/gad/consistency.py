@@ -120,3 +120,7 @@ def ordered(scores: Float[Tensor, "batch height width"], ties: Float[Tensor, "ba
     """The pixels of each image from the highest score down; among equals, from the highest of `ties` down."""
     by_ties = order(ties.flatten(1))
     return by_ties.gather(1, order(scores.flatten(1).gather(1, by_ties)))
+
+
+PAPER_LIKE = Consistency(Reading.NESTED, 0.5)
+"""The reading whose tables come closest to the paper's, with networks trained in train mode."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sightline.gad.distancing import GAD
 
 _PIXELS_AT_ONCE = 1 << 20
+FEWEST = 10
+"""Images that an interval needs to say anything."""
 MATCHED = ("pixels", "area")
 """What a control is made to agree in with GAD: the number of pixels, or the area of their hull."""
 
@@ -95,7 +97,8 @@ class Evaluation:
         """GAD minus each control, paired by image, with a 95 % bootstrap interval of the mean.
 
         At GAD's number of pixels: the hull's `area` as a share of the image (smaller is better) and `rs` x 100 (larger
-        is better); at GAD's hull area: `rs` x 100. `real` is true where the interval excludes 0 on the good side.
+        is better); at GAD's hull area: `rs` x 100. `real` is true where the interval excludes 0 on the good side, and
+        is of at least ten images.
         """
         found = []
         for key, group in self._cells("fill"):
@@ -115,20 +118,40 @@ class Evaluation:
                     known = ~(flat["gad"] | flat[arm])
                     difference = (scale * (values["gad"] - values[arm]))[known].dropna().to_numpy()
                     low, high = interval(difference)
-                    good = high < 0 if figure == "area" else low > 0
+                    good, bad = (high < 0, low > 0) if figure == "area" else (low > 0, high < 0)
+                    enough = len(difference) >= FEWEST
                     found.append(
                         {**key, "control": control.value, "figure": figure, "matched": matched}
                         | {"images": len(difference), "gain": difference.mean() if len(difference) else np.nan}
-                        | {"low": low, "high": high, "real": bool(good)}
+                        | {"low": low, "high": high, "real": good and enough, "worse": bad and enough}
                     )
         return pd.DataFrame(found)
 
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """Whether GAD gains: over every control (`gain`), not over all and less than some (`loss`), or `not shown`.
+
+        `too few` says that the images with hulls on both sides are fewer than ten.
+        """
+        found: dict[tuple[Any, ...], dict[str, str]] = {}
+        keys = ["reading", "method", "class", "fill"]
+        for key, group in self.gains.groupby([*keys, "figure", "matched"], sort=False):
+            said = "not shown"
+            if bool((group["images"] < FEWEST).any()):
+                said = "too few"
+            elif bool(group["real"].all()):
+                said = "gain"
+            elif bool(group["worse"].any()):
+                said = "loss"
+            found.setdefault(key[:4], {})[f"{key[4]} at equal {key[5]}"] = said
+        return pd.DataFrame([dict(zip(keys, key, strict=True)) | row for key, row in found.items()])
+
     def save(self, folder: str | Path) -> Path:
-        """Write `regions.csv`, `complexity.csv`, `sensitivity.csv` and `gains.csv`."""
+        """Write `regions.csv`, `complexity.csv`, `sensitivity.csv`, `gains.csv` and `verdicts.csv`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.rows.to_csv(folder / "regions.csv", index=False, float_format="%.6g")
-        for name in ("complexity", "sensitivity", "gains"):
+        for name in ("complexity", "sensitivity", "gains", "verdicts"):
             getattr(self, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
         return folder
 

@@ -96,10 +96,17 @@ def _text(
         "",
         *_table(_sensitivity(found, beside)),
         "",
+        "## Verdicts",
+        "",
+        "`gain`: over every control, at this match; `loss`: less than some control; intervals of at least ten images.",
+        "",
+        *_table(found.verdicts),
+        "",
         "## GAD less each control",
         "",
         "Paired by image; 95 % intervals of the mean. At equal pixels: hull area in % of the image (smaller is better) "
-        "and RS x 100; at equal hull area: RS x 100. `real`: the interval excludes 0 on the good side.",
+        "and RS x 100; at equal hull area: RS x 100. `real`: the interval excludes 0 on the good side; `worse`: on the "
+        "other.",
         "",
         *_table(_gains(found)),
     ]
@@ -152,22 +159,19 @@ def _papers(row: Row, beside: tuple[str, str] | None) -> tuple[tuple[int, int], 
 
 def _gains(found: Evaluation) -> pd.DataFrame:
     gains = found.gains
-    percent = gains["figure"].eq("area")
-    scale = np.where(percent, 100, 1)
-    interval = [
-        f"{a:+.3g} [{b:+.3g}, {c:+.3g}]"
-        for a, b, c in zip(gains["gain"] * scale, gains["low"] * scale, gains["high"] * scale, strict=True)
-    ]
-    gains = gains.assign(interval=interval, real=np.where(gains["real"], "real", ""))
-    gains["what"] = gains["figure"] + " at equal " + gains["matched"]
-    keys = ["reading", "method", "class", "fill", "control", "images"]
-    wide = gains.pivot_table(["interval", "real"], keys, "what", aggfunc="first", sort=False)
-    flat = pd.DataFrame(index=wide.index)
-    for what in dict.fromkeys(gains["what"]):
-        flat[what] = wide["interval"][what].fillna("") + wide["real"][what].fillna("").map(
-            lambda w: f" {w}" if w else ""
+    scale = np.where(gains["figure"].eq("area"), 100, 1)
+    said = [
+        f"{gain:+.3g} [{low:+.3g}, {high:+.3g}], {n} images{', real' if real else ', worse' if worse else ''}"
+        for gain, low, high, n, real, worse in zip(
+            *(gains[name] * scale for name in ("gain", "low", "high")),
+            *(gains[name] for name in ("images", "real", "worse")),
+            strict=True,
         )
-    return flat.reset_index()
+    ]
+    what = gains["figure"] + " at equal " + gains["matched"]
+    keys = ["reading", "method", "class", "fill", "control"]
+    wide = gains.assign(said=said, what=what).pivot_table("said", keys, "what", aggfunc="first", sort=False)
+    return wide.reset_index().fillna("")
 
 
 def _table(frame: pd.DataFrame) -> list[str]:

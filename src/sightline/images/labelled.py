@@ -93,10 +93,11 @@ def _in_folders(root: Path) -> Labelled:
     training: list[bool | None] = []
     for top in tops if split else [root]:
         found, _ = find_images([top])
+        stray = next((item.path for item in found if item.path.parent == top), None)
         for item in found:
             if item.label is None:
                 raise InputError(
-                    f"{item.path} lies beside the class folders, so its class cannot be told. Put each picture into "
+                    f"{stray} lies beside the class folders, so its class cannot be told. Put each picture into "
                     "the folder of its class, or name files as in cat.0.jpg."
                 )
             paths.append(item.path)

@@ -1,0 +1,145 @@
+"""Gradient Artificial Distancing against known truth: does it find the deciding part better than matched controls?
+
+On Creatures, two classes that differ in one part alone. Of the pixels that stay important, the share that lies on
+that part, beside as many pixels from the original map cut higher, from distancing with shuffled labels, and from a
+random part of the original's; paired by picture, three networks. Readings are chosen on pictures not reported.
+
+    python benchmarks/gad_creatures.py --folder gad-creatures
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from measure import conditions
+from torch import Tensor, nn
+
+import sightline as sl
+from sightline.gad import Consistency
+from sightline.gad.controls import as_many, orders
+from sightline.gad.evaluation import interval
+from sightline.images.creatures import Creatures, passes_twin_test
+from sightline.models.small_resnet import SmallResNet, train_on
+from sightline.sampling.seeds import seed_of
+
+METHODS = ["saliency", "input_x_gradient", "guided_backprop", "integrated_gradients"]
+READINGS = {
+    f"{reading} {share:g}" + (" with new" if new else ""): Consistency(reading, share, new)
+    for reading in ("nested", "mean", "rank")
+    for share in ((0.1, 0.3, 0.5) if reading != "rank" else (0.05, 0.2, 0.5))
+    for new in ((False, True) if reading == "mean" else (False,))
+}
+PAIRS = {"tail": (0, 1), "ears": (0, 2)}
+
+
+def trained(seed: int, folder: Path) -> nn.Module:
+    file = folder / f"network-{seed}.pt"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(train_on(Creatures(12_000, seed=seed), seed=seed).state_dict(), file)
+    model = SmallResNet(4)
+    model.load_state_dict(torch.load(file, weights_only=True))
+    return model.eval()
+
+
+def hits(
+    stack: Tensor, shuffled: Tensor, truth: Tensor, reading: Consistency, seeds: list[int]
+) -> list[dict[str, float]]:
+    """For each picture, the share of the chosen pixels that lies on the truth."""
+    kept = reading(stack)
+    taken = orders(stack[0], kept.original, reading(shuffled).scores, seeds)
+    shape = tuple(stack.shape[2:])
+    rows = []
+    for i, mask in enumerate(truth.numpy()):
+        count = int(kept.pixels[i].sum())
+        row = {
+            "pixels": count,
+            "original": share(kept.original[i].numpy(), mask),
+            "gad": share(kept.pixels[i].numpy(), mask),
+        }
+        rows.append(row | {c.value: share(as_many(order[i], count, shape), mask) for c, order in taken.items()})
+    return rows
+
+
+def share(pixels: np.ndarray, truth: np.ndarray) -> float:
+    return float((pixels & truth).sum() / pixels.sum()) if pixels.any() else float("nan")
+
+
+def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.DataFrame:
+    model, classes = trained(seed, options.folder), PAIRS[part]
+    drawn = Creatures(options.training, seed=seed + 2_000_000)
+    rows = [i for i, label in enumerate(drawn.labels.tolist()) if label in classes]
+    folder = options.folder / f"{seed}-{part}-{mode}"
+    gad = sl.GAD(model, classes, (2, 4, 6, 8), mode=mode, rate=options.rate, epochs=options.epochs, folder=folder)
+    started = time.perf_counter()
+    gad.fit((drawn.images[rows], drawn.labels[rows]))
+    print(f"seed {seed}, {part}, {mode}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    gad.report.assign(seed=seed, part=part, mode=mode).to_csv(folder / "fit.csv", index=False)
+    held_out = Creatures(options.pictures * 4, seed=seed + 1_000_000)
+    passed = passes_twin_test(model, held_out)
+    chosen = [i for i, label in enumerate(held_out.labels.tolist()) if label in classes and passed[i]][
+        : options.pictures
+    ]
+    images, truth = held_out.images[chosen], held_out.part_masks(part)[chosen]
+    found, control = gad.explain_each(images, METHODS), gad.explain_each(images, METHODS, kind="shuffled")
+    own = [classes.index(int(held_out.labels[i])) for i in chosen]
+    made = []
+    for method in METHODS:
+        stack = torch.stack([found[c].stacks[method][:, i] for i, c in enumerate(own)], 1)
+        beside = torch.stack([control[c].stacks[method][:, i] for i, c in enumerate(own)], 1)
+        for name, reading in READINGS.items():
+            seeds = [seed_of(seed, i, method) for i in range(len(chosen))]
+            for i, row in enumerate(hits(stack, beside, truth, reading, seeds)):
+                use = "choosing" if i % 2 else "reported"
+                made.append(
+                    {"seed": seed, "part": part, "mode": mode, "method": method, "reading": name, "use": use, **row}
+                )
+    return pd.DataFrame(made)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("gad-creatures"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--training", type=int, default=4000, help="pictures of all four classes")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--pictures", type=int, default=200)
+    options = parser.parse_args()
+    print(conditions(), file=sys.stderr)
+    frames = []
+    for seed in range(options.seeds):
+        for part in PAIRS:
+            for mode in ("eval", "train"):
+                frames.append(examine(seed, part, mode, options))
+                pd.concat(frames).to_csv(options.folder / "hits.csv", index=False, float_format="%.5g")
+    table = summary(pd.concat(frames))
+    table.to_csv(options.folder / "summary.csv", index=False, float_format="%.4g")
+    print(table.to_string(float_format="%.3f"))
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    found = []
+    for key, group in rows.groupby(["mode", "method", "reading", "use"], sort=False):
+        entry = dict(zip(["mode", "method", "reading", "use"], key, strict=True))
+        known = group[group["gad"].notna()]
+        entry |= {"empty": len(group) - len(known), "pixels": known["pixels"].mean()}
+        entry |= {name: known[name].mean() for name in ("original", "gad", "threshold", "shuffled", "random")}
+        for control in ("threshold", "shuffled", "random"):
+            gain = (known["gad"] - known[control]).dropna().to_numpy()
+            low, high = interval(gain)
+            entry |= {
+                f"over {control}": gain.mean() if len(gain) else np.nan,
+                f"{control} low": low,
+                f"{control} high": high,
+            }
+        found.append(entry)
+    return pd.DataFrame(found)
+
+
+if __name__ == "__main__":
+    main()
