@@ -16,12 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 from measure import conditions
-from torch import Tensor, nn
+from torch import nn
 
 import sightline as sl
 from sightline.gad import Consistency
-from sightline.gad.controls import as_many, orders
-from sightline.gad.evaluation import interval
+from sightline.gad.truth import gains_on_truth, on_truth
 from sightline.images.creatures import Creatures, passes_twin_test
 from sightline.models.small_resnet import SmallResNet, train_on
 from sightline.sampling.seeds import seed_of
@@ -46,29 +45,6 @@ def trained(seed: int, folder: Path) -> nn.Module:
     return model.eval()
 
 
-def hits(
-    stack: Tensor, shuffled: Tensor, truth: Tensor, reading: Consistency, seeds: list[int]
-) -> list[dict[str, float]]:
-    """For each picture, the share of the chosen pixels that lies on the truth."""
-    kept = reading(stack)
-    taken = orders(stack[0], kept.original, reading(shuffled).scores, seeds)
-    shape = tuple(stack.shape[2:])
-    rows = []
-    for i, mask in enumerate(truth.numpy()):
-        count = int(kept.pixels[i].sum())
-        row = {
-            "pixels": count,
-            "original": share(kept.original[i].numpy(), mask),
-            "gad": share(kept.pixels[i].numpy(), mask),
-        }
-        rows.append(row | {c.value: share(as_many(order[i], count, shape), mask) for c, order in taken.items()})
-    return rows
-
-
-def share(pixels: np.ndarray, truth: np.ndarray) -> float:
-    return float((pixels & truth).sum() / pixels.sum()) if pixels.any() else float("nan")
-
-
 def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.DataFrame:
     model, classes = trained(seed, options.folder), PAIRS[part]
     drawn = Creatures(options.training, seed=seed + 2_000_000)
@@ -84,8 +60,17 @@ def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.
     chosen = [i for i, label in enumerate(held_out.labels.tolist()) if label in classes and passed[i]][
         : options.pictures
     ]
+    labels = held_out.labels[chosen]
+    other = torch.where(labels == classes[0], classes[1], classes[0])
     images, truth = held_out.images[chosen], held_out.part_masks(part)[chosen]
     found, control = gad.explain_each(images, METHODS), gad.explain_each(images, METHODS, kind="shuffled")
+    # What the original network itself says of why one class and not the other, without any training.
+    pair = sl.explain(
+        model,
+        images,
+        METHODS,
+        lambda output, rows: output[range(len(rows)), labels[rows]] - output[range(len(rows)), other[rows]],
+    )
     own = [classes.index(int(held_out.labels[i])) for i in chosen]
     made = []
     for method in METHODS:
@@ -93,12 +78,11 @@ def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.
         beside = torch.stack([control[c].stacks[method][:, i] for i, c in enumerate(own)], 1)
         for name, reading in READINGS.items():
             seeds = [seed_of(seed, i, method) for i in range(len(chosen))]
-            for i, row in enumerate(hits(stack, beside, truth, reading, seeds)):
-                use = "choosing" if i % 2 else "reported"
-                made.append(
-                    {"seed": seed, "part": part, "mode": mode, "method": method, "reading": name, "use": use, **row}
-                )
-    return pd.DataFrame(made)
+            rows = on_truth(stack, beside, truth, reading, seeds, {"pair": pair.heatmap(method)})
+            use = np.where(np.arange(len(rows)) % 2, "choosing", "reported")
+            about = {"seed": seed, "part": part, "mode": mode, "method": method, "reading": name}
+            made.append(rows.assign(**about, use=use))
+    return pd.concat(made)
 
 
 def main() -> None:
@@ -123,22 +107,10 @@ def main() -> None:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    found = []
-    for key, group in rows.groupby(["mode", "method", "reading", "use"], sort=False):
-        entry = dict(zip(["mode", "method", "reading", "use"], key, strict=True))
-        known = group[group["gad"].notna()]
-        entry |= {"empty": len(group) - len(known), "pixels": known["pixels"].mean()}
-        entry |= {name: known[name].mean() for name in ("original", "gad", "threshold", "shuffled", "random")}
-        for control in ("threshold", "shuffled", "random"):
-            gain = (known["gad"] - known[control]).dropna().to_numpy()
-            low, high = interval(gain)
-            entry |= {
-                f"over {control}": gain.mean() if len(gain) else np.nan,
-                f"{control} low": low,
-                f"{control} high": high,
-            }
-        found.append(entry)
-    return pd.DataFrame(found)
+    keys = ["mode", "method", "reading", "use"]
+    return pd.DataFrame(
+        [dict(zip(keys, key, strict=True)) | gains_on_truth(group) for key, group in rows.groupby(keys, sort=False)]
+    )
 
 
 if __name__ == "__main__":

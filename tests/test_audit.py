@@ -31,7 +31,7 @@ def test_controls_know_nothing_but_the_picture() -> None:
 
 def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the pictures: everything is written, twice the same, and the controls are what they must be."""
-    for name, small in {"TRAINING": 2400, "HELD_OUT": 100, "SCORED": 4}.items():
+    for name, small in {"TRAINING": 2400, "HELD_OUT": 100, "SCORED": 4, "DISTANCING": 200, "STEPS": 2}.items():
         monkeypatch.setattr(sightline.demo, name, small)
     console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
     with console.file:
@@ -41,6 +41,10 @@ def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.loc["oracle", "ring"] == 0
     assert set(sightline.demo.catalogue()) < set(first.index)
     written = {path.name for path in (tmp_path / "one").iterdir()}
-    assert written == {"montage.png", "manifest.json", "maps.safetensors", "scores.csv"}
+    assert written == {"montage.png", "manifest.json", "maps.safetensors", "scores.csv", "gad"}
+    tables = [pd.read_csv(tmp_path / folder / "gad" / "scores.csv", index_col=0) for folder in ("one", "two")]
+    pd.testing.assert_frame_equal(*tables)
+    assert list(tables[0].index) == list(sightline.demo.GAD_METHODS)
+    assert tables[0]["over shuffled"].notna().all()
     stored = pd.read_csv(tmp_path / "one" / "scores.csv", index_col=0)
     assert stored.loc["oracle", "deciding"] == 1

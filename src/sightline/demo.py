@@ -17,11 +17,16 @@ from sightline.catalogue import catalogue
 from sightline.errors import InputError
 from sightline.explain import explain
 from sightline.explanation import Explanation
+from sightline.gad import GAD
+from sightline.gad.truth import gains_on_truth, on_truth
 from sightline.images.creatures import Creatures, passes_twin_test
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models.small_resnet import SmallResNet, train_on
+from sightline.sampling.seeds import seed_of
 
 TRAINING, HELD_OUT, SCORED, SHOWN, REFERENCES = 12_000, 1000, 48, 6, 100
+DISTANCING, STEPS, PAIR = 3000, 80, (0, 1)
+GAD_METHODS = ("saliency", "input_x_gradient", "guided_backprop")
 
 # The encoding of `sightline.images.creatures.encode`, in the words of a model that is loaded from a file.
 _PREPROCESSING = Preprocessing(
@@ -70,7 +75,13 @@ def run_demo(out: Path, seed: int, console: Console) -> pd.DataFrame:
     console.print(_printed(table))
     for note in explanation.checks.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Look at {out / 'montage.png'}; the table is in {out / 'scores.csv'}.", soft_wrap=True, markup=False)
+    _distanced(model, held_out, correct, seed, out, console)
+    console.print(
+        f"Look at {out / 'montage.png'} and {out / 'gad' / 'gad.png'}; the tables are in {out / 'scores.csv'} and "
+        f"{out / 'gad' / 'scores.csv'}.",
+        soft_wrap=True,
+        markup=False,
+    )
     return table
 
 
@@ -122,6 +133,58 @@ def _explained(
         )
     names = [f"picture {index}" for index in chosen]
     return replace(explanation, names=names)
+
+
+def _distanced(
+    model: SmallResNet, held_out: Creatures, correct: Tensor, seed: int, out: Path, console: Console
+) -> None:
+    """Push apart two classes that differ in their tails, and see whether what stays lies on the tail."""
+    drawn = Creatures(DISTANCING, seed=seed + 2_000_000)
+    rows = [i for i, label in enumerate(drawn.labels.tolist()) if label in PAIR]
+    started = time.perf_counter()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("distancing", total=None)
+        gad = GAD(model, PAIR, strategy="interpolated", rate=4e-4, steps=STEPS, seed=seed).fit(
+            (drawn.images[rows], drawn.labels[rows]),
+            progress=lambda stage: progress.update(task, completed=stage.step, total=stage.steps),
+        )
+    first, second = (held_out.class_names[c] for c in PAIR)
+    console.print(
+        f"GAD: networks that push `{first}` and `{second}` apart, trained in {time.perf_counter() - started:.0f} s "
+        "(and as many on shuffled labels). Only the tail tells the two apart.",
+        soft_wrap=True,
+    )
+    passed = (passes_twin_test(model, held_out) & correct).tolist()
+    chosen = [i for i, label in enumerate(held_out.labels.tolist()) if label in PAIR and passed[i]][:SCORED]
+    images, labels = held_out.images[chosen], held_out.labels[chosen].tolist()
+    found = gad.explain(images, list(GAD_METHODS), labels)
+    (shuffled,) = gad.explain_each(images, list(GAD_METHODS), [labels], kind="shuffled")
+    truth = held_out.part_masks("tail")[chosen]
+    table = pd.DataFrame(
+        {
+            name: gains_on_truth(
+                on_truth(stack, shuffled.stacks[name], truth, found.reading, [seed_of(seed, i) for i in chosen])
+            )
+            for name, stack in found.stacks.items()
+        }
+    ).T.rename_axis("map")
+    found.subset(range(min(SHOWN, len(chosen)))).save(out / "gad")
+    table.to_csv(out / "gad" / "scores.csv", float_format="%.4f")
+    printed = Table(
+        title=f"Share of the important pixels on the tail in %, mean over {len(chosen)} pictures",
+        title_justify="left",
+        box=None,
+    )
+    printed.add_column("map", no_wrap=True)
+    for heading in ("original", "GAD", "as many of original", "of shuffled", "GAD gains over both"):
+        printed.add_column(heading, justify="right")
+    for name, row in table.iterrows():
+        real = min(row["over threshold, low"], row["over shuffled, low"]) > 0
+        cells = [f"{100 * row[column]:.1f}" for column in ("original", "gad", "threshold", "shuffled")]
+        printed.add_row(str(name), *cells, "yes" if real else "not shown")
+    console.print(printed)
+    for note in gad.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _scores(explanation: Explanation, creatures: Creatures, chosen: list[int]) -> pd.DataFrame:
