@@ -53,10 +53,6 @@ class Samples(Dataset[Batch]):
         )
         yield from loader
 
-    def in_order(self, size: int) -> Iterator[Batch]:
-        """All, in order, in batches of a size."""
-        yield from self.batches([range(i, min(i + size, len(self))) for i in range(0, len(self), size)])
-
 
 def _as_read(batch: Any) -> Any:
     """Keep what `__getitems__` gave, which is a batch already."""

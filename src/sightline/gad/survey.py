@@ -1,7 +1,7 @@
 """What networks say of a pair's images: the targets' origin, how far a fit moved, and whether it kept the order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -35,22 +35,40 @@ class Said(NamedTuple):
     content: str
 
 
-def survey(network: nn.Module, samples: Samples, classes: Pair, batch_size: int, *, autocast: bool = False) -> Said:
+def survey(
+    network: nn.Module,
+    samples: Samples,
+    classes: Pair,
+    batch_size: int,
+    *,
+    among: Sequence[int] | None = None,
+    autocast: bool = False,
+) -> Said:
     """Ask a network about all images of the pair, in evaluation mode.
+
+    Args:
+        network: the network; it comes back as it was.
+        samples: the images.
+        classes: the pair.
+        batch_size: images of a pass.
+        among: the numbers of the samples to look at; by default all.
+        autocast: whether to compute in bfloat16 where torch thinks it safe.
 
     Raises:
         InputError: the samples are not images with labels, or there are none of the pair.
     """
     like = next(p for p in network.parameters() if p.is_floating_point())
     numbers, labels, logits = [], [], []
-    seen, digest = 0, hashlib.blake2b(digest_size=16)
+    asked = list(range(len(samples))) if among is None else list(among)
+    parts = [asked[i : i + batch_size] for i in range(0, len(asked), batch_size)]
+    digest = hashlib.blake2b(digest_size=16)
     with (
         torch.no_grad(),
         _evaluating(network),
         untouched(network),
         torch.autocast(like.device.type, torch.bfloat16, enabled=autocast),
     ):
-        for images, given in samples.in_order(batch_size):
+        for part, (images, given) in zip(parts, samples.batches(parts), strict=True):
             if images.dim() != 4 or not images.is_floating_point() or given.shape != (len(images),):
                 raise InputError(
                     "Images are floating point, of shape (batch, channel, height, width), with a label each; came "
@@ -60,15 +78,14 @@ def survey(network: nn.Module, samples: Samples, classes: Pair, batch_size: int,
             if len(rows):
                 digest.update(images[rows].cpu().contiguous().numpy().tobytes())
                 scores = class_scores(network(images[rows].to(like.device, like.dtype)), len(rows))
-                numbers.append(rows.cpu() + seen)
+                numbers.append(torch.tensor(part)[rows.cpu()])
                 labels.append(given[rows].cpu().long())
                 logits.append(wide(scores).cpu())
-            seen += len(images)
     absent = [c for c in classes if not any(bool((part == c).any()) for part in labels)]
-    if absent:
+    if absent and among is None:
         raise InputError(
-            f"There are no images of class {' and of class '.join(map(str, absent))} among the {seen} that came. Both "
-            "classes of the pair need some, labelled by the number of the network's output."
+            f"There are no images of class {' and of class '.join(map(str, absent))} among the {len(asked)} that "
+            "came. Both classes of the pair need some, labelled by the number of the network's output."
         )
     kept = torch.cat(labels)
     digest.update(kept.numpy().tobytes())
