@@ -64,11 +64,11 @@ def ours(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor, step
 
 
 def throughput(name: str, batch: int, pairs: int) -> str:
-    # Checkpoints fall where epochs end, as in a fit: one in twenty steps here, where real epochs are longer.
-    model, images, labels = scene(name, 20 * batch)
+    # Checkpoints fall where epochs end, as in a fit: one in ten steps here, where real epochs are longer.
+    model, images, labels = scene(name, 10 * batch)
     with torch.no_grad():
         targets = torch.cat([model(part) for part in images.split(batch)])
-    steps = 40
+    steps = 20
     times = paired(
         lambda: bare(model, images, targets, steps, batch),
         lambda: ours(model, images, labels, targets, steps, batch),

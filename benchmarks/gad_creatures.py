@@ -60,17 +60,10 @@ def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.
     chosen = [i for i, label in enumerate(held_out.labels.tolist()) if label in classes and passed[i]][
         : options.pictures
     ]
-    labels = held_out.labels[chosen]
-    other = torch.where(labels == classes[0], classes[1], classes[0])
     images, truth = held_out.images[chosen], held_out.part_masks(part)[chosen]
     found, control = gad.explain_each(images, METHODS), gad.explain_each(images, METHODS, kind="shuffled")
     # What the original network itself says of why one class and not the other, without any training.
-    pair = sl.explain(
-        model,
-        images,
-        METHODS,
-        lambda output, rows: output[range(len(rows)), labels[rows]] - output[range(len(rows)), other[rows]],
-    )
+    pairs = gad.explain_pair(images, METHODS)
     own = [classes.index(int(held_out.labels[i])) for i in chosen]
     made = []
     for method in METHODS:
@@ -78,7 +71,14 @@ def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.
         beside = torch.stack([control[c].stacks[method][:, i] for i, c in enumerate(own)], 1)
         for name, reading in READINGS.items():
             seeds = [seed_of(seed, i, method) for i in range(len(chosen))]
-            rows = on_truth(stack, beside, truth, reading, seeds, {"pair": pair.heatmap(method)})
+            rows = on_truth(
+                stack,
+                beside,
+                truth,
+                reading,
+                seeds,
+                torch.stack([pairs[c].heatmap(method)[i] for i, c in enumerate(own)]),
+            )
             use = np.where(np.arange(len(rows)) % 2, "choosing", "reported")
             about = {"seed": seed, "part": part, "mode": mode, "method": method, "reading": name}
             made.append(rows.assign(**about, use=use))

@@ -367,7 +367,7 @@ def test_saved_explanations(model: nn.Module, data, tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "maps.safetensors")
     assert torch.equal(tensors["gradient"], found["gradient"])
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["reading"] == {"reading": "nested", "share": 0.5, "allow_new": False}
+    assert manifest["reading"] == {"reading": "nested", "share": 0.3, "allow_new": False}
     assert manifest["gad"]["classes"] == [2, 0]
     assert (tmp_path / "gad.png").stat().st_size > 1000
 
@@ -376,10 +376,12 @@ def test_orders_of_the_controls_by_hand() -> None:
     original = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
     important = torch.tensor([[[True, True], [True, False]]])
     shuffled = torch.tensor([[[0.0, 0.5], [0.0, 0.7]]])
-    found = orders(original, important, shuffled, [3])
+    pair = torch.tensor([[[0.0, 2.0], [2.0, 1.0]]])
+    found = orders(original, important, shuffled, pair, [3])
     assert found[Control.THRESHOLD].tolist() == [[0, 1, 2, 3]]
     # By their own score; those without one as the original has them.
     assert found[Control.SHUFFLED].tolist() == [[3, 1, 0, 2]]
+    assert found[Control.PAIR].tolist() == [[1, 2, 3, 0]]
     assert sorted(found[Control.RANDOM][0][:3].tolist()) == [0, 1, 2]
 
 
@@ -405,7 +407,7 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
         model[1].weight.copy_(weights.view(2, 36))
     images = torch.ones(2, 1, 6, 6)
     gad = sl.GAD(model, (0, 1), (1,), rate=1e-12, steps=1).fit((images, torch.tensor([0, 1])))
-    found = gad.evaluate(images, ["input_x_gradient"], black=torch.zeros(1))
+    found = gad.evaluate(images, ["input_x_gradient"], [Consistency(share=0.5)], black=torch.zeros(1))
     rows = found.rows.set_index(["image", "class", "arm"])
     # At half of the maximum three corners stay: a triangle of 4 + 3 + 2 + 1 pixels.
     for image in (0, 1):
@@ -414,6 +416,9 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
             assert (row["pixels"], row["area"]) == (3, 10)
             assert row["rs"] == pytest.approx(c * (1.0 + 0.9 + 0.8) / 10)
             assert rows.loc[(image, c, "threshold at equal pixels"), "area"] == 10
+            # Class 0 rather than 1 is -1 times the first map: the corners are last, and before them come three zeros.
+            expected = 10 if c == 2 else 3
+            assert rows.loc[(image, c, "pair at equal pixels"), "area"] == expected
             # The networks did not move, so nothing is taken away, and nothing is left over.
             assert rows.loc[(image, c, "supplementary"), "area"] == 0
             assert np.isnan(rows.loc[(image, c, "supplementary"), "rs"])

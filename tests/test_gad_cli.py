@@ -104,8 +104,8 @@ def test_fit_explain_evaluate(place: Path) -> None:
     assert evaluate.returncode == 0, evaluate.stderr
     rows = pd.read_csv(place / "e" / "regions.csv")
     # Both classes of twelve pictures, two methods, and eleven arms: the original, GAD, what is left of the original,
-    # shuffled labels, and three controls at two matches.
-    assert len(rows) == 12 * 2 * 2 * (4 + 6)
+    # shuffled labels, and four controls at two matches.
+    assert len(rows) == 12 * 2 * 2 * (4 + 8)
     assert set(rows["fill"]) == {"mean"}
     text = (place / "e" / "report.md").read_text()
     for said in (

@@ -14,9 +14,7 @@ def test_shares_on_the_truth_by_hand() -> None:
     stack = torch.tensor([[[[4.0, 3.0, 8.0, 6.0]]], [[[9.0, 8.0, 1.0, 0.0]]]])
     shuffled = torch.tensor([[[[4.0, 3.0, 8.0, 6.0]]], [[[0.0, 0.0, 5.0, 5.0]]]])
     truth = torch.tensor([[[True, True, False, False]]])
-    found = on_truth(
-        stack, shuffled, truth, Consistency("nested", 0.3), [0], {"last": torch.tensor([[[0.0, 1, 2, 3]]])}
-    )
+    found = on_truth(stack, shuffled, truth, Consistency("nested", 0.3), [0], torch.tensor([[[0.0, 1, 2, 3]]]))
     row = found.iloc[0]
     assert row["pixels"] == 2
     assert row["gad"] == 1.0
@@ -24,7 +22,7 @@ def test_shares_on_the_truth_by_hand() -> None:
     # As many from the original cut higher: the third and the fourth. From shuffled labels: the same two.
     assert row["threshold"] == 0.0
     assert row["shuffled"] == 0.0
-    assert row["last"] == 0.0
+    assert row["pair"] == 0.0
     assert row["random"] in {0.0, 0.5, 1.0}
 
 

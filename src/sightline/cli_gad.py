@@ -121,7 +121,7 @@ def explain(
         str, typer.Option(help="likelier: the likelier of the two classes, for each image; or a class.")
     ] = "likelier",
     reading: ReadingName = "nested",
-    share: Share = 0.5,
+    share: Share = 0.3,
     out: Annotated[Path, typer.Option(help="Folder for maps.safetensors, manifest.json and gad.png.")] = Path(
         "gad-maps"
     ),
@@ -155,7 +155,7 @@ def evaluate(
     labels: Labels = None,
     methods: Methods = _PAPER,
     reading: ReadingName = "nested",
-    share: Share = 0.5,
+    share: Share = 0.3,
     fill: Annotated[str, typer.Option(help="Of an occluded region: black, mean, blur or inpainting.")] = "black",
     images: Annotated[int, typer.Option(help="How many pictures of each class.")] = 256,
     per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,

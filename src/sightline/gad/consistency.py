@@ -63,7 +63,7 @@ class Consistency:
     """
 
     reading: Reading = Reading.NESTED
-    share: float = 0.5
+    share: float = 0.3
     allow_new: bool = False
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Controls: the same number of pixels, or a hull of the same area, from what knows nothing of distancing."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -17,21 +18,26 @@ class Control(StrEnum):
     """What GAD is compared with.
 
     `shuffled`: distancing with labels given at random. `threshold`: the original map, cut higher. `random`: any of the
-    originally important pixels.
+    originally important pixels. `pair`: what the original network itself says of why one class and not the other, its
+    map of the difference of both logits, for which nothing is trained.
     """
 
     SHUFFLED = "shuffled"
     THRESHOLD = "threshold"
     RANDOM = "random"
+    PAIR = "pair"
 
 
-def orders(original: Tensor, important: Tensor, shuffled: Tensor | None, seeds: list[int]) -> dict[Control, Pixels]:
+def orders(
+    original: Tensor, important: Tensor, shuffled: Tensor | None, pair: Tensor | None, seeds: Sequence[int]
+) -> dict[Control, Pixels]:
     """For each control, the order in which it takes the pixels of each image.
 
     Args:
         original: shape (batch, height, width): the maps of the original network.
         important: what is important there.
         shuffled: the scores of consistency with networks of shuffled labels, where there are some.
+        pair: the original network's maps of the class rather than the other, where there are some.
         seeds: for each image, of its random order.
 
     Returns:
@@ -46,6 +52,8 @@ def orders(original: Tensor, important: Tensor, shuffled: Tensor | None, seeds: 
     }
     if shuffled is not None:
         found[Control.SHUFFLED] = ordered(shuffled, original)
+    if pair is not None:
+        found[Control.PAIR] = ordered(pair, original)
     return {control: order.cpu().numpy() for control, order in found.items()}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError, RefusalError
 from sightline.explain import explain_each
-from sightline.explanation import versions
+from sightline.explanation import Explanation, versions
 from sightline.gad.consistency import Consistency
 from sightline.gad.evaluation import Evaluation, evaluate
 from sightline.gad.explained import GADExplanation
@@ -29,7 +29,7 @@ from sightline.method import Method
 from sightline.models import model_info
 from sightline.occlusion import Fill
 from sightline.sampling.seeds import seed_of
-from sightline.targets import TargetLike
+from sightline.targets import Pair, TargetLike
 
 Strategy = Literal["trained", "interpolated"]
 
@@ -320,6 +320,32 @@ class GAD:
             for original, stack, reasons in zip(originals, stacks, refused, strict=True)
         ]
 
+    def explain_pair(
+        self,
+        images: Tensor | ImageBatch,
+        methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
+        *,
+        seed: int = 0,
+    ) -> list[Explanation]:
+        """What the original network itself says of why one class and not the other: the control without training.
+
+        Args:
+            images: see `explain`.
+            methods: see `explain`; those that explain no pairs are among `refused`.
+            seed: see `explain`.
+
+        Returns:
+            The explanation of the first class rather than the second, and the other way round; none where no method
+            explains pairs.
+        """
+        first, second = self.classes
+        try:
+            return explain_each(
+                self.model, images, methods, [Pair(first, second), Pair(second, first)], on_refusal="record", seed=seed
+            )
+        except RefusalError:
+            return []
+
     def evaluate(
         self,
         images: Tensor | ImageBatch,
@@ -335,8 +361,8 @@ class GAD:
         """Measure regions and what occluding them does, for both classes of each image, beside controls.
 
         Mazini Rodrigues et al. 2024, arXiv 2401.14434, sections 5, 6.1 and 6.2. Controls: distancing with shuffled
-        labels, the original map cut higher, a random part of the original's pixels; each at GAD's number of pixels and
-        at GAD's hull area.
+        labels, the original map cut higher, a random part of the original's pixels, the original network's map of one
+        class rather than the other; each at GAD's number of pixels and at GAD's hull area.
 
         Args:
             images: held out from `fit`; see `sightline.explain`.

@@ -203,15 +203,17 @@ def evaluate(
         part = images[start : start + step] if isinstance(images, ImageBatch) else batch[start : start + step]
         found = gad.explain_each(part, methods, on_refusal="record", seed=seed)
         control = gad.explain_each(part, methods, kind="shuffled", on_refusal="record", seed=seed) if controlled else []
+        pairs = gad.explain_pair(part, methods, seed=seed)
         tensor = part.tensor if isinstance(part, ImageBatch) else part
         said = ask(gad.model, tensor, gad.recipe.batch_size)
         for place, one in enumerate(found):
             refused |= one.refused
             for method in one.stacks:
                 beside = control[place].stacks.get(method) if control else None
+                rather = pairs[place].heatmap(method) if pairs and method in pairs[place].maps else None
                 for name, reading in named.items():
                     seeds = [seed_of(seed, start + i, method, place) for i in range(len(tensor))]
-                    regions, new = _regions(one, method, reading, beside, seeds, per_component=per_component)
+                    regions, new = _regions(one, method, reading, beside, rather, seeds, per_component=per_component)
                     key = {"reading": name, "method": method, "class": place + 1}
                     for fill in fills:
                         made = _measured(gad, tensor, said[:, gad.classes[place]], place, regions, Fill(fill), black)
@@ -237,6 +239,7 @@ def _regions(
     method: str,
     reading: Consistency,
     shuffled: Tensor | None,
+    pair: Tensor | None,
     seeds: list[int],
     *,
     per_component: bool,
@@ -245,7 +248,7 @@ def _regions(
     stack = one.stacks[method].cpu()
     kept = reading(stack)
     beside = None if shuffled is None else reading(shuffled.cpu())
-    taken = orders(stack[0], kept.original, None if beside is None else beside.scores, seeds)
+    taken = orders(stack[0], kept.original, None if beside is None else beside.scores, pair, seeds)
 
     def drawn(arm: str, pixels: Tensor) -> list[Region]:
         found = hulls(pixels, per_component=per_component)

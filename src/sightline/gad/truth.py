@@ -1,14 +1,14 @@
 """Truth: where the deciding part is known, what of the important pixels lies on it, beside as many of each control."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.gad.consistency import Consistency, ordered
-from sightline.gad.controls import Pixels, as_many, orders
+from sightline.gad.consistency import Consistency
+from sightline.gad.controls import as_many, orders
 from sightline.gad.evaluation import interval
 
 
@@ -18,7 +18,7 @@ def on_truth(
     truth: Bool[Tensor, "batch height width"],
     reading: Consistency,
     seeds: Sequence[int],
-    others: Mapping[str, Float[Tensor, "batch height width"]] | None = None,
+    pair: Float[Tensor, "batch height width"] | None = None,
 ) -> pd.DataFrame:
     """The share of the important pixels that lies on the truth, for each image.
 
@@ -28,26 +28,22 @@ def on_truth(
         truth: true on what decides.
         reading: what "stays important" means.
         seeds: for each image, of its random pixels.
-        others: further maps to cut to as many pixels, by name.
+        pair: the original network's maps of the class rather than the other.
 
     Returns:
         A row for each image: `pixels` that stay, and the share on the truth of these (`gad`), of what was important
-        originally (`original`), and of as many `pixels` from each control and from each of `others`. NaN where nothing
-        stays.
+        originally (`original`), and of as many `pixels` from each control. NaN where nothing stays.
     """
     kept = reading(stack)
     beside = None if shuffled is None else reading(shuffled).scores
-    taken: dict[str, Pixels] = {
-        control.value: order for control, order in orders(stack[0], kept.original, beside, list(seeds)).items()
-    }
-    taken |= {name: ordered(maps, maps).cpu().numpy() for name, maps in (others or {}).items()}
+    taken = orders(stack[0], kept.original, beside, pair, seeds)
     shape = (int(stack.shape[2]), int(stack.shape[3]))
     rows = []
     for i, mask in enumerate(truth.cpu().numpy()):
         pixels, original = (part[i].cpu().numpy() for part in (kept.pixels, kept.original))
         count = int(pixels.sum())
         row = {"pixels": count, "original": _share(original, mask), "gad": _share(pixels, mask)}
-        rows.append(row | {name: _share(as_many(order[i], count, shape), mask) for name, order in taken.items()})
+        rows.append(row | {c.value: _share(as_many(order[i], count, shape), mask) for c, order in taken.items()})
     return pd.DataFrame(rows)
 
 
