@@ -115,17 +115,17 @@ def test_training_is_adam_on_the_squared_error_to_the_distanced_logits(model: nn
 
 
 def test_the_model_stays_as_it_was(model: nn.Module, data) -> None:
-    model.train()
-    model[0].weight.requires_grad_(False)
+    model[1].weight.requires_grad_(False)
+    model[6].train()
     before, flags = (
         fingerprint(model),
         [(m.training, [p.requires_grad for p in m.parameters()]) for m in model.modules()],
     )
+    random = torch.get_rng_state()
     gad = sl.GAD(model, CLASSES, (1, 2), steps=3, mode="train").fit(data)
-    model.eval()
     gad.explain(data[0][:2], ["gradient"])
     gad.evaluate(data[0][:3], ["gradient"], black=torch.zeros(3))
-    model.train()
+    assert torch.equal(random, torch.get_rng_state())
     assert fingerprint(model) == before
     assert flags == [(m.training, [p.requires_grad for p in m.parameters()]) for m in model.modules()]
     assert all(p.grad is None for p in model.parameters())
@@ -208,7 +208,7 @@ def test_the_report_says_how_far_each_class_moved(data) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.bias = nn.Parameter(torch.tensor([0.5, 0.0, 1.0]))
+            self.bias = nn.Parameter(torch.tensor([0.5, 0.0, 1.5]))
 
         def forward(self, x: Tensor) -> Tensor:
             return self.bias + 0 * x.mean((1, 2, 3), keepdim=False)[:, None]
@@ -427,3 +427,207 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
     gains = found.gains
     assert not gains["real"].any()
     assert (gains.loc[gains["control"] == "threshold", "gain"] == 0).all()
+
+
+def test_the_mean_reading_holds_its_control_to_the_same_pixels(model: nn.Module, data) -> None:
+    """Where the same networks stand on both sides nothing may be gained or lost."""
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=10).fit(data)
+    for alphas in gad.networks.trained:
+        gad.networks.file(alphas, "shuffled").write_bytes(gad.networks.file(alphas, "distanced").read_bytes())
+    for reading in (Consistency("mean", 0.3), Consistency("mean", 0.3, allow_new=True), Consistency("nested", 0.2)):
+        found = gad.evaluate(data[0], ["gradient", "saliency"], reading, black=torch.zeros(3)).gains
+        same = found[(found["control"] == "shuffled") & (found["matched"] == "pixels")]
+        assert same["images"].max() > 5
+        assert (same["gain"].dropna() == 0).all()
+
+
+def test_no_gain_without_every_control(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=20).fit(data, controls=False)
+    verdicts = gad.evaluate(data[0], ["saliency"], Consistency(share=0.2), black=torch.zeros(3)).verdicts
+    assert set(verdicts.filter(like="at equal").to_numpy().ravel()) == {"too few"}
+    shown = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=20).fit(data)
+    verdicts = shown.evaluate(data[0], ["saliency"], Consistency(share=0.2), black=torch.zeros(3)).verdicts
+    assert "too few" not in set(verdicts.filter(like="at equal").to_numpy().ravel())
+
+
+def test_hulls_of_components_are_matched_as_such(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1,), rate=0.01, steps=5).fit(data)
+    rows = gad.evaluate(
+        data[0], ["saliency"], Consistency(share=0.3), black=torch.zeros(3), per_component=True
+    ).rows.pivot_table("area", ["image", "class"], "arm", aggfunc="first")
+    known = rows["gad"] > 0
+    ratio = (rows["threshold at equal area"] / rows["gad"])[known]
+    assert 0.9 < ratio.mean() < 1.1
+
+
+def test_a_folder_with_something_in_it_is_not_saved_into(data, tmp_path: Path) -> None:
+    first = sl.GAD(network(), CLASSES, (1,), steps=1).fit(data)
+    first.save(tmp_path / "x")
+    other = sl.GAD(network(seed=3), CLASSES, (1,), steps=1).fit(data, controls=False)
+    with pytest.raises(sl.InputError, match="not an empty folder"):
+        other.save(tmp_path / "x")
+    # Nor are files taken that no record of this fit knows.
+    other.save(tmp_path / "y")
+    (tmp_path / "y" / "shuffled-1-1.safetensors").write_bytes(
+        (tmp_path / "x" / "shuffled-1-1.safetensors").read_bytes()
+    )
+    assert not sl.GAD.load(tmp_path / "y", network(seed=3)).networks.complete("shuffled")
+    with pytest.raises(sl.InputError, match="Call fit first"):
+        sl.GAD(network(seed=3), CLASSES, (1,), folder=tmp_path / "x").fidelity(data)
+
+
+def test_a_sampler_that_leaves_images_out_is_refused(model: nn.Module, data) -> None:
+    from torch.utils.data import SubsetRandomSampler
+
+    loader = DataLoader(TensorDataset(*data), batch_size=4, sampler=SubsetRandomSampler(range(10)))
+    with pytest.raises(sl.InputError, match="Subset"):
+        sl.GAD(model, CLASSES, (1,), steps=1).fit(loader)
+
+
+def test_augmentation_by_halves_is_refused(model: nn.Module, data) -> None:
+    class Flipped(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 37
+
+        def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+            image = data[0][number]
+            return (image.flip(2) if torch.rand(()) < 0.5 else image), data[1][number]
+
+    torch.manual_seed(0)
+    for _ in range(5):
+        with pytest.raises(sl.InputError, match="augmentation"):
+            sl.GAD(model, CLASSES, (1,), steps=1).fit(Flipped())
+
+
+def test_another_network_with_the_same_weights_is_another_network(data, tmp_path: Path) -> None:
+    sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data, controls=False)
+    other = network()
+    other[2] = nn.Tanh()
+    with pytest.raises(sl.InputError, match="other weights"):
+        sl.GAD.load(tmp_path, other)
+    scaled = network()
+    scaled.register_buffer("scale", torch.tensor(2.0), persistent=False)
+    with pytest.raises(sl.InputError, match="differs in base"):
+        sl.GAD(scaled, CLASSES, (1,), steps=1, folder=tmp_path).fit(data)
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e37])
+def test_training_that_ends_astray_is_not_kept(data, tmp_path: Path, rate: float) -> None:
+    with pytest.raises(sl.RefusalError, match="not finite"):
+        sl.GAD(network(), CLASSES, (1,), rate=rate, steps=1, folder=tmp_path).fit(data)
+    assert not list(tmp_path.glob("distanced*"))
+
+
+def test_a_checkpoint_of_another_fit_is_not_taken(data, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(stage) -> None:
+        if stage.step == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        sl.GAD(network(seed=7), CLASSES, (1,), rate=0.01, steps=4, folder=tmp_path).fit(data, progress=kill, every=1)
+    (tmp_path / "gad.json").unlink()
+    mixed = sl.GAD(network(), CLASSES, (1,), rate=0.01, steps=4, folder=tmp_path).fit(data, controls=False)
+    whole = sl.GAD(network(), CLASSES, (1,), rate=0.01, steps=4).fit(data, controls=False)
+    assert fingerprint(next(mixed.networks.each()).network) == fingerprint(next(whole.networks.each()).network)
+
+
+def test_networks_of_a_fit_that_was_killed_among_its_controls_explain(data, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(stage) -> None:
+        if stage.network.startswith("shuffled"):
+            raise KilledError
+
+    gad = sl.GAD(network(), CLASSES, (1,), steps=2, folder=tmp_path)
+    with pytest.raises(KilledError):
+        gad.fit(data, progress=kill)
+    for one in (gad, sl.GAD.load(tmp_path, network())):
+        assert one.explain(data[0][:2], "gradient")["gradient"].shape == (2, 1, 8, 8)
+
+
+def test_a_refused_second_fit_leaves_the_first(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1,), steps=1).fit(data, controls=False)
+    with pytest.raises(sl.InputError, match="another fit"):
+        gad.fit((data[0] * 2, data[1]))
+    assert gad.explain(data[0][:1], "gradient").settings["report"]
+
+
+def test_damaged_files_are_named_or_made_anew(data, tmp_path: Path) -> None:
+    gad = sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data, controls=False)
+    file = tmp_path / "distanced-1-1.safetensors"
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(sl.InputError, match="damaged"):
+        gad.explain(data[0][:1], "gradient")
+    (tmp_path / "training.safetensors").write_bytes(b"half")
+    file.unlink()
+    sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data, controls=False)
+    for text in ("{", "[]"):
+        (tmp_path / "gad.json").write_text(text)
+        with pytest.raises(sl.InputError, match="damaged"):
+            sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data)
+
+
+def test_fitting_within_inference_mode(model: nn.Module, data) -> None:
+    with torch.inference_mode():
+        gad = sl.GAD(model, CLASSES, (1,), rate=0.01, steps=3).fit(data, controls=False)
+    outside = sl.GAD(model, CLASSES, (1,), rate=0.01, steps=3).fit(data, controls=False)
+    assert fingerprint(next(gad.networks.each()).network) == fingerprint(next(outside.networks.each()).network)
+
+
+def test_more_that_cannot_be_fitted_is_said(model: nn.Module, data) -> None:
+    images = data[0]
+    with pytest.raises(sl.InputError, match="numbers of the network's outputs"):
+        sl.GAD(model, CLASSES).fit((images, ["cat"] * len(images)))
+    with pytest.raises(sl.InputError, match="steps is a whole number"):
+        sl.GAD(model, CLASSES, steps=1.5)
+    with pytest.raises(sl.InputError, match="training mode"):
+        sl.GAD(network().train(), CLASSES).fit(data)
+
+    class Always(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(nn.functional.dropout(x, 0.5))
+
+    with pytest.raises(sl.RefusalError, match="random numbers"):
+        sl.GAD(Always().eval(), CLASSES, (1,), steps=1).fit(data)
+    for last in (nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()):
+        with pytest.raises(sl.RefusalError, match="softmax or a sigmoid"):
+            sl.GAD(nn.Sequential(network(), last).eval(), CLASSES, (1,), steps=1).fit(data)
+    gad = sl.GAD(model, CLASSES, (1,), steps=1).fit(data)
+    with pytest.raises(sl.InputError, match="filled with"):
+        gad.evaluate(images, ["gradient"], fills=["foo"])
+    with pytest.raises(sl.InputError, match="each of the 3 channels"):
+        gad.evaluate(images, ["gradient"], black=torch.zeros(1))
+    with pytest.raises(sl.InputError, match="none of them 0"):
+        gad.evaluate(images[:0], ["gradient"], black=torch.zeros(3))
+
+
+def test_the_interval_covers_what_is_skewed() -> None:
+    from sightline.gad.evaluation import FEWEST, interval
+
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(300):
+        low, high = interval(rng.exponential(size=FEWEST) - 1)
+        missed += not low <= 0 <= high
+    assert missed / 300 < 0.12
+
+
+def test_progress_tells_the_shift_of_both_classes(model: nn.Module, data) -> None:
+    stages = []
+    gad = sl.GAD(model, CLASSES, (2,), rate=0.01, steps=12, batch_size=64).fit(
+        data, controls=False, progress=stages.append
+    )
+    # One step sees all images of the pair; the first one before anything has moved.
+    assert stages[0].shift == pytest.approx((0.0, 0.0), abs=1e-6)
+    row = gad.report.iloc[0]
+    # The last stage is that of the network before its last step.
+    assert stages[-1].shift == pytest.approx((row["shift 1"], row["shift 2"]), abs=0.4)
+    assert min(stages[-1].shift) > 1

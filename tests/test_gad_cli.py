@@ -107,6 +107,9 @@ def test_fit_explain_evaluate(place: Path) -> None:
     # shuffled labels, and four controls at two matches.
     assert len(rows) == 12 * 2 * 2 * (4 + 8)
     assert set(rows["fill"]) == {"mean"}
+    swapped = run(place, "evaluate", "net.py:build", "folders", "--gad", "g", "--labels", "dog,cat", "--out", "s")
+    assert swapped.returncode == 2
+    assert "fitted with the labels cat,dog" in " ".join(swapped.stderr.split())
     text = (place / "e" / "report.md").read_text()
     for said in (
         "Complexity (table 1)",
@@ -139,6 +142,10 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str) -
     assert (place / out / "classifier.safetensors").stat().st_mtime_ns == made
     for name, text in tables.items():
         assert (place / out / f"{name}.csv").read_text() == text
+    assert json.loads((place / out / "gad" / "gad.json").read_text())["recipe"]["seed"] == 0
+    other = run(place, *words, "--seed", "5")
+    assert other.returncode == 2
+    assert "trained from other weights or pictures, or in another way" in " ".join(other.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -165,6 +172,7 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str) -
         ),
         (["fit", "net.py:build", "absent", "--classes", "cat,dog"], 2, "not a folder"),
         (["explain", "net.py:build", "folders/cat", "--gad", "absent"], 2, "record of a fit"),
+        (["evaluate", "net.py:build", "folders", "--images", "-1"], 2, "--images"),
         (["reproduce", "--dataset", "mnist", "--data", "flat", "--arch", "net.py:build"], 2, "cats_dogs or cub"),
         (["reproduce", "--dataset", "cub", "--data", "flat", "--arch", "net.py:build"], 2, "'sparrow'"),
     ],

@@ -129,6 +129,14 @@ def test_the_store_gives_what_load_images_gives(tmp_path: Path) -> None:
         assert batch.boxes == [expected.boxes[i] for i in (2, 0, 1)]
         assert len(found.failures) == 1
         assert "broken.png" in found.failures[0]
+    before = store.pixels[0].copy()
+    Image.new("RGB", (9, 14), "blue").save(tmp_path / "data/cat/a.png")
+    again = store_pictures(pictures, preprocessing, tmp_path / "store")
+    # A picture replaced under its name is read anew; who holds the old file keeps its pictures.
+    assert not np.array_equal(again.pixels[0], before)
+    assert np.array_equal(store.pixels[0], before)
+    (tmp_path / "store" / "pictures.json").write_text("{")
+    assert len(store_pictures(pictures, preprocessing, tmp_path / "store")) == 3
     # Other settings are not read from what is there.
     other = store_pictures(pictures, Preprocessing(size=(6, 6)), tmp_path / "store")
     assert other.pixels.shape[1:] == (6, 6, 3)

@@ -14,7 +14,7 @@ from torch import nn
 
 from sightline.cli_options import check_places, device_named, listed, with_model
 from sightline.errors import InputError
-from sightline.gad import GAD, PAPER_METHODS, Consistency, Evaluation, Reading
+from sightline.gad import GAD, Consistency, Evaluation, Reading, paper
 from sightline.gad.classifier import Tuning
 from sightline.gad.distancing import Strategy
 from sightline.gad.report import write_evaluation
@@ -31,7 +31,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_PAPER = ",".join(PAPER_METHODS)
 _out = Console()
 _err = Console(stderr=True)
 
@@ -47,8 +46,13 @@ Labels = Annotated[
 ]
 Support = Annotated[Path, typer.Option("--gad", help="The folder that `gad fit` wrote.")]
 Methods = Annotated[str, typer.Option(help="Names from `sightline methods`, with commas.")]
+PaperMethods = Annotated[
+    str, typer.Option("--methods", help="Names from `sightline methods`, with commas; or paper: its five.")
+]
 ReadingName = Annotated[str, typer.Option(help='What "stays important" means: nested, mean or rank.')]
-Share = Annotated[float, typer.Option(help="From which share of the maximum a pixel is important.")]
+Share = Annotated[
+    float, typer.Option(help="Of the maximum, from which a pixel is important; for rank, of all pixels.", min=0, max=1)
+]
 Seed = Annotated[int, typer.Option(help="Base of all randomness.")]
 
 
@@ -69,9 +73,11 @@ def fit(
         str, typer.Option(help="trained: a network for each distance; interpolated: only for the last.")
     ] = "trained",
     rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 4e-5,
-    epochs: Annotated[int, typer.Option(help="How often each picture is seen.")] = 10,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps for each network, instead of epochs.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures of a step.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each picture is seen.")] = 10,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps for each network, instead of epochs.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 64,
     controls: Annotated[bool, typer.Option(help="Train as many networks on shuffled labels, to compare with.")] = True,
     out: Annotated[
         Path, typer.Option(help="Folder for the support networks; an interrupted fit goes on there.")
@@ -98,7 +104,7 @@ def fit(
     with _progress("training") as (progress, task):
 
         def told(stage: Stage) -> None:
-            words = f"{stage.network}, error {stage.loss:.3g}"
+            words = f"{stage.network}, error {stage.loss:.3g}, shift {stage.shift[0]:.2g} and {stage.shift[1]:.2g}"
             progress.update(task, completed=stage.step, total=stage.steps, description=words)
 
         gad.fit(store, names=names, controls=controls, progress=told)
@@ -118,7 +124,7 @@ def explain(
     gad: Support = Path("gad"),
     methods: Methods = "input_x_gradient,integrated_gradients",
     target: Annotated[
-        str, typer.Option(help="likelier: the likelier of the two classes, for each image; or a class.")
+        str, typer.Option(help="likelier: the likelier of the two classes, for each image; or the number of a class.")
     ] = "likelier",
     reading: ReadingName = "nested",
     share: Share = 0.3,
@@ -153,11 +159,11 @@ def evaluate(
     data: Data,
     gad: Support = Path("gad"),
     labels: Labels = None,
-    methods: Methods = _PAPER,
+    methods: PaperMethods = "paper",
     reading: ReadingName = "nested",
     share: Share = 0.3,
     fill: Annotated[str, typer.Option(help="Of an occluded region: black, mean, blur or inpainting.")] = "black",
-    images: Annotated[int, typer.Option(help="How many pictures of each class.")] = 256,
+    images: Annotated[int, typer.Option(min=1, help="How many pictures of each class.")] = 256,
     per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the tables and pictures.")] = Path("gad-evaluation"),
     seed: Seed = 0,
@@ -165,14 +171,14 @@ def evaluate(
     """Measure regions and what occluding them does, beside controls."""
     check_places([str(data)], out)
     support = GAD.load(gad, network)
-    names = _pair(network, ",".join(map(str, support.classes)), labels)[1]
+    names = _names(support, network, labels)
     store = _store(data, network, names, out, training=False)
     chosen = _each(store, names, images)
     batch = store.batch(chosen)
     with _progress("evaluating") as (progress, task):
         found = support.evaluate(
             batch,
-            listed(methods),
+            paper.methods() if methods.strip() == "paper" else listed(methods),
             [_reading(reading, share)],
             fills=[_fill(fill)],
             per_component=per_component,
@@ -201,19 +207,22 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for all that is made; a second call goes on there.")] = Path(
         "gad-reproduction"
     ),
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 224,
-    images: Annotated[int, typer.Option(help="Pictures of each class to evaluate.")] = 256,
-    training: Annotated[int | None, typer.Option(help="Pictures of each class to train on; by default all.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Optimiser steps of the classifier and of each network, instead of epochs.")
+    size: Annotated[int, typer.Option(min=1, help="Side of the pictures in pixels.")] = 224,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of each class to evaluate.")] = 256,
+    training: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of each class to train on; by default all.")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Of each support network.")] = 10,
-    tuning_epochs: Annotated[int, typer.Option(help="Of the classifier.")] = 3,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Optimiser steps of the classifier and of each network, instead of epochs."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Of each support network.")] = 10,
+    tuning_epochs: Annotated[int, typer.Option(min=1, help="Of the classifier.")] = 3,
     tuning_rate: Annotated[float, typer.Option(help="The classifier's learning rate.")] = 1e-4,
     rate: Annotated[float, typer.Option(help="The support networks' learning rate.")] = 4e-5,
-    batch_size: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 32,
     mode: Annotated[str, typer.Option(help="Of the support networks: eval or train.")] = "train",
-    methods: Methods = _PAPER,
+    methods: PaperMethods = "paper",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -235,7 +244,7 @@ def reproduce(
         batch_size=batch_size,
         rate=rate,
         mode=cast("Mode", mode),
-        methods=tuple(listed(methods)),
+        methods=() if methods.strip() == "paper" else tuple(listed(methods)),
     )
     with _progress("starting") as (bar, task):
         found = reproduce_tables(
@@ -261,10 +270,21 @@ def _verdicts(found: Evaluation, out: Path) -> None:
     _out.print(f"Tables, controls and pictures: {escape(str(out / 'report.md'))}", soft_wrap=True)
 
 
+def _names(support: GAD, network: nn.Module, labels: str | None) -> tuple[str, str]:
+    """How the pictures of the two classes are labelled: as in the fit, or as said."""
+    known = support.names
+    names = known if labels is None and known else _pair(network, ",".join(map(str, support.classes)), labels)[1]
+    if known is not None and tuple(names) != known:
+        raise InputError(f"The networks were fitted with the labels {','.join(known)}; came --labels {labels}.")
+    return names
+
+
 def _store(data: Path, network: nn.Module, names: tuple[str, str], out: Path, *, training: bool) -> PictureStore:
     """The pair's pictures; those that the data set sets apart for training, or those it does not."""
     pictures = labelled_pictures(data).of(names)
     part = [i for i, split in enumerate(pictures.training) if split is None or split == training]
+    if not part:
+        _say("note", f"{data} sets no pictures apart {'to train on' if training else 'to evaluate'}; all are taken.")
     pictures = (pictures[part] if part else pictures).of(names)
     with _progress("reading pictures") as (progress, task):
         store = store_pictures(

@@ -44,6 +44,8 @@ class Important:
     by: By = By.MAXIMUM
 
     def __post_init__(self) -> None:
+        if self.by not in set(By):
+            raise InputError(f"Pixels are important by {', '.join(By)}; came {self.by!r}.")
         object.__setattr__(self, "by", By(self.by))
         if not 0 < self.share <= 1:
             raise InputError(f"The share of important pixels is above 0 and at most 1; came {self.share}.")

@@ -11,7 +11,7 @@
 
 from sightline.gad.consistency import PAPER_LIKE, Consistency, Consistent, Reading
 from sightline.gad.controls import Control
-from sightline.gad.distancing import GAD, PAPER_METHODS
+from sightline.gad.distancing import GAD
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.explained import GADExplanation
 from sightline.gad.targets import distanced
@@ -19,7 +19,6 @@ from sightline.gad.targets import distanced
 __all__ = [
     "GAD",
     "PAPER_LIKE",
-    "PAPER_METHODS",
     "Consistency",
     "Consistent",
     "Control",

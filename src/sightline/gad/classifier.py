@@ -1,12 +1,14 @@
 """A classifier for two classes, fine-tuned from a network of a thousand: what the paper's tables start from."""
 
 import copy
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
@@ -14,7 +16,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.gad.networks import fingerprint
 from sightline.gad.samples import Samples
 from sightline.gad.survey import survey
-from sightline.gad.training import write
+from sightline.gad.training import reseed, write
 from sightline.models import load_weights
 from sightline.models.outputs import class_scores
 from sightline.sampling.seeds import seed_of
@@ -57,7 +59,7 @@ def with_outputs(model: nn.Module, outputs: int, seed: int = 0) -> nn.Module:
         raise InputError(f"{type(model).__name__} has no dense layer or convolution to put two outputs in place of.")
     name, last = named[-1]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if isinstance(last, nn.Linear):
             new: nn.Module = nn.Linear(last.in_features, outputs, bias=last.bias is not None)
         elif tuple(last.kernel_size) == (1, 1):
@@ -91,15 +93,22 @@ def fine_tuned(
         progress: called after each step with the steps done, the steps in all and the loss.
 
     Raises:
-        InputError: the last layer cannot be exchanged.
+        InputError: the last layer cannot be exchanged, or the folder holds a classifier that was trained otherwise.
         RefusalError: the loss was not finite.
     """
     network = with_outputs(model, 2, tuning.seed)
-    start = fingerprint(network)
+    identity = json.dumps({"start": fingerprint(network), "pictures": len(samples), **asdict(tuning)}, sort_keys=True)
     file = folder / FILE
     if file.is_file():
+        with safe_open(file, "pt") as there:
+            known = (there.metadata() or {}).get("identity")
+        if known != identity:
+            raise InputError(
+                f"{file} was trained from other weights or pictures, or in another way. Name another folder, or remove "
+                "it."
+            )
         load_weights(network, file)
-        return network.eval()
+        return network.eval().requires_grad_(False)
     parameters = [p.requires_grad_() for p in network.parameters() if p.is_floating_point()]
     optimiser = torch.optim.Adam(parameters, lr=tuning.rate, weight_decay=tuning.decay)
     like = parameters[0]
@@ -109,7 +118,7 @@ def fine_tuned(
     network.train()
     devices = [like.device] if like.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode(mode=False), torch.enable_grad():
-        torch.manual_seed(tuning.seed)
+        reseed(tuning.seed, like.device)
         for epoch in range(-(-total // each)):
             generator = torch.Generator().manual_seed(seed_of(tuning.seed, "classifier", epoch))
             order = torch.randperm(len(samples), generator=generator)[: each * size].view(each, size)
@@ -131,7 +140,9 @@ def fine_tuned(
                 optimiser.step()
                 if progress is not None:
                     progress(done, total, value)
-    write(file, network.state_dict(), {"start": start})
+    if not all(bool(p.isfinite().all()) for p in parameters):
+        raise RefusalError(f"Training the classifier ended in weights that are not finite; rate {tuning.rate:g}.")
+    write(file, network.state_dict(), {"identity": identity})
     return network.eval().requires_grad_(False)
 
 

@@ -100,7 +100,9 @@ class Consistency:
         scores, original = self.scores(stack), self.original(stack[0])
         if self.reading is Reading.MEAN:
             pixels = Important(self.share)(scores)
-            pixels = pixels if self.allow_new else pixels & original
+            if not self.allow_new:
+                # Whoever takes pixels by their scores takes none of the new ones either.
+                pixels, scores = pixels & original, torch.where(original, scores, 0)
         else:
             pixels = torch.stack([self.original(heatmaps) for heatmaps in stack]).all(0)
         return Consistent(torch.where(pixels, scores, 0), scores, pixels, original)

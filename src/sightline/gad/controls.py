@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.gad.consistency import ordered
-from sightline.regions import hull_area
+from sightline.regions import hull_area, hulls
 
 Pixels = NDArray[np.intp]
 
@@ -64,15 +64,22 @@ def as_many(order: Pixels, count: int, shape: tuple[int, int]) -> NDArray[np.boo
     return mask
 
 
-def as_wide(order: Pixels, area: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """As many pixels of an order as give the hull whose area is nearest to the one asked for."""
+def as_wide(order: Pixels, area: int, shape: tuple[int, int], *, per_component: bool = False) -> NDArray[np.bool_]:
+    """As many pixels of an order as give the hull (or hulls) whose area is nearest to the one asked for."""
     rows, columns = np.unravel_index(order, shape)
+
+    def width(count: int) -> int:
+        if not per_component:
+            return hull_area(rows[:count], columns[:count])
+        taken = torch.from_numpy(as_many(order, count, shape))
+        return int(hulls(taken[None], per_component=True).areas[0])
+
     low, high = 1, len(order)
     while low < high:
         middle = (low + high) // 2
-        if hull_area(rows[:middle], columns[:middle]) >= area:
+        if width(middle) >= area:
             high = middle
         else:
             low = middle + 1
-    below, above = (abs(hull_area(rows[:n], columns[:n]) - area) for n in (max(low - 1, 1), low))
+    below, above = (abs(width(n) - area) for n in (max(low - 1, 1), low))
     return as_many(order, low - 1 if low > 1 and below <= above else low, shape)

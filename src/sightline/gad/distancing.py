@@ -1,5 +1,6 @@
 """Gradient Artificial Distancing: support networks that push two classes apart, and what stays important in all."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -13,9 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from sightline.encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.explain import explain_each
 from sightline.explanation import Explanation, versions
+from sightline.gad import paper
 from sightline.gad.consistency import Consistency
 from sightline.gad.evaluation import Evaluation, evaluate
 from sightline.gad.explained import GADExplanation
@@ -39,9 +42,8 @@ LOOKED_AT = 1024
 """Training images on which the report looks."""
 _RECORD, _CHECKPOINT = "gad.json", "training.safetensors"
 _BATCH = 64
+_OF_A_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 _DEFAULT = Consistency()
-PAPER_METHODS = ("saliency", "deconvnet", "input_x_gradient", "guided_backprop", "integrated_gradients")
-"""The methods of the paper's tables: S, D, GxI, GB, IG."""
 
 
 class GAD:
@@ -105,11 +107,11 @@ class GAD:
             raise InputError(
                 f'mode is "eval" or "train", strategy "trained" or "interpolated"; came {mode!r} and {strategy!r}.'
             )
-        if not rate > 0 or any(number is not None and number < 1 for number in (epochs, steps, batch_size)):
-            raise InputError(
-                f"A rate above 0 and at least one epoch, one step and one image a step are needed; came rate={rate}, "
-                f"epochs={epochs}, steps={steps}, batch_size={batch_size}."
-            )
+        for name, number in (("epochs", epochs), ("steps", steps), ("batch_size", batch_size)):
+            if number is not None:
+                whole(name, number)
+        if not 0 < rate < float("inf"):
+            raise InputError(f"The learning rate is above 0 and finite; came {rate}.")
         self.model, self.classes, self.alphas = model, (first, second), steps_of(alphas)
         self.mode, self.strategy = mode, strategy
         self._batch_size = batch_size
@@ -131,6 +133,7 @@ class GAD:
         self.networks = Networks(model, self.alphas, self.folder, interpolated=strategy == "interpolated")
         self.report = pd.DataFrame()
         self.notes: list[str] = []
+        self._record: dict[str, Any] = {}
 
     def fit(
         self,
@@ -163,6 +166,22 @@ class GAD:
             InputError: the data cannot be used, or the folder holds another fit.
             RefusalError: the error of a training was not finite; what was reached before is kept.
         """
+        with torch.inference_mode(mode=False):
+            return self._fit(data, names, controls, every, progress)
+
+    def _fit(
+        self,
+        data: object,
+        names: Labels,
+        controls: bool,
+        every: int | None,
+        progress: Callable[[Stage], None] | None,
+    ) -> "GAD":
+        if any(module.training for module in self.model.modules() if isinstance(module, _OF_A_BATCH)):
+            raise InputError(
+                "The model is in training mode, where its maps would explain an accident of the batch. Call "
+                "model.eval() first; how the copies are trained is said by mode=."
+            )
         info = model_info(self.model)
         samples = samples_of(data, self.classes, names, info.class_names)
         recipe = self.recipe
@@ -170,28 +189,30 @@ class GAD:
             recipe = self.recipe = Recipe(**{**asdict(recipe), "batch_size": samples.batch_size})
         original = survey(self.model, samples, self.classes, recipe.batch_size, autocast=recipe.autocast)
         _check_outputs(original, self.classes)
-        self._open(original.content)
+        self._open(original.content, names)
         kinds: list[Kind] = ["distanced", "shuffled"] if controls else ["distanced"]
         labels = {
             "distanced": original.labels,
             "shuffled": shuffled(original.labels, seed_of(recipe.seed, "shuffled labels")),
         }
-        trained: dict[str, dict[str, float]] = self._record.setdefault("trained", {})
+        trained: dict[str, dict[str, float]] = self._record["trained"]
         for kind in kinds:
             for alphas in self.networks.trained:
                 file = self.networks.file(alphas, kind)
                 if file.is_file() and file.name in trained:
                     continue
+                shift = _watch(original, labels[kind], self.classes)
                 network = self.networks.scratch()
                 name = f"{kind} network, alpha {_said(alphas)}"
                 targets = distanced(original.logits, labels[kind], self.classes, alphas)
                 checkpoint = self.folder / _CHECKPOINT
                 done = train(
                     network, samples, original.numbers, targets, recipe, name,
-                    checkpoint=checkpoint, every=every, progress=progress,
+                    checkpoint=checkpoint, belongs=self._record["identity"], every=every, shift=shift,
+                    progress=progress,
                 )  # fmt: skip
-                self.networks.keep(network, alphas, kind)
                 trained[file.name] = {"steps": done.steps, "last loss": done.loss, "seconds": done.seconds}
+                self.networks.keep(network, alphas, kind)
                 self._write()
                 checkpoint.unlink(missing_ok=True)
                 del network
@@ -315,7 +336,7 @@ class GAD:
                 reading,
                 reasons,
                 (*self.notes, *original.checks.notes),
-                {key: self._record[key] for key in ("classes", "alphas", "strategy", "recipe", "report")},
+                {key: self._record.get(key) for key in ("classes", "alphas", "strategy", "recipe", "report")},
             )
             for original, stack, reasons in zip(originals, stacks, refused, strict=True)
         ]
@@ -349,8 +370,8 @@ class GAD:
     def evaluate(
         self,
         images: Tensor | ImageBatch,
-        methods: Sequence[str | Method] = PAPER_METHODS,
-        readings: Sequence[Consistency] = (_DEFAULT,),
+        methods: Sequence[str | Method] | None = None,
+        readings: Consistency | Sequence[Consistency] = (_DEFAULT,),
         *,
         fills: Sequence[Fill] = (Fill.BLACK,),
         black: Tensor | None = None,
@@ -366,7 +387,7 @@ class GAD:
 
         Args:
             images: held out from `fit`; see `sightline.explain`.
-            methods: see `sightline.explain`; by default the paper's five.
+            methods: see `sightline.explain`; by default the paper's five, with its settings (`paper.methods`).
             readings: what "stays important" means.
             fills: what an occluded region is filled with.
             black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell.
@@ -378,17 +399,14 @@ class GAD:
             InputError: `fit` was not called, or no method could be evaluated.
         """
         return evaluate(
-            self, images, methods, readings,
+            self, images, paper.methods() if methods is None else methods,
+            [readings] if isinstance(readings, Consistency) else list(readings),
             fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
         )  # fmt: skip
 
     def _likelier(self, images: object) -> list[int]:
         """The class of the pair that the original network prefers, for each image."""
-        batch = images.tensor if isinstance(images, ImageBatch) else images
-        if not isinstance(batch, Tensor) or batch.dim() != 4:
-            raise InputError(
-                "Images are a tensor of shape (batch, channel, height, width), or what load_images returns."
-            )
+        batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
         scores = ask(self.model, batch, self.recipe.batch_size)
         first, second = self.classes
         return torch.where(scores[:, first] >= scores[:, second], first, second).tolist()
@@ -405,11 +423,23 @@ class GAD:
         if not self.networks.complete("distanced"):
             raise InputError("There are no support networks to save yet. Call fit first.")
         folder = Path(folder)
-        if folder.resolve() != self.folder.resolve():
+        if folder.resolve() == self.folder.resolve():
+            return folder
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is not an empty folder, and may hold another fit. Name a new one.")
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in [*self.folder.glob("*.safetensors"), self.folder / _RECORD]:
-                shutil.copyfile(file, folder / file.name)
+            for name in [*sorted(self.networks.known), _RECORD]:
+                shutil.copyfile(self.folder / name, folder / name)
+        except OSError as error:
+            raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
         return folder
+
+    @property
+    def names(self) -> tuple[str, str] | None:
+        """How the pictures of the two classes were labelled in the fit, where by names."""
+        names = self._record.get("names")
+        return (names[0], names[1]) if names else None
 
     @classmethod
     def load(cls, folder: str | Path, model: nn.Module) -> "GAD":
@@ -435,10 +465,11 @@ class GAD:
             )
         loaded = cls(model, classes, alphas, strategy=strategy, folder=folder, **asdict(recipe))
         loaded._record = record
+        loaded.networks.known = set(record.get("trained", {}))
         loaded._tell(record.get("report", []))
         return loaded
 
-    def _open(self, data: str) -> None:
+    def _open(self, data: str, names: Labels) -> None:
         """Begin a fit in the folder, or go on with the same one."""
         path = self.folder / _RECORD
         identity = {
@@ -449,16 +480,29 @@ class GAD:
             "strategy": self.strategy,
             "recipe": asdict(self.recipe),
         }
-        self._record: dict[str, Any] = {**identity, "versions": versions()}
+        digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+        record: dict[str, Any] = {
+            **identity,
+            "identity": digest,
+            "names": names and list(names),
+            "versions": versions(),
+            "trained": {},
+        }
         if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                there = json.loads(path.read_text(encoding="utf-8"))
+                assert isinstance(there, dict)  # noqa: S101 - said in words below
+            except (OSError, ValueError, AssertionError) as error:
+                raise InputError(f"{path} is damaged. Remove the folder, or name another.") from error
             differs = [name for name in identity if there.get(name) != identity[name]]
             if differs:
                 raise InputError(
                     f"The folder {self.folder} holds another fit: it differs in {', '.join(differs)}. Name another "
                     "folder, or remove that one."
                 )
-            self._record = there
+            record = {**record, **there}
+        self._record = record
+        self.networks.known = set(record["trained"])
         self._write()
 
     def _write(self) -> None:
@@ -476,7 +520,7 @@ class GAD:
         for row in rows:
             for place in (1, 2):
                 asked, came = row[f"alpha {place}"], row[f"shift {place}"]
-                if row["kind"] == "distanced" and came < ENOUGH * asked:
+                if row["kind"] == "distanced" and not came >= ENOUGH * asked:
                     self.notes.append(
                         f"The network for alpha {row['alpha']} hardly moved: on images of class "
                         f"{self.classes[place - 1]} the other logit fell by {came:.2g} of {asked:g}. Train it longer, "
@@ -500,12 +544,25 @@ def _check_outputs(said: Said, classes: tuple[int, int]) -> None:
         )
     if not bool(said.logits.isfinite().all()):
         raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
-    shares = bool((said.logits >= 0).all()) and bool((said.logits.sum(1) - 1).abs().max() < 1e-4)
-    if outputs > 1 and shares:
+    shares = bool(((said.logits >= 0) & (said.logits <= 1)).all())
+    logs = bool((said.logits <= 0).all()) and bool((said.logits.exp().sum(1) - 1).abs().max() < 1e-2)
+    if shares or logs:
         raise RefusalError(
-            "The network ends in a softmax: its outputs are shares that sum to 1, and cannot be lowered by alpha. "
-            "Take the network without its softmax."
+            "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
+            "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
         )
+
+
+def _watch(original: Said, labels: Tensor, classes: tuple[int, int]) -> Callable[[Tensor, Tensor], tuple[float, float]]:
+    """How far some rows have moved: for both classes, by how much the other's logit fell."""
+
+    def shift(rows: Tensor, said: Tensor) -> tuple[float, float]:
+        fallen = original.logits[rows] - said.cpu()
+        own = labels[rows]
+        first, second = (float(fallen[own == c, o].mean()) for c, o in (classes, classes[::-1]))
+        return first, second
+
+    return shift
 
 
 def _said(alphas: tuple[float, float]) -> str:

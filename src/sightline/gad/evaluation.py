@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from torch import Tensor
 
+from sightline.encoded import as_images
 from sightline.errors import InputError
 from sightline.gad.consistency import Consistency
 from sightline.gad.controls import Control, as_many, as_wide, orders
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sightline.gad.distancing import GAD
 
 _PIXELS_AT_ONCE = 1 << 20
-FEWEST = 10
+FEWEST = 20
 """Images that an interval needs to say anything."""
 MATCHED = ("pixels", "area")
 """What a control is made to agree in with GAD: the number of pixels, or the area of their hull."""
@@ -98,7 +99,7 @@ class Evaluation:
 
         At GAD's number of pixels: the hull's `area` as a share of the image (smaller is better) and `rs` x 100 (larger
         is better); at GAD's hull area: `rs` x 100. `real` is true where the interval excludes 0 on the good side, and
-        is of at least ten images.
+        is of at least twenty images.
         """
         found = []
         for key, group in self._cells("fill"):
@@ -113,10 +114,13 @@ class Evaluation:
                     ("rs", "area", rs, 100.0),
                 ):
                     arm = f"{control.value} at equal {matched}"
-                    if arm not in values:
+                    if control is Control.PAIR and arm not in flat:
+                        # Not every method explains a pair.
                         continue
-                    known = ~(flat["gad"] | flat[arm])
-                    difference = (scale * (values["gad"] - values[arm]))[known].dropna().to_numpy()
+                    difference = np.empty(0)
+                    if arm in values and arm in flat and "gad" in values:
+                        known = ~(flat["gad"] | flat[arm])
+                        difference = (scale * (values["gad"] - values[arm]))[known].dropna().to_numpy()
                     low, high = interval(difference)
                     good, bad = (high < 0, low > 0) if figure == "area" else (low > 0, high < 0)
                     enough = len(difference) >= FEWEST
@@ -131,7 +135,7 @@ class Evaluation:
     def verdicts(self) -> pd.DataFrame:
         """Whether GAD gains: over every control (`gain`), not over all and less than some (`loss`), or `not shown`.
 
-        `too few` says that the images with hulls on both sides are fewer than ten.
+        `too few` says that the images with hulls on both sides are fewer than twenty, or that a control is missing.
         """
         found: dict[tuple[Any, ...], dict[str, str]] = {}
         keys = ["reading", "method", "class", "fill"]
@@ -171,7 +175,8 @@ def interval(values: NDArray[np.floating]) -> tuple[float, float]:
         return -np.inf, np.inf
     if values.min() == values.max():
         return float(values[0]), float(values[0])
-    found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
+    # RS is a figure over an area, and skewed; plain percentiles would cover too little.
+    found = bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(0))
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
@@ -188,11 +193,16 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure the regions of some images; see `GAD.evaluate`."""
-    batch = images.tensor if isinstance(images, ImageBatch) else images
+    batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    fills = [_fill(fill) for fill in fills]
     if black is None:
         info = model_info(gad.model) if hasattr(gad.model, "sightline_info") else None
         encoding = images.preprocessing if isinstance(images, ImageBatch) else info.preprocessing if info else None
         black = encoding.ends[0] if encoding is not None and encoding.channels == batch.shape[1] else None
+    if black is not None and black.shape != (batch.shape[1],):
+        raise InputError(
+            f"A black pixel has a value for each of the {batch.shape[1]} channels; came shape {tuple(black.shape)}."
+        )
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
     controlled = gad.networks.complete("shuffled")
     named = {_name(reading): reading for reading in readings}
@@ -216,17 +226,23 @@ def evaluate(
                     regions, new = _regions(one, method, reading, beside, rather, seeds, per_component=per_component)
                     key = {"reading": name, "method": method, "class": place + 1}
                     for fill in fills:
-                        made = _measured(gad, tensor, said[:, gad.classes[place]], place, regions, Fill(fill), black)
+                        made = _measured(gad, tensor, said[:, gad.classes[place]], place, regions, fill, black)
                         for row in made:
                             index = row["image"]
                             about = {"image": start + index, "label": labels[start + index], "new": float(new[index])}
-                            rows.append({**key, **row, **about, "fill": Fill(fill).value})
+                            rows.append({**key, **row, **about, "fill": fill.value})
         if progress is not None:
             progress(min(start + step, len(batch)), len(batch))
     if not rows:
         raise InputError(f"No method could be evaluated: {'; '.join(dict.fromkeys(refused.values()))}")
     frame = pd.DataFrame(rows)
     return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused)
+
+
+def _fill(fill: object) -> Fill:
+    if fill not in set(Fill):
+        raise InputError(f"A region is filled with {', '.join(Fill)}; came {fill!r}.")
+    return Fill(str(fill))
 
 
 def _name(reading: Consistency) -> str:
@@ -260,9 +276,13 @@ def _regions(
         arms.append(drawn("shuffled", beside.pixels))
     shape = (int(stack.shape[2]), int(stack.shape[3]))
     for control, order in taken.items():
-        for what, choose in zip(MATCHED, (as_many, as_wide), strict=True):
+        for what in MATCHED:
             masks = [
-                choose(order[i], region.pixels if what == "pixels" else int(region.mask.sum()), shape)
+                (
+                    as_many(order[i], region.pixels, shape)
+                    if what == "pixels"
+                    else as_wide(order[i], int(region.mask.sum()), shape, per_component=per_component)
+                )
                 if not region.degenerate
                 else np.zeros(shape, dtype=bool)
                 for i, region in enumerate(arms[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -32,9 +32,9 @@ class Network(NamedTuple):
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A name for a model's parameters and buffers."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in model.state_dict().items():
+    """A name for a model: its modules as they print, its parameters, and its buffers, also those not saved."""
+    digest = hashlib.blake2b(repr(model).encode(), digest_size=16)
+    for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tuple(plain.shape)} {plain.dtype}".encode())
         digest.update(plain.flatten().view(torch.uint8).numpy() if plain.numel() else b"")
@@ -49,10 +49,14 @@ class Networks:
         alphas: the distances.
         interpolated: whether only the last one was trained, and the weights of the others lie on the line to it.
         folder: where their weights are.
+
+    Attributes:
+        known: names of the files that belong to this fit.
     """
 
     def __init__(self, base: nn.Module, alphas: tuple[Step, ...], folder: Path, *, interpolated: bool) -> None:
         self._base, self._alphas, self._folder, self._interpolated = base, alphas, folder, interpolated
+        self.known: set[str] = set()
 
     @property
     def trained(self) -> tuple[Step, ...]:
@@ -65,11 +69,13 @@ class Networks:
 
     def complete(self, kind: Kind) -> bool:
         """Whether all weights are there."""
-        return all(self.file(alphas, kind).is_file() for alphas in self.trained)
+        files = [self.file(alphas, kind) for alphas in self.trained]
+        return all(file.name in self.known and file.is_file() for file in files)
 
     def keep(self, network: nn.Module, alphas: Step, kind: Kind) -> None:
         """Write the weights for a distance."""
         write(self.file(alphas, kind), network.state_dict(), {"alphas": str(alphas), "kind": kind})
+        self.known.add(self.file(alphas, kind).name)
 
     def scratch(self) -> nn.Module:
         """A copy of the base network to work on, in evaluation mode."""
@@ -87,16 +93,24 @@ class Networks:
         network = self.scratch()
         if not self._interpolated:
             for alphas in self._alphas:
-                network.load_state_dict(load_file(self.file(alphas, kind)))
+                network.load_state_dict(_read(self.file(alphas, kind)))
                 yield Network(alphas, network)
             return
         start = {name: tensor.detach().cpu() for name, tensor in self._base.state_dict().items()}
         last = self._alphas[-1]
+        end = _read(self.file(last, kind))
         for alphas in self._alphas:
-            with safe_open(self.file(last, kind), "pt") as end, torch.no_grad():
+            with torch.no_grad():
                 for name, tensor in network.state_dict().items():
-                    tensor.copy_(_between(start[name], end.get_tensor(name), alphas[0] / last[0]))
+                    tensor.copy_(_between(start[name], end[name], alphas[0] / last[0]))
             yield Network(alphas, network)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} is damaged ({error}). Remove it and call fit again; the others are kept.") from error
 
 
 def _between(start: Tensor, end: Tensor, share: float) -> Tensor:

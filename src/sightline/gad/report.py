@@ -98,7 +98,8 @@ def _text(
         "",
         "## Verdicts",
         "",
-        "`gain`: over every control, at this match; `loss`: less than some control; intervals of at least ten images.",
+        "`gain`: over every control, at this match; `loss`: less than some control; `too few`: fewer than twenty "
+        "images with hulls on both sides, or a control is missing.",
         "",
         *_table(found.verdicts),
         "",
@@ -139,7 +140,7 @@ def _sensitivity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFr
     rows = []
     for row in found.sensitivity.to_dict("records"):
         entry = {key: row[key] for key in ("reading", "method", "class", "fill")}
-        entry["supplementary / GAD"] = f"{row['supplementary']:.3g} / {row['gad']:.3g}"
+        entry["supplementary / GAD"] = f"{row.get('supplementary', np.nan):.3g} / {row.get('gad', np.nan):.3g}"
         for control in Control:
             pair = [row.get(f"{control.value} at equal {what}", np.nan) for what in ("pixels", "area")]
             entry[f"{control.value}, pixels / area"] = " / ".join(f"{value:.3g}" for value in pair)

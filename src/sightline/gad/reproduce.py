@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.gad import paper
 from sightline.gad.classifier import FILE, Tuning, accuracy, fine_tuned
 from sightline.gad.consistency import PAPER_LIKE
-from sightline.gad.distancing import GAD, PAPER_METHODS
+from sightline.gad.distancing import GAD
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.report import write_evaluation
 from sightline.gad.samples import samples_of
@@ -41,7 +42,7 @@ class Scale:
         batch_size: pictures of a step.
         rate: Adam's learning rate for the support networks.
         mode: of the support networks; see `GAD`.
-        methods: what is evaluated.
+        methods: what is evaluated; by default the paper's five, with its settings.
     """
 
     size: int = 224
@@ -52,7 +53,7 @@ class Scale:
     batch_size: int = 32
     rate: float = 4e-5
     mode: Mode = "train"
-    methods: tuple[str, ...] = PAPER_METHODS
+    methods: tuple[str, ...] = ()
 
 
 def reproduce(
@@ -115,12 +116,19 @@ def reproduce(
         epochs=scale.epochs,
         steps=scale.steps,
         batch_size=scale.batch_size,
+        seed=tuning.seed,
         autocast=tuning.autocast,
         folder=out / "gad",
     )
     gad.fit(training, names=names, progress=lambda stage: tell(stage.network, stage.step, stage.steps))
     batch = held_out.batch(_each(held_out, names, scale.images))
-    found = gad.evaluate(batch, scale.methods, [PAPER_LIKE], progress=lambda done, of: tell("evaluating", done, of))
+    found = gad.evaluate(
+        batch,
+        scale.methods or paper.methods(),
+        [PAPER_LIKE],
+        seed=tuning.seed,
+        progress=lambda done, of: tell("evaluating", done, of),
+    )
     beside = (dataset, architecture.removeprefix("torchvision:"))
     write_evaluation(found, gad, batch, names, out, fidelity=gad.fidelity(batch, names=names), beside=beside)
     record = {

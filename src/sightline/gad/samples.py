@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 from torch.utils.data import default_collate as collate
 
 from sightline.errors import InputError, alternatives
@@ -80,7 +80,7 @@ def samples_of(data: object, classes: tuple[int, int], names: Labels = None, cla
     if isinstance(data, ImageBatch):
         data = (data.tensor, _numbers(data.labels, classes, names, class_names))
     if isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], Tensor):
-        images, labels = data[0].detach(), torch.as_tensor(data[1])
+        images, labels = data[0].detach(), _whole(data[1])
         if images.dim() != 4 or labels.shape != (len(images),):
             raise InputError(
                 f"Images are of shape (batch, channel, height, width) with a label each; came {tuple(images.shape)} "
@@ -89,6 +89,11 @@ def samples_of(data: object, classes: tuple[int, int], names: Labels = None, cla
         return Samples(lambda numbers: (images[numbers], labels[numbers]), len(images))
     if isinstance(data, DataLoader):
         dataset, together = data.dataset, data.collate_fn
+        if not isinstance(data.sampler, SequentialSampler | RandomSampler) or data.batch_size is None:
+            raise InputError(
+                f"The DataLoader draws by a {type(data.sampler).__name__}, and a fit goes through all images in an "
+                "order of its own. Give a loader over torch.utils.data.Subset(dataset, indices) instead."
+            )
         return _of_dataset(dataset, together, data.batch_size, data.num_workers)
     if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         return _of_dataset(data, collate, None, 0)
@@ -115,18 +120,30 @@ def _of_dataset(dataset: Any, together: Callable[..., Any], batch_size: int | No
         found = together(items)
         if not isinstance(found, tuple | list) or len(found) < 2 or not isinstance(found[0], Tensor):
             raise InputError(f"A dataset's items are (image, label); came {type(found).__name__}.")
-        return found[0], torch.as_tensor(found[1])
+        return found[0], _whole(found[1])
 
     samples = Samples(read, len(dataset), batch_size, workers)
     if len(samples):
-        once, again = samples[0][0], samples[0][0]
-        if not torch.equal(once, again):
+        few = range(0, len(samples), max(1, len(samples) // 12))
+        if not all(torch.equal(samples[i][0], samples[i][0]) for i in few):
             raise InputError(
                 "The dataset gives another picture each time it is asked for the same one (random augmentation). The "
                 "targets are what the original network says of each image, so the images must stay; switch "
                 "augmentation off."
             )
     return samples
+
+
+def _whole(labels: object) -> Tensor:
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if found.is_floating_point() or found.is_complex():
+        raise InputError(
+            f"Labels are the numbers of the network's outputs; came {str(labels)[:60]}. Turn names into numbers first."
+        )
+    return found
 
 
 def _numbers(labels: Sequence[str | None], classes: tuple[int, int], names: Labels, class_names: Labels) -> Tensor:

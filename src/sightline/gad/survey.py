@@ -9,7 +9,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from sightline.errors import InputError
+from sightline.errors import InputError, RefusalError
 from sightline.gad.samples import Samples
 from sightline.gad.targets import Step, distanced
 from sightline.models.outputs import class_scores
@@ -63,6 +63,7 @@ def survey(
     parts = [asked[i : i + batch_size] for i in range(0, len(asked), batch_size)]
     digest = hashlib.blake2b(digest_size=16)
     with (
+        _without_chance(like.device),
         torch.no_grad(),
         _evaluating(network),
         untouched(network),
@@ -95,7 +96,7 @@ def survey(
 def ask(network: nn.Module, images: Tensor, size: int) -> Tensor:
     """The logits of some images, in evaluation mode."""
     like = next(p for p in network.parameters() if p.is_floating_point())
-    with torch.no_grad(), _evaluating(network), untouched(network):
+    with _without_chance(like.device), torch.no_grad(), _evaluating(network), untouched(network):
         parts = [class_scores(network(part.to(like.device, like.dtype)), len(part)) for part in images.split(size)]
     return wide(torch.cat(parts)).cpu()
 
@@ -110,6 +111,23 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before.items():
             module.training = training
+
+
+@contextmanager
+def _without_chance(device: torch.device) -> Iterator[None]:
+    """See that nothing is drawn, and leave torch's generators as they were.
+
+    Raises:
+        RefusalError: the network draws random numbers in evaluation mode.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        before = torch.get_rng_state()
+        yield
+        if not torch.equal(before, torch.get_rng_state()):
+            raise RefusalError(
+                "The network draws random numbers in evaluation mode (dropout that is always on, noise), so what it "
+                "says of an image is an accident. Switch that off first."
+            )
 
 
 def moved(original: Said, support: Said, classes: Pair, alphas: Step) -> dict[str, float]:

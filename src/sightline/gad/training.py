@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
@@ -55,12 +55,15 @@ class Stage(NamedTuple):
         step: optimiser steps done.
         steps: optimiser steps in all.
         loss: mean squared error of the last step.
+        shift: on its images of the first and of the second class, by how much the other's logit has fallen; NaN where
+            it had none.
     """
 
     network: str
     step: int
     steps: int
     loss: float
+    shift: tuple[float, float]
 
 
 class Trained(NamedTuple):
@@ -80,7 +83,9 @@ def train(
     name: str,
     *,
     checkpoint: Path | None = None,
+    belongs: str = "",
     every: int | None = None,
+    shift: Callable[[Tensor, Tensor], tuple[float, float]] | None = None,
     progress: Callable[[Stage], None] | None = None,
 ) -> Trained:
     """Train a network in place, to say `targets` of the images `numbers`: the mean squared error, by Adam.
@@ -95,7 +100,9 @@ def train(
         recipe: how.
         name: of the network, from which its randomness is derived.
         checkpoint: a file to keep the state of training in, and to go on from.
+        belongs: a name for the fit that the checkpoint belongs to; one of another fit is not taken.
         every: steps between two checkpoints; by default an epoch.
+        shift: tells, of some rows and what the network says of them, how far both classes have moved.
         progress: called after each step.
 
     Raises:
@@ -111,14 +118,14 @@ def train(
     every = every or len(parts)
     done, losses, before = 0, 0.0, 0.0
     if checkpoint is not None and checkpoint.is_file():
-        done, losses, before = _restore(checkpoint, network, optimiser, name)
+        done, losses, before = _restore(checkpoint, network, optimiser, f"{belongs} {name}")
     started = time.perf_counter()
 
     def kept() -> None:
         # What has gone astray is not kept: the one before is the last good one.
         if checkpoint is not None and all(bool(p.isfinite().all()) for p in parameters):
             state = {"step": done, "losses": losses, "seconds": before + time.perf_counter() - started}
-            _keep(checkpoint, network, optimiser, name, state)
+            _keep(checkpoint, network, optimiser, f"{belongs} {name}", state)
 
     with _training(network, recipe.mode), _own_chance(device):
         while done < total:
@@ -128,7 +135,7 @@ def train(
             chosen = [order[part.start : part.stop] for part in parts[within : within + total - done]]
             for rows, (images, _) in zip(chosen, samples.batches([numbers[r].tolist() for r in chosen]), strict=True):
                 if recipe.mode == "train":
-                    torch.manual_seed(seed_of(recipe.seed, name, done))
+                    reseed(seed_of(recipe.seed, name, done), device)
                 wanted = targets[rows].to(device)
                 with torch.autocast(device.type, torch.bfloat16) if recipe.autocast else nullcontext():
                     said = class_scores(network(_on(images, parameters[0])), len(rows))
@@ -141,9 +148,16 @@ def train(
                 optimiser.step()
                 done, losses = done + 1, losses + value
                 if progress is not None:
-                    progress(Stage(name, done, total, value))
+                    moved = (math.nan, math.nan) if shift is None else shift(rows, said.detach())
+                    progress(Stage(name, done, total, value, moved))
                 if done % every == 0 and done < total:
                     kept()
+    # The last step's own error is known only from what the network says after it.
+    few = numbers[: recipe.batch_size].tolist()
+    with torch.no_grad():
+        for images, _ in samples.batches([few]):
+            if not bool(class_scores(network(_on(images, parameters[0])), len(few)).isfinite().all()):
+                raise RefusalError(_astray(name, done, checkpoint, recipe))
     last = (done - 1) % len(parts) + 1
     return Trained(done, losses / last, before + time.perf_counter() - started)
 
@@ -153,7 +167,7 @@ def _on(images: Tensor, like: Tensor) -> Tensor:
 
 
 def _parts(count: int, size: int) -> list[range]:
-    """The steps of an epoch; none of one image alone, whose batch statistics would be nothing."""
+    """The steps of an epoch; a last image alone joins the step before, since it has no batch statistics."""
     parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [range(parts[-2].start, count)]
@@ -175,6 +189,13 @@ def _own_chance(device: torch.device) -> Iterator[None]:
     """Leave torch's global generators alone."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from; `torch.manual_seed` would seed all devices."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _astray(name: str, step: int, checkpoint: Path | None, recipe: Recipe) -> str:
@@ -209,12 +230,15 @@ def _keep(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str
 
 
 def _restore(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str) -> tuple[int, float, float]:
-    """Go on from a checkpoint, if it is this network's."""
-    with safe_open(path, "pt") as file:
-        words = file.metadata() or {}
-        if words.get("name") != name:
-            return 0, 0.0, 0.0
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    """Go on from a checkpoint, if it is this network's and whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            words = file.metadata() or {}
+            if words.get("name") != name:
+                return 0, 0.0, 0.0
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError):
+        return 0, 0.0, 0.0
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -73,27 +73,44 @@ def store_pictures(
     """
     folder = Path(folder)
     wanted = {
-        "files": [str(path) for path in pictures.paths],
+        # With size and time, since a picture may be replaced under its name.
+        "files": [[str(path), *_stamp(path)] for path in pictures.paths],
         "labels": list(pictures.labels),
         "training": list(pictures.training),
         "preprocessing": json.loads(json.dumps(asdict(preprocessing))),
     }
     data, notes = folder / "pictures.npy", folder / "pictures.json"
     if data.is_file() and notes.is_file():
-        there = json.loads(notes.read_text(encoding="utf-8"))
-        if all(there.get(key) == value for key, value in wanted.items()):
-            pixels = np.load(data, mmap_mode="r")
-            return PictureStore(pixels, there["about"], there["failures"], preprocessing)
+        try:
+            there = json.loads(notes.read_text(encoding="utf-8"))
+            if all(there.get(key) == value for key, value in wanted.items()):
+                pixels = np.load(data, mmap_mode="r")
+                return PictureStore(pixels, there["about"], there["failures"], preprocessing)
+        except (OSError, ValueError, KeyError, AttributeError):
+            # Damaged: made anew.
+            pass
     try:
         folder.mkdir(parents=True, exist_ok=True)
         notes.unlink(missing_ok=True)
-        found = _decoded(pictures, preprocessing, data, max_pixels, progress)
+        # A new file, so that one that is mapped elsewhere keeps its pictures.
+        part = data.with_name(data.name + ".part")
+        part.unlink(missing_ok=True)
+        found = _decoded(pictures, preprocessing, part, max_pixels, progress)
+        part.replace(data)
         notes.write_text(json.dumps({**wanted, "about": found.about, "failures": found.failures}), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"The pictures cannot be kept in {folder}: {error.strerror or error}. Name another folder, or make room."
         ) from error
     return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        known = path.stat()
+    except OSError:
+        return 0, 0
+    return known.st_size, known.st_mtime_ns
 
 
 def _decoded(
