@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from measure import conditions, declare_missing_operators
-from torch import nn
+from torch import Tensor, nn
 
 import sightline as sl
 from sightline.gad import Consistency
@@ -92,6 +92,21 @@ def fitted(subject: Subject, mode: str, strategy: str, folder: Path, epochs: int
     return gad
 
 
+def presence(trained: dict[str, Tensor], interpolated: dict[str, Tensor]) -> pd.DataFrame:
+    """How alike the pixels are that are present (> 0) in all maps, and how alike without any distancing at all."""
+
+    def alike(first: Tensor, second: Tensor) -> float:
+        both, either = (first & second).flatten(2).sum(2), (first | second).flatten(2).sum(2)
+        return float((both / either.clamp(min=1)).mean())
+
+    rows = []
+    for method, stack in trained.items():
+        present, other = (maps.gt(0).all(1) for maps in (stack, interpolated[method]))
+        found, floor = alike(present, other), alike(present, stack[:, 0] > 0)
+        rows.append({"method": method, "IoU": found, "floor": floor, "above the floor": (found - floor) / (1 - floor)})
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", choices=sorted(SUBJECTS))
@@ -106,6 +121,7 @@ def main() -> None:
     tables: dict[str, list[pd.DataFrame]] = {
         name: [] for name in ("fit", "fidelity", "complexity", "sensitivity", "gains")
     }
+    kept: dict[tuple[str, str], dict[str, Tensor]] = {}
     for mode, strategy in FITS:
         gad = fitted(subject, mode, strategy, folder / f"{mode}-{strategy}", options.epochs)
         if options.fit_only:
@@ -114,10 +130,17 @@ def main() -> None:
         tables["fit"].append(gad.report.assign(**about))
         tables["fidelity"].append(gad.fidelity(subject.reported, names=subject.names).reset_index().assign(**about))
         for use, images in (("choosing", subject.choosing), ("reported", subject.reported)):
-            chosen = images if options.images is None else images[: options.images]
+            chosen = images if options.images is None else images[:: max(1, len(images) // options.images)]
             found = gad.evaluate(chosen, METHODS, READINGS)
             for name in ("complexity", "sensitivity", "gains"):
                 tables[name].append(getattr(found, name).assign(**about, use=use))
+        kept[strategy, mode] = {
+            method: torch.stack([one.stacks[method] for one in gad.explain_each(subject.reported, METHODS)])
+            for method in METHODS
+        }
+    if ("interpolated", "eval") in kept and ("trained", "eval") in kept:
+        table = presence(kept["trained", "eval"], kept["interpolated", "eval"])
+        table.to_csv(folder / "presence.csv", index=False, float_format="%.4g")
     for name, parts in tables.items():
         if parts:
             pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
