@@ -14,7 +14,7 @@ from torch import nn
 
 from sightline.cli_options import check_places, device_named, listed, with_model
 from sightline.errors import InputError
-from sightline.gad import GAD, Consistency, Evaluation, Reading, paper
+from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
 from sightline.gad.classifier import Tuning
 from sightline.gad.distancing import Strategy
 from sightline.gad.report import write_evaluation
@@ -49,7 +49,7 @@ Methods = Annotated[str, typer.Option(help="Names from `sightline methods`, with
 PaperMethods = Annotated[
     str, typer.Option("--methods", help="Names from `sightline methods`, with commas; or paper: its five.")
 ]
-ReadingName = Annotated[str, typer.Option(help='What "stays important" means: nested, mean or rank.')]
+ReadingName = Annotated[str, typer.Option(help='What "stays important" means: nested, mean, rank; or paper_like.')]
 Share = Annotated[
     float, typer.Option(help="Of the maximum, from which a pixel is important; for rank, of all pixels.", min=0, max=1)
 ]
@@ -344,7 +344,7 @@ def _alphas(text: str) -> list[Alpha]:
 
 
 def _reading(name: str, share: float) -> Consistency:
-    return Consistency(cast("Reading", name), share)
+    return PAPER_LIKE if name == "paper_like" else Consistency(cast("Reading", name), share)
 
 
 def _fill(name: str) -> Fill:
