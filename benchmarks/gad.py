@@ -37,7 +37,7 @@ READINGS = [
     Consistency("nested", 0.1),
     Consistency("mean", 0.1),
 ]
-FITS = [("eval", "trained"), ("eval", "interpolated"), ("train", "trained")]
+FITS = {"eval": ("trained", "interpolated"), "train": ("trained",)}
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {"cifar": cifar}
 
 
 def fitted(subject: Subject, mode: str, strategy: str, folder: Path, epochs: int) -> sl.GAD:
-    """A fit, read back if it is there."""
-    if (folder / "done").exists():
-        return sl.GAD.load(folder, subject.model)
+    """A fit; networks that are in the folder already are not trained again."""
     gad = sl.GAD(
         subject.model, subject.classes, (2, 4, 6, 8), mode=mode, strategy=strategy, epochs=epochs,
         batch_size=subject.batch_size, folder=folder,
@@ -88,7 +86,6 @@ def fitted(subject: Subject, mode: str, strategy: str, folder: Path, epochs: int
 
     gad.fit(subject.training, names=subject.names, progress=progress)
     print(f"{mode} {strategy}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    (folder / "done").touch()
     return gad
 
 
@@ -112,6 +109,7 @@ def main() -> None:
     parser.add_argument("subject", choices=sorted(SUBJECTS))
     parser.add_argument("--folder", type=Path, default=Path("gad-study"))
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--modes", default="eval,train", help="of training, with a comma")
     parser.add_argument("--fit-only", action="store_true")
     parser.add_argument("--images", type=int, help="of those held out, in place of all")
     options = parser.parse_args()
@@ -122,8 +120,9 @@ def main() -> None:
         name: [] for name in ("fit", "fidelity", "complexity", "sensitivity", "gains")
     }
     kept: dict[tuple[str, str], dict[str, Tensor]] = {}
-    for mode, strategy in FITS:
-        gad = fitted(subject, mode, strategy, folder / f"{mode}-{strategy}", options.epochs)
+    fits = [(mode, strategy) for mode in options.modes.split(",") for strategy in FITS[mode]]
+    for mode, strategy in fits:
+        gad = fitted(subject, mode, strategy, folder / mode, options.epochs)
         if options.fit_only:
             continue
         about = {"mode": mode, "strategy": strategy}

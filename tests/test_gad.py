@@ -164,8 +164,23 @@ def test_a_folder_of_another_fit_is_refused(data, tmp_path: Path) -> None:
     sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data, controls=False)
     with pytest.raises(sl.InputError, match=r"another fit: it differs in data"):
         sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit((data[0] + 1, data[1]))
-    with pytest.raises(sl.InputError, match=r"differs in alphas, recipe"):
+    with pytest.raises(sl.InputError, match=r"differs in recipe"):
         sl.GAD(network(), CLASSES, (2,), steps=2, folder=tmp_path).fit(data)
+
+
+def test_distances_and_strategies_of_one_folder_share_their_networks(data, tmp_path: Path) -> None:
+    settings = {"rate": 0.003, "steps": 3, "batch_size": 8}
+    sl.GAD(network(), CLASSES, (1, 2), **settings, folder=tmp_path).fit(data)
+    alone = sl.GAD(network(), CLASSES, (2, 2.0000001), strategy="trained", **settings).fit(data)
+    stages: list = []
+    more = sl.GAD(network(), CLASSES, (2, 2.0000001), **settings, folder=tmp_path).fit(data, progress=stages.append)
+    assert {stage.network.split(",")[0] for stage in stages} == {"distanced network", "shuffled network"}
+    assert len(stages) == 2 * 3
+    line = sl.GAD(network(), CLASSES, (0.5, 1), strategy="interpolated", **settings, folder=tmp_path)
+    line.fit(data, progress=lambda _: pytest.fail("trained twice"))
+    assert len(sl.GAD.load(tmp_path, network()).report) == 4
+    for one, other in zip(more.networks.each(), alone.networks.each(), strict=True):
+        assert fingerprint(one.network) == fingerprint(other.network)
 
 
 def test_saved_networks_are_read_back_for_their_own_model_only(model: nn.Module, data, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_map_without_a_positive_value_has_no_important_pixel(by: By) -> None:
         assert not Important(0.5, by)(torch.full((2, 3, 3), value)).any()
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.01, float("nan")])
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
 def test_shares_outside_their_range_are_refused(share: float) -> None:
     with pytest.raises(sl.InputError, match="above 0 and at most 1"):
         Important(share)

@@ -180,7 +180,7 @@ def evaluate(
             batch,
             paper.methods() if methods.strip() == "paper" else listed(methods),
             [_reading(reading, share)],
-            fills=[_fill(fill)],
+            fills=[fill],
             per_component=per_component,
             seed=seed,
             progress=lambda done, of: progress.update(task, completed=done, total=of),
@@ -345,12 +345,6 @@ def _alphas(text: str) -> list[Alpha]:
 
 def _reading(name: str, share: float) -> Consistency:
     return PAPER_LIKE if name == "paper_like" else Consistency(cast("Reading", name), share)
-
-
-def _fill(name: str) -> Fill:
-    if name not in set(Fill):
-        raise InputError(f"--fill is {', '.join(Fill)}; came {name!r}.")
-    return Fill(name)
 
 
 def _target(text: str) -> int | None:

@@ -29,10 +29,21 @@ class Fill(StrEnum):
     INPAINTING = "inpainting"
 
 
+def as_fill(fill: object) -> Fill:
+    """A fill by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if fill not in set(Fill):
+        raise InputError(f"A region is filled with {', '.join(Fill)}; came {fill!r}.")
+    return Fill(str(fill))
+
+
 def occlude(
     images: Float[Tensor, "batch channel height width"],
     masks: Bool[Tensor, "batch height width"],
-    fill: Fill = Fill.BLACK,
+    fill: Fill | str = Fill.BLACK,
     *,
     black: Float[Tensor, " channel"] | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
@@ -45,9 +56,9 @@ def occlude(
         black: a black pixel as the model sees it; needed for `Fill.BLACK`.
 
     Raises:
-        InputError: black is needed and not known.
+        InputError: there is no such fill, or black is needed and not known.
     """
-    fill = Fill(fill)
+    fill = as_fill(fill)
     if fill is Fill.BLACK and black is None:
         raise InputError(
             "How the model sees a black pixel is not known, so a region cannot be painted black. Give black=, one "

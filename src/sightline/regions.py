@@ -41,7 +41,7 @@ class Important:
     """
 
     share: float = 0.5
-    by: By = By.MAXIMUM
+    by: By | str = By.MAXIMUM
 
     def __post_init__(self) -> None:
         if self.by not in set(By):

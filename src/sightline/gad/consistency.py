@@ -62,7 +62,7 @@ class Consistency:
         InputError: the share is not above 0 and at most 1.
     """
 
-    reading: Reading = Reading.NESTED
+    reading: Reading | str = Reading.NESTED
     share: float = 0.3
     allow_new: bool = False
 

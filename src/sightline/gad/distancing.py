@@ -70,7 +70,8 @@ class GAD:
         seed: of the order of images, of dropout and of shuffled labels.
         autocast: whether to train in bfloat16 where torch thinks it safe.
         folder: where the weights are kept; by default a temporary one that goes when this object goes. A fit that was
-            interrupted goes on from there.
+            interrupted goes on from there; networks that the same fit made for other distances, or by the other
+            strategy, are not trained again.
 
     Attributes:
         report: after `fit`, a row for each support network: see `fit`.
@@ -373,7 +374,7 @@ class GAD:
         methods: Sequence[str | Method] | None = None,
         readings: Consistency | Sequence[Consistency] = (_DEFAULT,),
         *,
-        fills: Sequence[Fill] = (Fill.BLACK,),
+        fills: Sequence[Fill | str] = (Fill.BLACK,),
         black: Tensor | None = None,
         per_component: bool = False,
         seed: int = 0,
@@ -476,13 +477,14 @@ class GAD:
             "base": fingerprint(self.model),
             "data": data,
             "classes": list(self.classes),
-            "alphas": [list(pair) for pair in self.alphas],
-            "strategy": self.strategy,
             "recipe": asdict(self.recipe),
         }
+        # Neither is of the identity: a network is the same whatever others are trained beside it.
+        asked = {"alphas": [list(pair) for pair in self.alphas], "strategy": self.strategy}
         digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
         record: dict[str, Any] = {
             **identity,
+            **asked,
             "identity": digest,
             "names": names and list(names),
             "versions": versions(),
@@ -500,7 +502,7 @@ class GAD:
                     f"The folder {self.folder} holds another fit: it differs in {', '.join(differs)}. Name another "
                     "folder, or remove that one."
                 )
-            record = {**record, **there}
+            record = {**record, **there, **asked}
         self._record = record
         self.networks.known = set(record["trained"])
         self._write()

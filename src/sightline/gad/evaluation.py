@@ -20,7 +20,7 @@ from sightline.gad.explained import GADExplanation
 from sightline.gad.survey import ask
 from sightline.images import ImageBatch
 from sightline.models import model_info
-from sightline.occlusion import Fill, occlude
+from sightline.occlusion import Fill, as_fill, occlude
 from sightline.regions import hulls, sensitivity
 from sightline.sampling.seeds import seed_of
 
@@ -186,7 +186,7 @@ def evaluate(
     methods: Sequence[Any],
     readings: Sequence[Consistency],
     *,
-    fills: Sequence[Fill] = (Fill.BLACK,),
+    fills: Sequence[Fill | str] = (Fill.BLACK,),
     black: Tensor | None = None,
     per_component: bool = False,
     seed: int = 0,
@@ -194,7 +194,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure the regions of some images; see `GAD.evaluate`."""
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
-    fills = [_fill(fill) for fill in fills]
+    painted = [as_fill(fill) for fill in fills]
     if black is None:
         info = model_info(gad.model) if hasattr(gad.model, "sightline_info") else None
         encoding = images.preprocessing if isinstance(images, ImageBatch) else info.preprocessing if info else None
@@ -225,7 +225,7 @@ def evaluate(
                     seeds = [seed_of(seed, start + i, method, place) for i in range(len(tensor))]
                     regions, new = _regions(one, method, reading, beside, rather, seeds, per_component=per_component)
                     key = {"reading": name, "method": method, "class": place + 1}
-                    for fill in fills:
+                    for fill in painted:
                         made = _measured(gad, tensor, said[:, gad.classes[place]], place, regions, fill, black)
                         for row in made:
                             index = row["image"]
@@ -239,15 +239,9 @@ def evaluate(
     return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused)
 
 
-def _fill(fill: object) -> Fill:
-    if fill not in set(Fill):
-        raise InputError(f"A region is filled with {', '.join(Fill)}; came {fill!r}.")
-    return Fill(str(fill))
-
-
 def _name(reading: Consistency) -> str:
     new = " with new" if not reading.nested else ""
-    return f"{reading.reading.value} {reading.share:g}{new}"
+    return f"{reading.reading} {reading.share:g}{new}"
 
 
 def _regions(

@@ -41,7 +41,7 @@ class GADExplanation:
     settings: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        return f"GADExplanation({len(self)} image(s), {self.reading.reading.value}, maps: {', '.join(self.stacks)})"
+        return f"GADExplanation({len(self)} image(s), {self.reading.reading}, maps: {', '.join(self.stacks)})"
 
     def __len__(self) -> int:
         return len(self.original)
@@ -119,7 +119,7 @@ class GADExplanation:
             "methods": methods,
             "refused": dict(self.refused),
             "reading": {
-                "reading": self.reading.reading.value,
+                "reading": str(self.reading.reading),
                 "share": self.reading.share,
                 "allow_new": self.reading.allow_new,
             },

@@ -65,7 +65,7 @@ class Networks:
 
     def file(self, alphas: Step, kind: Kind) -> Path:
         """Where the weights for a distance are."""
-        return self._folder / f"{kind}-{'-'.join(f'{a:g}' for a in alphas)}.safetensors"
+        return self._folder / f"{kind}-{'-'.join(str(a).removesuffix('.0') for a in alphas)}.safetensors"
 
     def complete(self, kind: Kind) -> bool:
         """Whether all weights are there."""

@@ -1,6 +1,7 @@
 """Distancing: what the support networks are trained to say."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def distanced(
     return targets
 
 
-def steps_of(alphas: Sequence[Alpha]) -> tuple[Step, ...]:
+def steps_of(alphas: object) -> tuple[Step, ...]:
     """The distances as pairs, one step for each support network.
 
     Raises:
@@ -45,7 +46,7 @@ def steps_of(alphas: Sequence[Alpha]) -> tuple[Step, ...]:
     try:
         steps = tuple(
             (float(a[0]), float(a[1])) if isinstance(a, tuple | list) and len(a) == 2 else (float(a), float(a))
-            for a in alphas
+            for a in cast("Sequence[Alpha]", alphas)
         )
     except (TypeError, ValueError):
         raise InputError(
