@@ -24,7 +24,6 @@ from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
 from sightline.images import PictureStore, labelled_pictures, load_images, store_pictures
 from sightline.models import load_model, model_info
-from sightline.occlusion import Fill
 
 app = typer.Typer(
     help="Gradient Artificial Distancing: keep what stays important when two classes are pushed apart.",
