@@ -11,7 +11,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.gad import paper
 from sightline.gad.classifier import FILE, Tuning, accuracy, fine_tuned
-from sightline.gad.consistency import PAPER_LIKE
+from sightline.gad.consistency import PAPER_LIKE, Consistency
 from sightline.gad.distancing import GAD
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.report import write_evaluation
@@ -43,6 +43,7 @@ class Scale:
         rate: Adam's learning rate for the support networks.
         mode: of the support networks; see `GAD`.
         methods: what is evaluated; by default the paper's five, with its settings.
+        readings: what "stays important" means.
     """
 
     size: int = 224
@@ -54,6 +55,7 @@ class Scale:
     rate: float = 4e-5
     mode: Mode = "train"
     methods: tuple[str, ...] = ()
+    readings: tuple[Consistency, ...] = (PAPER_LIKE,)
 
 
 def reproduce(
@@ -125,7 +127,7 @@ def reproduce(
     found = gad.evaluate(
         batch,
         scale.methods or paper.methods(),
-        [PAPER_LIKE],
+        scale.readings,
         seed=tuning.seed,
         progress=lambda done, of: tell("evaluating", done, of),
     )
