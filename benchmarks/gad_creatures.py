@@ -61,24 +61,15 @@ def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.
         : options.pictures
     ]
     images, truth = held_out.images[chosen], held_out.part_masks(part)[chosen]
-    found, control = gad.explain_each(images, METHODS), gad.explain_each(images, METHODS, kind="shuffled")
-    # What the original network itself says of why one class and not the other, without any training.
-    pairs = gad.explain_pair(images, METHODS)
-    own = [classes.index(int(held_out.labels[i])) for i in chosen]
+    labels = held_out.labels[chosen].tolist()
+    # The last one: what the original network itself says of why one class and not the other, without any training.
+    (found,), (control,), (rather,) = gad.explain_with_controls(images, METHODS, [labels])
     made = []
     for method in METHODS:
-        stack = torch.stack([found[c].stacks[method][:, i] for i, c in enumerate(own)], 1)
-        beside = torch.stack([control[c].stacks[method][:, i] for i, c in enumerate(own)], 1)
+        stack, beside, pair = found.stacks[method], control.stacks[method], rather.heatmap(method)
         for name, reading in READINGS.items():
             seeds = [seed_of(seed, i, method) for i in range(len(chosen))]
-            rows = on_truth(
-                stack,
-                beside,
-                truth,
-                reading,
-                seeds,
-                torch.stack([pairs[c].heatmap(method)[i] for i, c in enumerate(own)]),
-            )
+            rows = on_truth(stack, beside, truth, reading, seeds, pair)
             use = np.where(np.arange(len(rows)) % 2, "choosing", "reported")
             about = {"seed": seed, "part": part, "mode": mode, "method": method, "reading": name}
             made.append(rows.assign(**about, use=use))

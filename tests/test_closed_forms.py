@@ -118,6 +118,9 @@ def test_a_hidden_unit_a_direction_and_a_pair(images: Tensor) -> None:
     torch.testing.assert_close(direction[0], torch.einsum("k,kchw->chw", vector, conv), rtol=1e-12, atol=1e-15)
     pair = sl.explain(model, images, "gradient", sl.Pair(2, 0))["gradient"]
     torch.testing.assert_close(pair[0], torch.einsum("k,kchw->chw", head[2] - head[0], conv), rtol=1e-12, atol=1e-15)
+    each = sl.explain(model, images[:1].expand(2, -1, -1, -1), "gradient", sl.Pair([2, 1], [0, 2]))["gradient"]
+    for i, way in enumerate((head[2] - head[0], head[1] - head[2])):
+        torch.testing.assert_close(each[i], torch.einsum("k,kchw->chw", way, conv), rtol=1e-12, atol=1e-15)
     function = sl.explain(model, images, "gradient", lambda output: 2 * output[:, 1])["gradient"]
     torch.testing.assert_close(function[0], torch.einsum("k,kchw->chw", 2 * head[1], conv), rtol=1e-12, atol=1e-15)
 

@@ -157,6 +157,8 @@ def test_a_target_per_image(model: nn.Module, images: Tensor) -> None:
         (torch.tensor([0.0] * 5), "integers"),
         ("cat", "one class per image"),
         (sl.Pair(1, 9), "the model has 4 outputs"),
+        (sl.Pair([1, 9, 0, 1, 1], [0, 0, 1, 0, 0]), "the model has 4 outputs"),
+        (sl.Pair([1, 0], [0, 1]), "one class per image"),
         (sl.Unit("conv2", 6), "6 channels; channel 6"),
         (sl.Unit("conv9", 0), "no layer 'conv9'"),
         (10**30, "integers, 0 or above"),

@@ -367,6 +367,54 @@ def test_maps_of_each_network_are_those_of_explain(model: nn.Module, data) -> No
         assert torch.equal(predicted.stacks["gradient"][:, i], likelier.stacks["gradient"][:, i])
 
 
+def test_support_networks_explain_the_class_that_the_original_predicts(data) -> None:
+    model = network()
+    gad = sl.GAD(model, CLASSES, (1, 30), rate=0.05, steps=30).fit(data, controls=False)
+    images = data[0][:12]
+    (found,) = gad.explain_each(images, "gradient", [None])
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+        supports = [n.network(images).argmax(1) for n in gad.networks.each()]
+    assert any(not torch.equal(predicted, other) for other in supports)
+    networks = [model, *(copy_of(n.network) for n in gad.networks.each())]
+    expected = torch.stack([sl.explain(n, images, "gradient", predicted).heatmap("gradient") for n in networks])
+    assert torch.equal(found.stacks["gradient"], expected)
+    assert found.original.targets == [f"predicted class {int(c)}" for c in predicted]
+
+
+def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data)
+    images, labels = data[0][:4], [2, 0, 0, 2]
+    with FlopCounterMode(display=False) as two:
+        sl.explain_each(model, images, "gradient", [0, 2])
+    with FlopCounterMode(display=False) as four:
+        sl.explain_each(model, images, "gradient", [0, 2, sl.Pair(0, 2), sl.Pair(2, 0)])
+    with FlopCounterMode(display=False) as counted:
+        found = gad.explain_with_controls(images, "gradient")
+    assert counted.get_total_flops() == four.get_total_flops() + 4 * two.get_total_flops()
+    (own,), (shuffled,), (rather,) = gad.explain_with_controls(images, "gradient", [labels])
+    for i, label in enumerate(labels):
+        place = CLASSES.index(label)
+        for one, both in ((own, found.gad), (shuffled, found.shuffled)):
+            assert torch.equal(one.stacks["gradient"][:, i], both[place].stacks["gradient"][:, i])
+        assert torch.equal(rather.heatmap("gradient")[i], found.pair[place].heatmap("gradient")[i])
+        expected = sl.explain(model, images[i : i + 1], "gradient", sl.Pair(label, 2 - label)).heatmap("gradient")
+        torch.testing.assert_close(rather.heatmap("gradient")[i : i + 1], expected)
+    alone = gad.explain_with_controls(images, "excitation_backprop")
+    assert alone.pair == []
+    assert len(alone.shuffled) == 2
+    with pytest.raises(sl.InputError, match="Only classes of the pair"):
+        gad.explain_with_controls(images, "gradient", [1])
+
+
+def test_images_in_half_precision_are_fitted(data) -> None:
+    gad = sl.GAD(network(), CLASSES, (1,), steps=1)
+    images = data[0].bfloat16()
+    assert gad.fit((images, data[1]), controls=False).report["steps"].tolist() == [1]
+    with pytest.raises(sl.InputError, match="differs in data"):
+        gad.fit((images.float(), data[1]), controls=False)
+
+
 def copy_of(network: nn.Module) -> nn.Module:
     import copy
 

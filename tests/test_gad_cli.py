@@ -133,7 +133,9 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str) -
     done = run(place, *words)
     assert done.returncode == 0, done.stderr
     record = json.loads((place / out / "reproduction.json").read_text())
-    assert record["pictures"]["training"] + record["pictures"]["held out"] <= 32
+    assert record["pictures"]["training"] + record["pictures"]["held out"] == 32
+    if layout == "cub":
+        assert record["pictures"] == {"training": 20, "held out": 12, "evaluated": 12}
     assert len(record["skipped"]) == (1 if layout == "folders" else 0)
     tables = {name: (place / out / f"{name}.csv").read_text() for name in ("complexity", "gains", "regions")}
     made = (place / out / "classifier.safetensors").stat().st_mtime_ns

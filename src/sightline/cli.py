@@ -1,15 +1,12 @@
 """The command `sightline`: parses, calls, prints; no arithmetic."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -17,6 +14,7 @@ from torch import nn
 from sightline import __version__
 from sightline.cards import card, choices
 from sightline.catalogue import as_method, catalogue
+from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_gad import app as gad
 from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError, RefusalError, SightlineError
@@ -35,8 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(gad, name="gad")
-_out = Console()
-_err = Console(stderr=True)
 
 USER_ERROR, REFUSED = 2, 3
 
@@ -85,18 +81,18 @@ def explain(
     info = model_info(network)
     preparation = info.preprocessing
     height, width = preparation.size
-    _say("model", f"{info.spec}; weights {info.weights}; pictures at {width} x {height} px, {preparation.source}")
+    say("model", f"{info.spec}; weights {info.weights}; pictures at {width} x {height} px, {preparation.source}")
     for note in info.notes:
-        _say("note", note)
+        say("note", note)
     batch = load_images(images, network)
     for _, reason in batch.failures:
-        _say("skipped", reason)
+        say("skipped", reason)
     names = list(catalogue()) if methods.strip() == "all" else listed(methods)
     compared = load_images(references, network) if references else None
     for _, reason in compared.failures if compared else ():
-        _say("skipped", reason)
-    result = _with_progress(
-        lambda report: explain_images(
+        say("skipped", reason)
+    with progress("explaining") as advance:
+        result = explain_images(
             network,
             batch,
             names,
@@ -104,12 +100,11 @@ def explain(
             references=compared,
             seed=seed,
             on_refusal="record",
-            progress=report,
+            progress=advance,
         )
-    )
     folder = result.save(out)
     _summary(result)
-    _out.print(
+    console.print(
         f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}",
         soft_wrap=True,
     )
@@ -133,7 +128,7 @@ def methods(
         for title, row in catalogue().items():
             cost = "" if row.cost is None else f"{row.cost:g}"
             table.add_row(title, Text(f"{row.formula}\n{choices(row)}\n{row.source}"), cost)
-    _out.print(table)
+    console.print(table)
 
 
 @app.command()
@@ -144,7 +139,7 @@ def demo(
     """The whole story on drawn pictures, where the part that decides the class is known."""
     from sightline.demo import run_demo
 
-    run_demo(out, seed, _out)
+    run_demo(out, seed, console)
 
 
 def main() -> None:
@@ -156,59 +151,41 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except RefusalError as error:
-        _say("refused", str(error))
+        say("refused", str(error))
         sys.exit(REFUSED)
     except SightlineError as error:
-        _say("error", str(error))
+        say("error", str(error))
         sys.exit(USER_ERROR)
     except torch.OutOfMemoryError:
-        _say("error", "The device ran out of memory. Use --device cpu, a smaller --size, or fewer images.")
+        say("error", "The device ran out of memory. Use --device cpu, a smaller --size, or fewer images.")
         sys.exit(USER_ERROR)
     except OSError as error:
-        _say("error", f"The system refused: {error.strerror or error}.")
+        say("error", f"The system refused: {error.strerror or error}.")
         sys.exit(USER_ERROR)
-
-
-def _with_progress(work: Callable[[Callable[[int, int], None]], Explanation]) -> Explanation:
-    columns = (
-        TextColumn("explaining"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("passes"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
-        task = progress.add_task("explaining", total=None)
-        return work(lambda done, total: progress.update(task, completed=done, total=total))
 
 
 def _summary(result: Explanation) -> None:
-    for name, reason in result.refused.items():
-        _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
+    say_refused(result.refused)
     for note in result.checks.notes:
-        _say("note", note)
+        say("note", note)
     for name, residual in result.checks.completeness.items():
         if name not in result.checks.decomposition:
             worst = float(residual.abs().max())
-            _out.print(
+            console.print(
                 f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}", soft_wrap=True
             )
     for name, parts in result.checks.decomposition.items():
         worst, left = float(parts.residual.abs().max()), float(parts.remainder.abs().max())
         said = f"{name}: its parts sum to the value but for {worst:.2g}; biases without a place in the map: {left:.2g}"
-        _out.print(said, soft_wrap=True)
+        console.print(said, soft_wrap=True)
     for name, kept in result.checks.conservation.items():
         shares = kept.lost
         lost = ", ".join(f"{shares[where]:.2g} {said}" for where, said in _LOST.items() if abs(shares[where]) >= 0.005)
         gone = f"; the rest went {lost}" if lost else ""
-        _out.print(f"{name}: {shares['arrived']:.2g} of the explained value arrives{gone}", soft_wrap=True)
+        console.print(f"{name}: {shares['arrived']:.2g} of the explained value arrives{gone}", soft_wrap=True)
 
 
 _LOST = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "elsewhere"}
-
-
-def _say(word: str, sentence: str) -> None:
-    _err.print(f"[bold]{word}:[/bold] {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
 def _target(text: str) -> TargetLike:

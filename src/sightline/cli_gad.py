@@ -1,17 +1,14 @@
 """The commands `sightline gad ...`: Gradient Artificial Distancing from a folder of labelled pictures."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import nn
 
+from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_options import check_places, device_named, listed, with_model
 from sightline.errors import InputError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
@@ -22,7 +19,7 @@ from sightline.gad.reproduce import Scale
 from sightline.gad.reproduce import reproduce as reproduce_tables
 from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
-from sightline.images import PictureStore, labelled_pictures, load_images, store_pictures
+from sightline.images import PictureStore, first_of_each, labelled_pictures, load_images, store_pictures
 from sightline.models import load_model, model_info
 
 app = typer.Typer(
@@ -30,8 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_out = Console()
-_err = Console(stderr=True)
 
 Data = Annotated[
     Path, typer.Argument(help="Labelled pictures: a folder for each class, names as cat.0.jpg, or CUB-200-2011.")
@@ -100,19 +95,19 @@ def fit(
         seed=seed,
         folder=out,
     )
-    with _progress("training") as (progress, task):
+    with progress("training") as advance:
 
         def told(stage: Stage) -> None:
             words = f"{stage.network}, error {stage.loss:.3g}, shift {stage.shift[0]:.2g} and {stage.shift[1]:.2g}"
-            progress.update(task, completed=stage.step, total=stage.steps, description=words)
+            advance(stage.step, stage.steps, words)
 
         gad.fit(store, names=names, controls=controls, progress=told)
-    _out.print(
+    console.print(
         gad.report.drop(columns=["alpha 1", "alpha 2"]).to_string(index=False, float_format="%.3g"), soft_wrap=True
     )
     for note in gad.notes:
-        _say("note", note)
-    _out.print(f"The support networks are in {escape(str(out))}.", soft_wrap=True)
+        say("note", note)
+    console.print(f"The support networks are in {escape(str(out))}.", soft_wrap=True)
 
 
 @app.command()
@@ -137,16 +132,15 @@ def explain(
     support = GAD.load(gad, network)
     batch = load_images(images, network)
     for _, reason in batch.failures:
-        _say("skipped", reason)
+        say("skipped", reason)
     found = support.explain(
         batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
     )
     folder = found.save(out)
-    for name, reason in found.refused.items():
-        _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
+    say_refused(found.refused)
     for note in found.notes:
-        _say("note", note)
-    _out.print(
+        say("note", note)
+    console.print(
         f"{len(found)} image(s), {len(found.stacks)} method(s): {escape(str(folder / 'gad.png'))}", soft_wrap=True
     )
 
@@ -172,9 +166,9 @@ def evaluate(
     support = GAD.load(gad, network)
     names = _names(support, network, labels)
     store = _store(data, network, names, out, training=False)
-    chosen = _each(store, names, images)
+    chosen = first_of_each(store.labels, names, images)
     batch = store.batch(chosen)
-    with _progress("evaluating") as (progress, task):
+    with progress("evaluating") as advance:
         found = support.evaluate(
             batch,
             paper.methods() if methods.strip() == "paper" else listed(methods),
@@ -182,13 +176,12 @@ def evaluate(
             fills=[fill],
             per_component=per_component,
             seed=seed,
-            progress=lambda done, of: progress.update(task, completed=done, total=of),
+            progress=advance,
         )
-    for name, reason in found.refused.items():
-        _say("refused", reason if reason.startswith(name) else f"{name}: {reason}")
-    write_evaluation(found, support, batch, names, out, fidelity=support.fidelity(batch, names=names))
+    say_refused(found.refused)
+    write_evaluation(found, support, batch, names, out)
     for note in support.notes:
-        _say("note", note)
+        say("note", note)
     _verdicts(found, out)
 
 
@@ -245,7 +238,7 @@ def reproduce(
         mode=cast("Mode", mode),
         methods=() if methods.strip() == "paper" else tuple(listed(methods)),
     )
-    with _progress("starting") as (bar, task):
+    with progress("starting") as advance:
         found = reproduce_tables(
             dataset,
             data,
@@ -254,7 +247,7 @@ def reproduce(
             scale=scale,
             tuning=tuning,
             architecture=arch,
-            progress=lambda words, done, of: bar.update(task, description=words, completed=done, total=of),
+            progress=lambda words, done, of: advance(done, of, words),
         )
     _verdicts(found, out)
 
@@ -265,8 +258,8 @@ def _verdicts(found: Evaluation, out: Path) -> None:
         table.add_column(str(heading))
     for row in found.verdicts.itertuples(index=False):
         table.add_row(*map(str, row))
-    _out.print(table)
-    _out.print(f"Tables, controls and pictures: {escape(str(out / 'report.md'))}", soft_wrap=True)
+    console.print(table)
+    console.print(f"Tables, controls and pictures: {escape(str(out / 'report.md'))}", soft_wrap=True)
 
 
 def _names(support: GAD, network: nn.Module, labels: str | None) -> tuple[str, str]:
@@ -283,26 +276,18 @@ def _store(data: Path, network: nn.Module, names: tuple[str, str], out: Path, *,
     pictures = labelled_pictures(data).of(names)
     part = [i for i, split in enumerate(pictures.training) if split is None or split == training]
     if not part:
-        _say("note", f"{data} sets no pictures apart {'to train on' if training else 'to evaluate'}; all are taken.")
+        say("note", f"{data} sets no pictures apart {'to train on' if training else 'to evaluate'}; all are taken.")
     pictures = (pictures[part] if part else pictures).of(names)
-    with _progress("reading pictures") as (progress, task):
+    with progress("reading pictures") as advance:
         store = store_pictures(
             pictures,
             model_info(network).preprocessing,
             out,
-            progress=lambda done, of: progress.update(task, completed=done, total=of),
+            progress=advance,
         )
     for reason in store.failures:
-        _say("skipped", reason)
+        say("skipped", reason)
     return store
-
-
-def _each(store: PictureStore, names: Sequence[str], count: int) -> list[int]:
-    """The first pictures of each class."""
-    rows: list[int] = []
-    for name in names:
-        rows += [i for i, label in enumerate(store.labels) if label == name][:count]
-    return rows
 
 
 def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[int, int], tuple[str, str]]:
@@ -352,15 +337,3 @@ def _target(text: str) -> int | None:
     if not text.isdecimal():
         raise InputError(f"--target is `likelier` or the number of a class; came {text!r}.")
     return int(text)
-
-
-def _say(word: str, sentence: str) -> None:
-    _err.print(f"[bold]{word}:[/bold] {escape(sentence)}", soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def _progress(words: str) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar that goes when its work is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
-        yield progress, progress.add_task(words, total=None)

@@ -159,30 +159,28 @@ def _distanced(
         soft_wrap=True,
     )
     images, labels = held_out.images[chosen], held_out.labels[chosen].tolist()
-    found = gad.explain(images, list(GAD_METHODS), labels)
-    (shuffled,) = gad.explain_each(images, list(GAD_METHODS), [labels], kind="shuffled")
-    truth = held_out.part_masks("tail")[chosen]
-    own = [pair.index(label) for label in labels]
-    pairs = gad.explain_pair(images, list(GAD_METHODS))
-    table = pd.DataFrame(
-        {
-            name: gains_on_truth(
-                on_truth(
-                    stack,
-                    shuffled.stacks[name],
-                    truth,
-                    found.reading,
-                    [seed_of(seed, i) for i in chosen],
-                    torch.stack([pairs[c].heatmap(name)[i] for i, c in enumerate(own)]),
-                )
-            )
-            for name, stack in found.stacks.items()
-        }
-    ).T.rename_axis("map")
+    (found,), (shuffled,), (rather,) = gad.explain_with_controls(images, list(GAD_METHODS), [labels])
+    truth, seeds = held_out.part_masks("tail")[chosen], [seed_of(seed, i) for i in chosen]
+    scored = {
+        name: gains_on_truth(on_truth(stack, shuffled.stacks[name], truth, found.reading, seeds, rather.heatmap(name)))
+        for name, stack in found.stacks.items()
+    }
+    table = pd.DataFrame.from_dict(scored, orient="index").rename_axis("map")
     found.subset(range(min(SHOWN, len(chosen)))).save(out / "gad")
     table.to_csv(out / "gad" / "scores.csv", float_format="%.4f")
+    console.print(_printed_gains(table, len(chosen)))
+    console.print(
+        "The last four mark equally many pixels; for GAD and for shuffled labels networks are trained anew. The last "
+        "column asks the network as it is why one class and not the other.",
+        soft_wrap=True,
+    )
+    for note in gad.notes:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _printed_gains(table: pd.DataFrame, pictures: int) -> Table:
     printed = Table(
-        title=f"Share of the important pixels on the tail in %, mean over {len(chosen)} pictures",
+        title=f"Share of the important pixels on the tail in %, mean over {pictures} pictures",
         title_justify="left",
         box=None,
     )
@@ -192,14 +190,7 @@ def _distanced(
     for name, row in table.iterrows():
         columns = ("original", "gad", "threshold", "shuffled", "pair")
         printed.add_row(str(name), *(f"{100 * row[column]:.1f}" for column in columns))
-    console.print(printed)
-    console.print(
-        "The last four mark equally many pixels; for GAD and for shuffled labels networks are trained anew. The last "
-        "column asks the network as it is why one class and not the other.",
-        soft_wrap=True,
-    )
-    for note in gad.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+    return printed
 
 
 def _scores(explanation: Explanation, creatures: Creatures, chosen: list[int]) -> pd.DataFrame:

@@ -1,8 +1,10 @@
-"""What is asked of numbers that users give: a batch of encoded images, a count."""
+"""What is asked of numbers that users give: a batch of encoded images, a count; and what their encoding tells."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.images import ImageBatch
+from sightline.models import Preprocessing, model_info
 
 
 def as_images(images: object, what: str = "Images") -> Tensor:
@@ -49,3 +51,17 @@ def whole(name: str, value: object, least: int = 1) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} is a whole number, at least {least}; came {value!r}.")
+
+
+def encoding_of(model: object, images: object) -> Preprocessing | None:
+    """How images were encoded, where they or the model tell; the images' own word goes first."""
+    if isinstance(images, ImageBatch):
+        return images.preprocessing
+    known = isinstance(model, nn.Module) and hasattr(model, "sightline_info")
+    return model_info(model).preprocessing if known else None  # type: ignore[arg-type]
+
+
+def ends_of(model: object, images: object, channels: int) -> tuple[Tensor, Tensor] | None:
+    """A black and a white pixel as the model sees them, each of shape (channel,), where the encoding is known."""
+    encoding = encoding_of(model, images)
+    return encoding.ends if encoding is not None and encoding.channels == channels else None

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from sightline.catalogue import as_method
 from sightline.conservation import Conservation
-from sightline.encoded import as_images, is_finite
+from sightline.encoded import as_images, ends_of, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
@@ -129,7 +129,6 @@ def _explain(
         raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
     device, dtype = _home(model, batch)
     info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
-    encoding = loaded.preprocessing if loaded else info.preprocessing if info else None
     job = Job(
         model,
         batch.detach().to(device, dtype),
@@ -141,7 +140,7 @@ def _explain(
         chunk=chunk,
         progress=progress,
         context=Context(
-            ends=encoding.ends if encoding is not None and encoding.channels == batch.shape[1] else None,
+            ends=ends_of(model, images, batch.shape[1]),
             references=None if references is None else _tensor(references, "References").detach().to(device, dtype),
         ),
     )

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -125,11 +125,7 @@ class Explanation:
         return f"Explanation({len(self)} image(s), maps: {', '.join(self.maps)}{refused})"
 
     def __getitem__(self, method: str) -> Tensor:
-        if method in self.refused:
-            raise RefusalError(self.refused[method])
-        if method not in self.maps:
-            raise InputError(f"There is no map of {method!r} here; there are: {', '.join(self.maps)}.")
-        return self.maps[method]
+        return map_of(self.maps, self.refused, method)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -219,20 +215,7 @@ class Explanation:
         """
         from sightline.report.montage import save_montage
 
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.maps.items()}
-            # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
-            (folder / "maps.safetensors").write_bytes(serialised(tensors))
-            text = json.dumps(_finite(self.manifest()), indent=2, ensure_ascii=False, allow_nan=False)
-            (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-            save_montage(self, folder / "montage.png")
-        except OSError as error:
-            raise InputError(
-                f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
-            ) from error
-        return folder
+        return write_maps(folder, self.maps, self.manifest(), {"montage.png": lambda path: save_montage(self, path)})
 
     def manifest(self) -> dict[str, Any]:
         """What was explained, with which settings, and where each map lies in original pixels; ready for JSON."""
@@ -304,6 +287,48 @@ class Explanation:
             "notes": list(self.checks.notes),
             "settings": dict(self.checks.settings),
         }
+
+
+def map_of(maps: Mapping[str, Tensor], refused: Mapping[str, str], method: str) -> Tensor:
+    """The map of a method.
+
+    Raises:
+        InputError: there is no such map.
+        RefusalError: the method was refused.
+    """
+    if method in refused:
+        raise RefusalError(refused[method])
+    if method not in maps:
+        raise InputError(f"There is no map of {method!r} here; there are: {', '.join(maps)}.")
+    return maps[method]
+
+
+def write_maps(
+    folder: str | Path,
+    maps: Mapping[str, Tensor],
+    manifest: Mapping[str, Any],
+    pictures: Mapping[str, Callable[[Path], None]],
+) -> Path:
+    """Write `maps.safetensors`, `manifest.json` and pictures into a folder, which is made if need be.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in maps.items()}
+        # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
+        (folder / "maps.safetensors").write_bytes(serialised(tensors))
+        text = json.dumps(_finite(manifest), indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        for name, draw in pictures.items():
+            draw(folder / name)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
+        ) from error
+    return folder
 
 
 def _one_line(text: str) -> str:

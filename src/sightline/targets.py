@@ -48,16 +48,26 @@ class Classes(Target):
 
     Args:
         classes: one class per image, or None for the predicted ones, which `predict` then fills in.
+        count: number of images.
+        among: where the predicted class is looked for; by default among all.
     """
 
-    def __init__(self, classes: Tensor | None, count: int) -> None:
-        self._predicted = classes is None
+    def __init__(self, classes: Tensor | None, count: int, among: Sequence[int] = ()) -> None:
+        self._predicted, self._among = classes is None, list(among)
         self.classes = torch.full((count,), -1) if classes is None else classes
 
     def predict(self, scores: Tensor, images: Tensor) -> None:
         """Fill in the predicted class of some images, where that is what is explained."""
         if self._predicted:
-            self.classes[images.cpu()] = scores.detach().argmax(1).cpu()
+            if not self._among:
+                self.classes[images.cpu()] = scores.detach().argmax(1).cpu()
+            elif max(self._among) >= scores.shape[1]:
+                raise InputError(
+                    f"Class {max(self._among)} was asked for, but the model has {_outputs(scores.shape[1])}."
+                )
+            else:
+                best = scores.detach()[:, self._among].argmax(1).cpu()
+                self.classes[images.cpu()] = torch.tensor(self._among)[best]
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
@@ -80,29 +90,48 @@ class Classes(Target):
 class Pair(Target):
     """Why `first` and not `second`: the difference of their scores.
 
+    Attributes:
+        first: a class, or one for each image.
+        second: likewise.
+
     Raises:
-        InputError: the two are the same, or negative.
+        InputError: the two are the same, negative, or of different numbers of images.
     """
 
-    first: int
-    second: int
+    first: int | Sequence[int]
+    second: int | Sequence[int]
 
     def __post_init__(self) -> None:
-        if self.first == self.second or min(self.first, self.second) < 0:
+        sides = [tuple(side) if isinstance(side, Sequence) else (side,) for side in (self.first, self.second)]
+        alike = isinstance(self.first, Sequence) is isinstance(self.second, Sequence) and len(sides[0]) == len(sides[1])
+        if not alike or any(a == b or min(a, b) < 0 for a, b in zip(*sides, strict=True)):
             raise InputError(f"A pair needs two different classes, 0 or above; came {self.first} and {self.second}.")
+
+    def check(self, count: int) -> None:
+        """Refuse lists of classes that are not of `count` images."""
+        if isinstance(self.first, Sequence) and len(self.first) != count:
+            raise InputError(
+                f"A pair of lists needs one class per image: {count} image(s), but {len(self.first)} class(es)."
+            )
+
+    def _of(self, image: int) -> tuple[int, int]:
+        first, second = (side[image] if isinstance(side, Sequence) else side for side in (self.first, self.second))
+        return first, second
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
         scores = class_scores(output, len(images))
-        if max(self.first, self.second) >= scores.shape[1]:
+        pairs = torch.tensor([self._of(image) for image in images.tolist()])
+        if int(pairs.max()) >= scores.shape[1]:
             raise InputError(
                 f"The pair ({self.first}, {self.second}) was asked for, but the model has {_outputs(scores.shape[1])}."
             )
-        return scores[:, self.first] - scores[:, self.second]
+        first, second = scores.gather(1, pairs.to(scores.device)).unbind(1)
+        return first - second
 
     def describe(self, image: int) -> str:  # noqa: D102
-        del image
-        return f"class {self.first} rather than class {self.second}"
+        first, second = self._of(image)
+        return f"class {first} rather than class {second}"
 
 
 @dataclass(frozen=True)
@@ -240,6 +269,8 @@ def as_target(target: object, count: int) -> Target:
     """
     if target is None:
         return Classes(None, count)
+    if isinstance(target, Pair):
+        target.check(count)
     if isinstance(target, Target):
         return target
     if isinstance(target, np.ndarray | np.integer):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,16 +11,15 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
-from sightline.errors import InputError, RefusalError
+from sightline.errors import InputError
 from sightline.gad.networks import fingerprint
 from sightline.gad.samples import Samples
 from sightline.gad.survey import survey
-from sightline.gad.training import reseed, write
+from sightline.gad.training import Recipe, train, write
 from sightline.models import load_weights
-from sightline.models.outputs import class_scores
 from sightline.sampling.seeds import seed_of
 
-FILE = "classifier.safetensors"
+FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def fine_tuned(
 
     Raises:
         InputError: the last layer cannot be exchanged, or the folder holds a classifier that was trained otherwise.
-        RefusalError: the loss was not finite.
+        RefusalError: the loss was not finite; what was reached before is kept.
     """
     network = with_outputs(model, 2, tuning.seed)
     identity = json.dumps({"start": fingerprint(network), "pictures": len(samples), **asdict(tuning)}, sort_keys=True)
@@ -109,41 +107,29 @@ def fine_tuned(
             )
         load_weights(network, file)
         return network.eval().requires_grad_(False)
-    parameters = [p.requires_grad_() for p in network.parameters() if p.is_floating_point()]
-    optimiser = torch.optim.Adam(parameters, lr=tuning.rate, weight_decay=tuning.decay)
-    like = parameters[0]
-    size = min(tuning.batch_size, len(samples))
-    each = len(samples) // size
-    total = tuning.steps if tuning.steps is not None else tuning.epochs * each
-    network.train()
-    devices = [like.device] if like.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(mode=False), torch.enable_grad():
-        reseed(tuning.seed, like.device)
-        for epoch in range(-(-total // each)):
-            generator = torch.Generator().manual_seed(seed_of(tuning.seed, "classifier", epoch))
-            order = torch.randperm(len(samples), generator=generator)[: each * size].view(each, size)
-            order = order[: total - epoch * each]
-            for done, (images, labels) in enumerate(samples.batches(order.tolist()), epoch * each + 1):
-                mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-                images = torch.where(mirrored, images.flip(3), images).to(like.device, like.dtype)
-                with torch.autocast(like.device.type, torch.bfloat16, enabled=tuning.autocast):
-                    scores = class_scores(network(images), len(images))
-                loss = F.cross_entropy(scores.float(), labels.to(like.device))
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise RefusalError(
-                        f"Training the classifier stopped at step {done}: its loss is not finite. Take a smaller rate "
-                        f"than {tuning.rate:g}."
-                    )
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                if progress is not None:
-                    progress(done, total, value)
-    if not all(bool(p.isfinite().all()) for p in parameters):
-        raise RefusalError(f"Training the classifier ended in weights that are not finite; rate {tuning.rate:g}.")
+    numbers = list(range(len(samples)))
+    parts = [numbers[i : i + tuning.batch_size] for i in range(0, len(numbers), tuning.batch_size)]
+    labels = torch.cat([given for _, given in samples.batches(parts)])
+    recipe = Recipe(
+        "train", tuning.rate, tuning.epochs, tuning.steps, tuning.batch_size, tuning.seed, tuning.autocast
+    )  # fmt: skip
+    checkpoint = folder / CHECKPOINT
+    folder.mkdir(parents=True, exist_ok=True)
+    train(
+        network, samples, torch.arange(len(samples)), labels, recipe, "classifier",
+        checkpoint=checkpoint, belongs=identity, loss=F.cross_entropy, decay=tuning.decay,
+        change=lambda images, step: mirrored(images, seed_of(tuning.seed, "mirrored", step)),
+        progress=None if progress is None else lambda stage: progress(stage.step, stage.steps, stage.loss),
+    )  # fmt: skip
     write(file, network.state_dict(), {"identity": identity})
+    checkpoint.unlink(missing_ok=True)
     return network.eval().requires_grad_(False)
+
+
+def mirrored(images: Tensor, seed: int) -> Tensor:
+    """Each image as it is or mirrored left to right, by chance."""
+    turned = torch.rand(len(images), 1, 1, 1, generator=torch.Generator().manual_seed(seed)) < 0.5
+    return torch.where(turned.to(images.device), images.flip(3), images)
 
 
 def accuracy(network: nn.Module, samples: Samples, batch_size: int) -> float:

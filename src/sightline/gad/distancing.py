@@ -1,7 +1,5 @@
 """Gradient Artificial Distancing: support networks that push two classes apart, and what stays important in all."""
 
-import hashlib
-import json
 import shutil
 import tempfile
 import weakref
@@ -17,22 +15,23 @@ from torch import Tensor, nn
 from sightline.encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.explain import explain_each
-from sightline.explanation import Explanation, versions
-from sightline.gad import paper
+from sightline.explanation import Explanation
+from sightline.gad import paper, record
 from sightline.gad.consistency import Consistency
 from sightline.gad.evaluation import Evaluation, evaluate
-from sightline.gad.explained import GADExplanation
+from sightline.gad.explained import Controlled, GADExplanation
 from sightline.gad.networks import Kind, Networks, fingerprint, on_one_line
 from sightline.gad.samples import Labels, samples_of
-from sightline.gad.survey import Said, ask, fidelity, moved, survey
-from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of
+from sightline.gad.survey import Said, check_outputs, fidelities, moved, survey, watch
+from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, told
 from sightline.gad.training import Mode, Recipe, Stage, train
 from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.models import model_info
 from sightline.occlusion import Fill
 from sightline.sampling.seeds import seed_of
-from sightline.targets import Pair, TargetLike
+from sightline.targets import Classes as ClassesOf
+from sightline.targets import Pair, TargetLike, as_target
 
 Strategy = Literal["trained", "interpolated"]
 
@@ -40,7 +39,7 @@ ENOUGH = 0.6
 """The share of a distance by which a support network must have moved, for its maps to say anything of distancing."""
 LOOKED_AT = 1024
 """Training images on which the report looks."""
-_RECORD, _CHECKPOINT = "gad.json", "training.safetensors"
+_CHECKPOINT = "training.safetensors"
 _BATCH = 64
 _OF_A_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 _DEFAULT = Consistency()
@@ -113,8 +112,7 @@ class GAD:
                 whole(name, number)
         if not 0 < rate < float("inf"):
             raise InputError(f"The learning rate is above 0 and finite; came {rate}.")
-        self.model, self.classes, self.alphas = model, (first, second), steps_of(alphas)
-        self.mode, self.strategy = mode, strategy
+        self.model, self.classes, self.alphas, self.strategy = model, (first, second), steps_of(alphas), strategy
         self._batch_size = batch_size
         self.recipe = Recipe(mode, rate, epochs, steps, batch_size or _BATCH, seed, autocast)
         if strategy == "interpolated" and mode == "train":
@@ -189,7 +187,7 @@ class GAD:
         if self._batch_size is None and samples.batch_size is not None:
             recipe = self.recipe = Recipe(**{**asdict(recipe), "batch_size": samples.batch_size})
         original = survey(self.model, samples, self.classes, recipe.batch_size, autocast=recipe.autocast)
-        _check_outputs(original, self.classes)
+        check_outputs(original, self.classes)
         self._open(original.content, names)
         kinds: list[Kind] = ["distanced", "shuffled"] if controls else ["distanced"]
         labels = {
@@ -202,9 +200,9 @@ class GAD:
                 file = self.networks.file(alphas, kind)
                 if file.is_file() and file.name in trained:
                     continue
-                shift = _watch(original, labels[kind], self.classes)
+                shift = watch(original, labels[kind], self.classes)
                 network = self.networks.scratch()
-                name = f"{kind} network, alpha {_said(alphas)}"
+                name = f"{kind} network, alpha {told(alphas)}"
                 targets = distanced(original.logits, labels[kind], self.classes, alphas)
                 checkpoint = self.folder / _CHECKPOINT
                 done = train(
@@ -214,7 +212,7 @@ class GAD:
                 )  # fmt: skip
                 trained[file.name] = {"steps": done.steps, "last loss": done.loss, "seconds": done.seconds}
                 self.networks.keep(network, alphas, kind)
-                self._write()
+                record.write(self.folder, self._record)
                 checkpoint.unlink(missing_ok=True)
                 del network
         rows = []
@@ -229,12 +227,12 @@ class GAD:
                 )  # fmt: skip
                 known = trained.get(self.networks.file(alphas, kind).name, {})
                 rows.append(
-                    {"kind": kind, "alpha": _said(alphas), "alpha 1": alphas[0], "alpha 2": alphas[1]}
+                    {"kind": kind, "alpha": told(alphas), "alpha 1": alphas[0], "alpha 2": alphas[1]}
                     | {"steps": known.get("steps", 0), "seconds": known.get("seconds", 0.0)}
                     | moved(asked, said, self.classes, alphas)
                 )
         self._record["report"] = rows
-        self._write()
+        record.write(self.folder, self._record)
         self._tell(rows)
         return self
 
@@ -249,9 +247,7 @@ class GAD:
             A row for each support network: the share of images on which it decides as the original, and Spearman's
             correlation of each logit of the pair over the images of each class.
         """
-        original, supports = self.said(data, names=names)
-        rows = {_said(alphas): fidelity(original, said, self.classes) for alphas, said in supports.items()}
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")
+        return fidelities(*self.said(data, names=names), self.classes)
 
     def explain(
         self,
@@ -282,7 +278,8 @@ class GAD:
             RefusalError: see `sightline.explain`.
         """
         if target is None:
-            target = self._likelier(images)
+            batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+            target = ClassesOf(None, len(batch), self.classes)
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
         return self.explain_each(images, methods, [target], reading=reading, **settings)[0]
 
@@ -293,7 +290,6 @@ class GAD:
         targets: Sequence[TargetLike] | None = None,
         *,
         reading: Consistency = _DEFAULT,
-        kind: Kind = "distanced",
         references: object = None,
         seed: int = 0,
         chunk: int | None = None,
@@ -306,7 +302,6 @@ class GAD:
             methods: see `explain`.
             targets: what is explained, each as `sightline.explain` takes it; by default both classes.
             reading: see `explain`.
-            kind: `shuffled` for the control networks.
             references: see `explain`.
             seed: see `explain`.
             chunk: see `explain`.
@@ -315,18 +310,79 @@ class GAD:
         Returns:
             One explanation for each target.
         """
-        chosen = list(self.classes) if targets is None else targets
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
-        originals = explain_each(self.model, images, methods, chosen, **settings)  # type: ignore[arg-type]
+        originals, chosen = self._originals(images, methods, self.classes if targets is None else targets, settings)
+        return self._stacked(originals, images, methods, chosen, "distanced", reading, settings)
+
+    def explain_with_controls(
+        self,
+        images: Tensor | ImageBatch,
+        methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
+        targets: Sequence[int | Sequence[int]] | None = None,
+        *,
+        reading: Consistency = _DEFAULT,
+        seed: int = 0,
+    ) -> Controlled:
+        """Explain images by GAD and by what GAD has to be better than; the original network is asked once.
+
+        Args:
+            images: see `explain`.
+            methods: see `explain`; refusals are recorded.
+            targets: classes of the pair, one or one for each image; by default one after the other.
+            reading: see `explain`.
+            seed: see `explain`.
+        """
+        chosen: list[Any] = list(self.classes if targets is None else targets)
+        pairs = [Pair(target, self._others(target)) for target in chosen]
+        settings: dict[str, Any] = {"seed": seed, "on_refusal": "record"}
+        try:
+            asked, _ = self._originals(images, methods, [*chosen, *pairs], settings)
+        except RefusalError:
+            # Where none of the methods explains a pair, the classes are explained alone.
+            asked, _ = self._originals(images, methods, chosen, settings)
+        originals, rather = asked[: len(chosen)], asked[len(chosen) :]
+        gad = self._stacked(originals, images, methods, chosen, "distanced", reading, settings)
+        shuffled = []
+        if self.networks.complete("shuffled"):
+            shuffled = self._stacked(originals, images, methods, chosen, "shuffled", reading, settings)
+        return Controlled(gad, shuffled, rather)
+
+    def _others(self, target: int | Sequence[int]) -> int | list[int]:
+        """The other class of the pair."""
+        given = [target] if isinstance(target, int) else list(target)
+        if not set(given) <= set(self.classes):
+            raise InputError(f"Only classes of the pair, {self.classes}, have controls; came {target}.")
+        others = [self.classes[self.classes.index(c) - 1] for c in given]
+        return others[0] if isinstance(target, int) else others
+
+    def _originals(
+        self, images: object, methods: Any, targets: Sequence[Any], settings: dict[str, Any]
+    ) -> tuple[list[Explanation], list[Any]]:
+        """What the original network says, and the targets with which to ask the others the same."""
+        count = len(as_images(images.tensor if isinstance(images, ImageBatch) else images))
+        chosen = [as_target(target, count) for target in targets]
+        found = explain_each(self.model, images, methods, chosen, **settings)  # type: ignore[arg-type]
+        # Where the predicted class is asked for, it is the original's, also of the support networks.
+        return found, [one.classes.tolist() if isinstance(one, ClassesOf) else one for one in chosen]
+
+    def _stacked(
+        self,
+        originals: list[Explanation],
+        images: object,
+        methods: Any,
+        targets: Sequence[Any],
+        kind: Kind,
+        reading: Consistency,
+        settings: dict[str, Any],
+    ) -> list[GADExplanation]:
+        """The maps of the original network, and on top those of its support networks."""
         stacks = [{name: [one.heatmap(name)] for name in one.maps} for one in originals]
         refused = [dict(one.refused) for one in originals]
         for alphas, network in self.networks.each(kind):
-            for place, found in enumerate(explain_each(network, images, methods, chosen, **settings)):  # type: ignore[arg-type]
+            for place, found in enumerate(explain_each(network, images, methods, targets, **settings)):  # type: ignore[arg-type]
                 for name in list(stacks[place]):
                     if name in found.refused:
-                        refused[place][name] = (
-                            f"In the support network for alpha {_said(alphas)}: {found.refused[name]}"
-                        )
+                        refused[place][name] = f"In the support network for alpha {told(alphas)}: {found.refused[name]}"
                         del stacks[place][name]
                     else:
                         stacks[place][name].append(found.heatmap(name))
@@ -341,32 +397,6 @@ class GAD:
             )
             for original, stack, reasons in zip(originals, stacks, refused, strict=True)
         ]
-
-    def explain_pair(
-        self,
-        images: Tensor | ImageBatch,
-        methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
-        *,
-        seed: int = 0,
-    ) -> list[Explanation]:
-        """What the original network itself says of why one class and not the other: the control without training.
-
-        Args:
-            images: see `explain`.
-            methods: see `explain`; those that explain no pairs are among `refused`.
-            seed: see `explain`.
-
-        Returns:
-            The explanation of the first class rather than the second, and the other way round; none where no method
-            explains pairs.
-        """
-        first, second = self.classes
-        try:
-            return explain_each(
-                self.model, images, methods, [Pair(first, second), Pair(second, first)], on_refusal="record", seed=seed
-            )
-        except RefusalError:
-            return []
 
     def evaluate(
         self,
@@ -405,13 +435,6 @@ class GAD:
             fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
         )  # fmt: skip
 
-    def _likelier(self, images: object) -> list[int]:
-        """The class of the pair that the original network prefers, for each image."""
-        batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
-        scores = ask(self.model, batch, self.recipe.batch_size)
-        first, second = self.classes
-        return torch.where(scores[:, first] >= scores[:, second], first, second).tolist()
-
     def said(self, data: object, *, names: Labels = None) -> tuple[Said, dict[Step, Said]]:
         """What the original network says of the pair's images, and what each support network does."""
         samples = samples_of(data, self.classes, names, model_info(self.model).class_names)
@@ -430,7 +453,7 @@ class GAD:
             raise InputError(f"{folder} is not an empty folder, and may hold another fit. Name a new one.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in [*sorted(self.networks.known), _RECORD]:
+            for name in [*sorted(self.networks.known), record.FILE]:
                 shutil.copyfile(self.folder / name, folder / name)
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
@@ -449,72 +472,39 @@ class GAD:
         Raises:
             InputError: there is nothing of the kind, or it was fitted to another network.
         """
-        path = Path(folder) / _RECORD
+        there = record.read(Path(folder))
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            recipe, strategy = Recipe(**record["recipe"]), record["strategy"]
-            classes, alphas = tuple(record["classes"]), [tuple(pair) for pair in record["alphas"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path} cannot be read as the record of a fit ({error}). Name the folder that GAD.save or `sightline "
-                "gad fit` wrote."
-            ) from error
-        if record.get("base") != fingerprint(model):
+            recipe, strategy = Recipe(**there["recipe"]), there["strategy"]
+            classes, alphas = tuple(there["classes"]), [tuple(pair) for pair in there["alphas"]]
+        except (KeyError, TypeError) as error:
+            raise record.unreadable(Path(folder), error) from error
+        if there.get("base") != fingerprint(model):
             raise InputError(
                 f"The support networks in {folder} were trained from a network with other weights than the one that "
                 "came; maps of the two say nothing about each other. Load the network they were fitted to."
             )
         loaded = cls(model, classes, alphas, strategy=strategy, folder=folder, **asdict(recipe))
-        loaded._record = record
-        loaded.networks.known = set(record.get("trained", {}))
-        loaded._tell(record.get("report", []))
+        loaded._record = there
+        loaded.networks.known = set(there.get("trained", {}))
+        loaded._tell(there.get("report", []))
         return loaded
 
     def _open(self, data: str, names: Labels) -> None:
         """Begin a fit in the folder, or go on with the same one."""
-        path = self.folder / _RECORD
         identity = {
             "base": fingerprint(self.model),
             "data": data,
             "classes": list(self.classes),
             "recipe": asdict(self.recipe),
         }
-        # Neither is of the identity: a network is the same whatever others are trained beside it.
-        asked = {"alphas": [list(pair) for pair in self.alphas], "strategy": self.strategy}
-        digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
-        record: dict[str, Any] = {
-            **identity,
-            **asked,
-            "identity": digest,
+        # None of these is of the identity: a network is the same whatever others are trained beside it.
+        asked = {
+            "alphas": [list(pair) for pair in self.alphas],
+            "strategy": self.strategy,
             "names": names and list(names),
-            "versions": versions(),
-            "trained": {},
         }
-        if path.is_file():
-            try:
-                there = json.loads(path.read_text(encoding="utf-8"))
-                assert isinstance(there, dict)  # noqa: S101 - said in words below
-            except (OSError, ValueError, AssertionError) as error:
-                raise InputError(f"{path} is damaged. Remove the folder, or name another.") from error
-            differs = [name for name in identity if there.get(name) != identity[name]]
-            if differs:
-                raise InputError(
-                    f"The folder {self.folder} holds another fit: it differs in {', '.join(differs)}. Name another "
-                    "folder, or remove that one."
-                )
-            record = {**record, **there, **asked}
-        self._record = record
-        self.networks.known = set(record["trained"])
-        self._write()
-
-    def _write(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / (_RECORD + ".part")
-            part.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
-            part.replace(self.folder / _RECORD)
-        except OSError as error:
-            raise InputError(f"The folder {self.folder} cannot be written: {error.strerror or error}.") from error
+        self._record = record.begin(self.folder, identity, asked)
+        self.networks.known = set(self._record["trained"])
 
     def _tell(self, rows: list[dict[str, Any]]) -> None:
         self.report = pd.DataFrame(rows)
@@ -535,37 +525,3 @@ def _pair(classes: object) -> tuple[int, int]:
     if len(numbers) != 2 or not all(isinstance(n, int) and n >= 0 for n in numbers) or numbers[0] == numbers[1]:
         raise InputError(f"classes are two different outputs of the network, as in (281, 207); came {classes!r}.")
     return numbers[0], numbers[1]
-
-
-def _check_outputs(said: Said, classes: tuple[int, int]) -> None:
-    outputs = said.logits.shape[1]
-    if max(classes) >= outputs:
-        raise InputError(
-            f"The network has {outputs} output(s), 0 to {outputs - 1}, so there is no class {max(classes)}. Name two "
-            "that it has."
-        )
-    if not bool(said.logits.isfinite().all()):
-        raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
-    shares = bool(((said.logits >= 0) & (said.logits <= 1)).all())
-    logs = bool((said.logits <= 0).all()) and bool((said.logits.exp().sum(1) - 1).abs().max() < 1e-2)
-    if shares or logs:
-        raise RefusalError(
-            "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
-            "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
-        )
-
-
-def _watch(original: Said, labels: Tensor, classes: tuple[int, int]) -> Callable[[Tensor, Tensor], tuple[float, float]]:
-    """How far some rows have moved: for both classes, by how much the other's logit fell."""
-
-    def shift(rows: Tensor, said: Tensor) -> tuple[float, float]:
-        fallen = original.logits[rows] - said.cpu()
-        own = labels[rows]
-        first, second = (float(fallen[own == c, o].mean()) for c, o in (classes, classes[::-1]))
-        return first, second
-
-    return shift
-
-
-def _said(alphas: tuple[float, float]) -> str:
-    return f"{alphas[0]:g}" if alphas[0] == alphas[1] else f"{alphas[0]:g}, {alphas[1]:g}"

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from torch import Tensor
 
-from sightline.encoded import as_images
+from sightline.catalogue import as_method
+from sightline.encoded import as_images, ends_of
 from sightline.errors import InputError
 from sightline.gad.consistency import Consistency
 from sightline.gad.controls import Control, as_many, as_wide, orders
 from sightline.gad.explained import GADExplanation
 from sightline.gad.survey import ask
 from sightline.images import ImageBatch
-from sightline.models import model_info
+from sightline.method import Method
 from sightline.occlusion import Fill, as_fill, occlude
-from sightline.regions import hulls, sensitivity
+from sightline.regions import complexity, hulls, sensitivity
 from sightline.sampling.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -48,17 +49,20 @@ class Evaluation:
     """Regions and what occluding them does, and what follows.
 
     Attributes:
-        rows: a row for each image, method, class, reading, arm and fill: `pixels`, the hull's `area`, whether it is
-            `degenerate`, the change in the class's logit when it is occluded, `rs` (per pixel of the hull), the share
-            of `new` pixels. Arms: `original`, `gad`, `supplementary` (the original's hull without GAD's), `shuffled`,
-            and each control at GAD's number of pixels and at GAD's hull area.
+        rows: a row for each image, method, class, reading, arm and fill: `pixels`, the hull's `area`, `rc` (that area
+            over the original's; NaN where a hull is degenerate), whether it is `degenerate`, the `change` in the
+            class's logit when it is occluded, `rs` (per pixel of the hull), the share of `new` pixels. Arms:
+            `original`, `gad`, `supplementary` (the original's hull without GAD's), `shuffled`, and each control at
+            GAD's number of pixels and at GAD's hull area.
         readings: by name, what "stays important" meant.
         refused: for each method without a row, why.
+        methods: with which settings they were evaluated.
     """
 
     rows: pd.DataFrame
     readings: dict[str, Consistency]
     refused: dict[str, str]
+    methods: tuple[Method, ...] = ()
 
     @property
     def complexity(self) -> pd.DataFrame:
@@ -69,16 +73,15 @@ class Evaluation:
         """
         found = []
         for key, group in self._cells():
-            areas = group.pivot_table("area", "image", "arm", aggfunc="first")
-            flat = group.pivot_table("degenerate", "image", "arm", aggfunc="first").astype(bool)
+            once = group.drop_duplicates(["image", "arm"])
+            ratios = once.pivot(index="image", columns="arm", values="rc")
             entry = {**key, "by construction": self.readings[key["reading"]].nested}
             for arm in ["gad", "shuffled", *_matched("pixels")]:
-                if arm not in areas:
+                if arm not in ratios:
                     continue
-                known = ~(flat[arm] | flat["original"])
-                ratio = (areas[arm] / areas["original"])[known]
+                ratio = ratios[arm]
                 entry |= {f"{arm} wins": int((ratio < 1).sum()), f"{arm} loses": int((ratio >= 1).sum())}
-                entry[f"{arm} degenerate"] = int((~known).sum())
+                entry[f"{arm} degenerate"] = int(ratio.isna().sum())
                 entry[f"{arm} RC"] = float(ratio.mean())
             found.append(entry)
         return pd.DataFrame(found)
@@ -195,25 +198,21 @@ def evaluate(
     """Measure the regions of some images; see `GAD.evaluate`."""
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
     painted = [as_fill(fill) for fill in fills]
-    if black is None:
-        info = model_info(gad.model) if hasattr(gad.model, "sightline_info") else None
-        encoding = images.preprocessing if isinstance(images, ImageBatch) else info.preprocessing if info else None
-        black = encoding.ends[0] if encoding is not None and encoding.channels == batch.shape[1] else None
+    if black is None and (ends := ends_of(gad.model, images, batch.shape[1])) is not None:
+        black = ends[0]
     if black is not None and black.shape != (batch.shape[1],):
         raise InputError(
             f"A black pixel has a value for each of the {batch.shape[1]} channels; came shape {tuple(black.shape)}."
         )
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
-    controlled = gad.networks.complete("shuffled")
+    chosen = tuple(as_method(method) for method in methods)
     named = {_name(reading): reading for reading in readings}
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
     step = max(1, min(64, _PIXELS_AT_ONCE // int(batch[0, 0].numel())))
     for start in range(0, len(batch), step):
         part = images[start : start + step] if isinstance(images, ImageBatch) else batch[start : start + step]
-        found = gad.explain_each(part, methods, on_refusal="record", seed=seed)
-        control = gad.explain_each(part, methods, kind="shuffled", on_refusal="record", seed=seed) if controlled else []
-        pairs = gad.explain_pair(part, methods, seed=seed)
+        found, control, pairs = gad.explain_with_controls(part, chosen, seed=seed)
         tensor = part.tensor if isinstance(part, ImageBatch) else part
         said = ask(gad.model, tensor, gad.recipe.batch_size)
         for place, one in enumerate(found):
@@ -236,7 +235,7 @@ def evaluate(
     if not rows:
         raise InputError(f"No method could be evaluated: {'; '.join(dict.fromkeys(refused.values()))}")
     frame = pd.DataFrame(rows)
-    return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused)
+    return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused, chosen)
 
 
 def _name(reading: Consistency) -> str:
@@ -311,12 +310,18 @@ def _measured(
     )[:, gad.classes[place]]
     areas = masks.flatten(1).sum(1)
     rs = sensitivity(before[rows], after, areas)
+    # The first region of each image is the original's.
+    firsts = [0, *np.cumsum([len(found) for found in regions])[:-1].tolist()]
+    rc = complexity(areas, areas[torch.tensor(firsts)[rows]])
+    flat = torch.tensor([region.degenerate or regions[image][0].degenerate for image, region in listed])
+    rc[flat] = torch.nan
     for number, (image, region) in enumerate(listed):
         yield {
             "image": image,
             "arm": region.arm,
             "pixels": region.pixels,
             "area": int(areas[number]),
+            "rc": float(rc[number]),
             "degenerate": region.degenerate,
             "change": float(before[image] - after[number]),
             "rs": float("nan") if region.degenerate else float(rs[number]),

@@ -1,18 +1,14 @@
 """What the original network and its support networks agree on, for some images."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
-from safetensors.torch import save as serialised
 from torch import Tensor
 
-from sightline.errors import InputError, RefusalError
-from sightline.explanation import Explanation
+from sightline.explanation import Explanation, map_of, write_maps
 from sightline.gad.consistency import Consistency, Consistent
 
 
@@ -60,11 +56,7 @@ class GADExplanation:
             InputError: there is no such map.
             RefusalError: the method was refused.
         """
-        if method in self.refused:
-            raise RefusalError(self.refused[method])
-        if method not in self.stacks:
-            raise InputError(f"There is no map of {method!r} here; there are: {', '.join(self.stacks)}.")
-        return self.reading(self.stacks[method])
+        return self.reading(map_of(self.stacks, self.refused, method))
 
     def read(self, reading: Consistency) -> "GADExplanation":
         """The same maps under another reading of "stays important"."""
@@ -84,19 +76,8 @@ class GADExplanation:
         """
         from sightline.gad.figures import save_side_by_side
 
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tensors = {name: self[name].detach().cpu().contiguous() for name in self.stacks}
-            (folder / "maps.safetensors").write_bytes(serialised(tensors))
-            text = json.dumps(self.manifest(), indent=2, ensure_ascii=False)
-            (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-            save_side_by_side(self, folder / "gad.png")
-        except OSError as error:
-            raise InputError(
-                f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
-            ) from error
-        return folder
+        maps = {name: self[name] for name in self.stacks}
+        return write_maps(folder, maps, self.manifest(), {"gad.png": lambda path: save_side_by_side(self, path)})
 
     def manifest(self) -> dict[str, Any]:
         """What was explained and how, ready for JSON."""
@@ -112,7 +93,7 @@ class GADExplanation:
             methods[name] = {
                 "pixels": found.pixels.flatten(1).sum(1).tolist(),
                 "pixels originally": found.original.flatten(1).sum(1).tolist(),
-                "new": [None if torch.isnan(share) else float(share) for share in found.new],
+                "new": found.new.tolist(),
             }
         return {
             "images": images,
@@ -127,3 +108,17 @@ class GADExplanation:
             "gad": dict(self.settings),
             "settings": dict(self.original.checks.settings),
         }
+
+
+class Controlled(NamedTuple):
+    """GAD's explanations beside those that it has to be better than, each for the same targets.
+
+    Attributes:
+        gad: by the networks that push the two classes apart.
+        shuffled: by those that were distanced with shuffled labels; none where they were not trained.
+        pair: what the original network itself says of why one class and not the other; none where no method tells.
+    """
+
+    gad: list[GADExplanation]
+    shuffled: list[GADExplanation]
+    pair: list[Explanation]

@@ -16,7 +16,6 @@ from sightline.gad.targets import Step
 from sightline.gad.training import write
 
 Kind = Literal["distanced", "shuffled"]
-KINDS: tuple[Kind, ...] = ("distanced", "shuffled")
 
 
 class Network(NamedTuple):

@@ -1,6 +1,6 @@
 """The report of an evaluation: the paper's tables with controls in every cell, its figures, and what follows."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ from sightline.errors import InputError
 from sightline.gad import figures, paper
 from sightline.gad.controls import Control
 from sightline.gad.evaluation import Evaluation
-from sightline.gad.survey import Said
-from sightline.images import ImageBatch
+from sightline.gad.survey import Said, fidelities
+from sightline.gad.targets import Step
+from sightline.images import ImageBatch, first_of_each
 
 if TYPE_CHECKING:
     from sightline.gad.distancing import GAD
@@ -30,7 +31,6 @@ def write_evaluation(
     names: tuple[str, str],
     folder: str | Path,
     *,
-    fidelity: pd.DataFrame,
     beside: tuple[str, str] | None = None,
 ) -> str:
     """Write `report.md`, the tables as CSV and the figures as PNG.
@@ -41,7 +41,6 @@ def write_evaluation(
         images: what was evaluated.
         names: what the two classes are called.
         folder: where to write.
-        fidelity: what `GAD.fidelity` gave on these images.
         beside: data set and architecture of the paper, whose figures are to stand beside.
 
     Returns:
@@ -53,8 +52,9 @@ def write_evaluation(
     folder = Path(folder)
     try:
         found.save(folder)
-        text = _text(found, gad, names, fidelity, beside)
-        drawn = _draw(found, gad, images, names, folder)
+        before, after = gad.said(images, names=names)
+        text = _text(found, gad, names, fidelities(before, after, gad.classes), beside)
+        drawn = _draw(found, gad, images, names, before, after, folder)
         pictures = "\n".join(f"![{title}]({name})" for name, title in drawn.items())
         (folder / "report.md").write_text(f"{text}\n\n## Figures\n\n{pictures}\n", encoding="utf-8")
     except OSError as error:
@@ -71,7 +71,7 @@ def _text(
     lines = [
         f"# Gradient Artificial Distancing: {names[0]} and {names[1]}, {count} images",
         "",
-        f"Support networks: {gad.strategy}, {gad.mode} mode, Adam {recipe.rate:g}, {steps}, batches of "
+        f"Support networks: {gad.strategy}, {recipe.mode} mode, Adam {recipe.rate:g}, {steps}, batches of "
         f"{recipe.batch_size}. Class 1 is {names[0]}, class 2 {names[1]}.",
         "",
         *(f"- {note}" for note in gad.notes),
@@ -185,15 +185,22 @@ def _table(frame: pd.DataFrame) -> list[str]:
     return lines + [f"| {' | '.join(map(cell, row))} |" for row in frame.itertuples(index=False)]
 
 
-def _draw(found: Evaluation, gad: "GAD", images: ImageBatch, names: tuple[str, str], folder: Path) -> dict[str, str]:
+def _draw(
+    found: Evaluation,
+    gad: "GAD",
+    images: ImageBatch,
+    names: tuple[str, str],
+    before: Said,
+    after: Mapping[Step, Said],
+    folder: Path,
+) -> dict[str, str]:
     """The figures, by file name."""
-    methods = list(dict.fromkeys(found.rows["method"]))
+    methods = [method for method in found.methods if method.name not in found.refused]
     reading = next(iter(found.readings.values()))
     labels = [gad.classes[names.index(str(label))] for label in images.labels]
-    rows = _first(images.labels, names)
+    rows = first_of_each(images.labels, names, 3)
     few = gad.explain_each(images[rows], methods, reading=reading)
-    first = methods[-1]
-    before, after = gad.said(images, names=names)
+    first = methods[-1].name
     least = _least(before, gad.classes)
     clues = gad.explain_each(images[least], methods, reading=reading)
     made = {
@@ -210,10 +217,6 @@ def _draw(found: Evaluation, gad: "GAD", images: ImageBatch, names: tuple[str, s
     for name, (_, figure) in made.items():
         figure.savefig(folder / name, dpi=110)
     return {name: title for name, (title, _) in made.items()}
-
-
-def _first(labels: Sequence[str | None], names: tuple[str, str]) -> list[int]:
-    return [row for name in names for row in [i for i, label in enumerate(labels) if label == name][:3]]
 
 
 def _least(said: Said, classes: tuple[int, int]) -> list[int]:

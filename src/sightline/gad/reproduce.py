@@ -17,7 +17,7 @@ from sightline.gad.evaluation import Evaluation
 from sightline.gad.report import write_evaluation
 from sightline.gad.samples import samples_of
 from sightline.gad.training import Mode
-from sightline.images import Labelled, PictureStore, labelled_pictures, store_pictures
+from sightline.images import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.models import ModelInfo, model_info
 from sightline.sampling.seeds import seed_of
 
@@ -123,7 +123,7 @@ def reproduce(
         folder=out / "gad",
     )
     gad.fit(training, names=names, progress=lambda stage: tell(stage.network, stage.step, stage.steps))
-    batch = held_out.batch(_each(held_out, names, scale.images))
+    batch = held_out.batch(first_of_each(held_out.labels, names, scale.images))
     found = gad.evaluate(
         batch,
         scale.methods or paper.methods(),
@@ -132,7 +132,7 @@ def reproduce(
         progress=lambda done, of: tell("evaluating", done, of),
     )
     beside = (dataset, architecture.removeprefix("torchvision:"))
-    write_evaluation(found, gad, batch, names, out, fidelity=gad.fidelity(batch, names=names), beside=beside)
+    write_evaluation(found, gad, batch, names, out, beside=beside)
     record = {
         "dataset": dataset,
         "architecture": architecture,
@@ -166,7 +166,3 @@ def split(pictures: Labelled, names: tuple[str, str], scale: Scale) -> tuple[Lab
         training += rest[: scale.training]
         held_out += own[: scale.images]
     return pictures[training], pictures[held_out]
-
-
-def _each(store: PictureStore, names: tuple[str, str], count: int) -> list[int]:
-    return [row for name in names for row in [i for i, label in enumerate(store.labels) if label == name][:count]]

@@ -1,17 +1,18 @@
 """What networks say of a pair's images: the targets' origin, how far a fit moved, and whether it kept the order."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from sightline.errors import InputError, RefusalError
 from sightline.gad.samples import Samples
-from sightline.gad.targets import Step, distanced
+from sightline.gad.targets import Step, distanced, told
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import wide
@@ -77,7 +78,7 @@ def survey(
                 )
             rows = ((given == classes[0]) | (given == classes[1])).nonzero().flatten()
             if len(rows):
-                digest.update(images[rows].cpu().contiguous().numpy().tobytes())
+                digest.update(images[rows].cpu().contiguous().view(torch.uint8).numpy().tobytes())
                 scores = class_scores(network(images[rows].to(like.device, like.dtype)), len(rows))
                 numbers.append(torch.tensor(part)[rows.cpu()])
                 labels.append(given[rows].cpu().long())
@@ -130,6 +131,42 @@ def _without_chance(device: torch.device) -> Iterator[None]:
             )
 
 
+def check_outputs(said: Said, classes: Pair) -> None:
+    """Refuse outputs that cannot be distanced.
+
+    Raises:
+        InputError: there are no two such classes.
+        RefusalError: the outputs are not finite, or not logits.
+    """
+    outputs = said.logits.shape[1]
+    if max(classes) >= outputs:
+        raise InputError(
+            f"The network has {outputs} output(s), 0 to {outputs - 1}, so there is no class {max(classes)}. Name two "
+            "that it has."
+        )
+    if not bool(said.logits.isfinite().all()):
+        raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
+    shares = bool(((said.logits >= 0) & (said.logits <= 1)).all())
+    logs = bool((said.logits <= 0).all()) and bool((said.logits.exp().sum(1) - 1).abs().max() < 1e-2)
+    if shares or logs:
+        raise RefusalError(
+            "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
+            "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
+        )
+
+
+def watch(original: Said, labels: Tensor, classes: Pair) -> Callable[[Tensor, Tensor], tuple[float, float]]:
+    """How far some rows have moved: for both classes, by how much the other's logit fell."""
+
+    def shift(rows: Tensor, said: Tensor) -> tuple[float, float]:
+        fallen = original.logits[rows] - said.cpu()
+        own = labels[rows]
+        first, second = (float(fallen[own == c, o].mean()) for c, o in (classes, classes[::-1]))
+        return first, second
+
+    return shift
+
+
 def moved(original: Said, support: Said, classes: Pair, alphas: Step) -> dict[str, float]:
     """How well a support network says its targets, and how far it moved.
 
@@ -164,3 +201,9 @@ def fidelity(original: Said, support: Said, classes: Pair) -> dict[str, float]:
                 float(spearmanr(*pair).statistic) if known else float("nan")
             )
     return found
+
+
+def fidelities(original: Said, supports: Mapping[Step, Said], classes: Pair) -> pd.DataFrame:
+    """The same of each support network, a row for each."""
+    rows = {told(alphas): fidelity(original, said, classes) for alphas, said in supports.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")

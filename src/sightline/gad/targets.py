@@ -64,3 +64,8 @@ def steps_of(alphas: object) -> tuple[Step, ...]:
 def shuffled(labels: Int[Tensor, " batch"], seed: int) -> Int[Tensor, " batch"]:
     """The same labels, given to the images at random: distancing that knows nothing of the classes."""
     return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+
+
+def told(alphas: Step) -> str:
+    """A distance in words: one number where both classes are pushed by the same."""
+    return f"{alphas[0]:g}" if alphas[0] == alphas[1] else f"{alphas[0]:g}, {alphas[1]:g}"

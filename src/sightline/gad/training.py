@@ -87,8 +87,11 @@ def train(
     every: int | None = None,
     shift: Callable[[Tensor, Tensor], tuple[float, float]] | None = None,
     progress: Callable[[Stage], None] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
+    decay: float = 0.0,
+    change: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Trained:
-    """Train a network in place, to say `targets` of the images `numbers`: the mean squared error, by Adam.
+    """Train a network in place, to say `targets` of the images `numbers`: by default the mean squared error, by Adam.
 
     Mazini Rodrigues et al. 2024, arXiv 2401.14434, sections 4.2 and 6.
 
@@ -96,7 +99,7 @@ def train(
         network: starts with the original's weights, unless the checkpoint has others.
         samples: the images.
         numbers: which of them are used.
-        targets: shape (len(numbers), output).
+        targets: for each of them, what `loss` compares with what the network says.
         recipe: how.
         name: of the network, from which its randomness is derived.
         checkpoint: a file to keep the state of training in, and to go on from.
@@ -104,6 +107,9 @@ def train(
         every: steps between two checkpoints; by default an epoch.
         shift: tells, of some rows and what the network says of them, how far both classes have moved.
         progress: called after each step.
+        loss: from what the network says and the targets to one number.
+        decay: Adam's weight decay.
+        change: what is done to the images of a step, by its number.
 
     Raises:
         RefusalError: the error is not finite; the last good checkpoint stays.
@@ -111,7 +117,7 @@ def train(
     parameters = [p for p in network.parameters() if p.is_floating_point()]
     for parameter in parameters:
         parameter.requires_grad_()
-    optimiser = torch.optim.Adam(parameters, lr=recipe.rate)
+    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, weight_decay=decay)
     device = parameters[0].device
     parts = _parts(len(numbers), recipe.batch_size)
     total = recipe.steps if recipe.steps is not None else recipe.epochs * len(parts)
@@ -137,14 +143,18 @@ def train(
                 if recipe.mode == "train":
                     reseed(seed_of(recipe.seed, name, done), device)
                 wanted = targets[rows].to(device)
+                like = wanted.dtype if wanted.is_floating_point() else torch.float32
+                images = _on(images, parameters[0])
+                if change is not None:
+                    images = change(images, done)
                 with torch.autocast(device.type, torch.bfloat16) if recipe.autocast else nullcontext():
-                    said = class_scores(network(_on(images, parameters[0])), len(rows))
-                loss = F.mse_loss(said.to(wanted.dtype), wanted)
-                value = float(loss.detach())
+                    said = class_scores(network(images), len(rows))
+                error = loss(said.to(like), wanted)
+                value = float(error.detach())
                 if not math.isfinite(value):
                     raise RefusalError(_astray(name, done, checkpoint, recipe))
                 optimiser.zero_grad()
-                loss.backward()
+                error.backward()
                 optimiser.step()
                 done, losses = done + 1, losses + value
                 if progress is not None:

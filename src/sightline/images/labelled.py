@@ -140,3 +140,8 @@ def _cub(root: Path, species: int | None) -> Labelled:
         tuple(tables["train_test_split.txt"].get(i, "0") == "1" for i in chosen),
         "CUB-200-2011, species grouped by name",
     )
+
+
+def first_of_each(labels: Sequence[str | None], names: Sequence[str], count: int) -> list[int]:
+    """The numbers of the first pictures of each class, so many of each."""
+    return [row for name in names for row in [i for i, label in enumerate(labels) if label == name][:count]]
