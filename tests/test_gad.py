@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import sightline as sl
 from sightline.gad import Consistency, Control, distanced
 from sightline.gad.controls import as_many, as_wide, orders
-from sightline.gad.networks import fingerprint
+from sightline.models.fingerprint import fingerprint
 from sightline.regions import hulls
 
 CLASSES = (2, 0)

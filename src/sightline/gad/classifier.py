@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline.errors import InputError
-from sightline.gad.networks import fingerprint
 from sightline.gad.samples import Samples
 from sightline.gad.survey import survey
 from sightline.gad.training import Recipe, train, write
 from sightline.models import load_weights
+from sightline.models.fingerprint import fingerprint
 from sightline.sampling.seeds import seed_of
 
 FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"

@@ -20,7 +20,7 @@ from sightline.gad import paper, record
 from sightline.gad.consistency import Consistency
 from sightline.gad.evaluation import Evaluation, evaluate
 from sightline.gad.explained import Controlled, GADExplanation
-from sightline.gad.networks import Kind, Networks, fingerprint, on_one_line
+from sightline.gad.networks import Kind, Networks, on_one_line
 from sightline.gad.samples import Labels, samples_of
 from sightline.gad.survey import Said, check_outputs, fidelities, moved, survey, watch
 from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, told
@@ -28,6 +28,7 @@ from sightline.gad.training import Mode, Recipe, Stage, train
 from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.models import model_info
+from sightline.models.fingerprint import fingerprint
 from sightline.occlusion import Fill
 from sightline.sampling.seeds import seed_of
 from sightline.targets import Classes as ClassesOf

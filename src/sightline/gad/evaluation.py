@@ -18,9 +18,9 @@ from sightline.errors import InputError
 from sightline.gad.consistency import Consistency
 from sightline.gad.controls import Control, as_many, as_wide, orders
 from sightline.gad.explained import GADExplanation
-from sightline.gad.survey import ask
 from sightline.images import ImageBatch
 from sightline.method import Method
+from sightline.models.asking import ask
 from sightline.occlusion import Fill, as_fill, occlude
 from sightline.regions import complexity, hulls, sensitivity
 from sightline.sampling.seeds import seed_of

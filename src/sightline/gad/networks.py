@@ -1,7 +1,6 @@
 """Support networks: a base network and the weights that each distance gave it, kept in files and read one at a time."""
 
 import copy
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -28,16 +27,6 @@ class Network(NamedTuple):
 
     alphas: Step
     network: nn.Module
-
-
-def fingerprint(model: nn.Module) -> str:
-    """A name for a model: its modules as they print, its parameters, and its buffers, also those not saved."""
-    digest = hashlib.blake2b(repr(model).encode(), digest_size=16)
-    for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(plain.shape)} {plain.dtype}".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy() if plain.numel() else b"")
-    return digest.hexdigest()
 
 
 class Networks:

@@ -1,8 +1,7 @@
 """What networks say of a pair's images: the targets' origin, how far a fit moved, and whether it kept the order."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError, RefusalError
 from sightline.gad.samples import Samples
 from sightline.gad.targets import Step, distanced, told
+from sightline.models.asking import evaluating, without_chance
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import wide
@@ -64,9 +64,9 @@ def survey(
     parts = [asked[i : i + batch_size] for i in range(0, len(asked), batch_size)]
     digest = hashlib.blake2b(digest_size=16)
     with (
-        _without_chance(like.device),
+        without_chance(like.device),
         torch.no_grad(),
-        _evaluating(network),
+        evaluating(network),
         untouched(network),
         torch.autocast(like.device.type, torch.bfloat16, enabled=autocast),
     ):
@@ -92,43 +92,6 @@ def survey(
     kept = torch.cat(labels)
     digest.update(kept.numpy().tobytes())
     return Said(torch.cat(numbers), kept, torch.cat(logits), digest.hexdigest())
-
-
-def ask(network: nn.Module, images: Tensor, size: int) -> Tensor:
-    """The logits of some images, in evaluation mode."""
-    like = next(p for p in network.parameters() if p.is_floating_point())
-    with _without_chance(like.device), torch.no_grad(), _evaluating(network), untouched(network):
-        parts = [class_scores(network(part.to(like.device, like.dtype)), len(part)) for part in images.split(size)]
-    return wide(torch.cat(parts)).cpu()
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and each module back to its own after it."""
-    before = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training
-
-
-@contextmanager
-def _without_chance(device: torch.device) -> Iterator[None]:
-    """See that nothing is drawn, and leave torch's generators as they were.
-
-    Raises:
-        RefusalError: the network draws random numbers in evaluation mode.
-    """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        before = torch.get_rng_state()
-        yield
-        if not torch.equal(before, torch.get_rng_state()):
-            raise RefusalError(
-                "The network draws random numbers in evaluation mode (dropout that is always on, noise), so what it "
-                "says of an image is an accident. Switch that off first."
-            )
 
 
 def check_outputs(said: Said, classes: Pair) -> None:
