@@ -4,6 +4,7 @@ A saliency method is three choices: at which inputs the network is asked (`sampl
 through each operation (`propagation`), and which tensors make the map (`aggregation`).
 """
 
+from sightline.audit import Audit, Randomisation, audit, from_callable
 from sightline.catalogue import catalogue
 from sightline.conservation import Conservation
 from sightline.decomposition import Decomposition
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GAD",
+    "Audit",
     "Checks",
     "Conservation",
     "Consistency",
@@ -33,12 +35,15 @@ __all__ = [
     "ModelInfo",
     "Pair",
     "Preprocessing",
+    "Randomisation",
     "RefusalError",
     "SightlineError",
     "Unit",
+    "audit",
     "catalogue",
     "explain",
     "explain_each",
+    "from_callable",
     "load_images",
     "load_model",
     "model_info",

@@ -142,11 +142,17 @@ def hull_area(rows: NDArray[np.integer], columns: NDArray[np.integer]) -> int:
     Returns:
         The area of `hulls`' mask; the number of pixels itself where they span no hull.
     """
-    points = np.stack([rows, columns], 1).astype(np.int64)
+    # Only the outermost pixels of each row can be corners.
+    top, height = int(rows.min()), int(np.ptp(rows)) + 1
+    left, right = np.full(height, np.iinfo(np.int64).max), np.full(height, -1)
+    np.minimum.at(left, rows - top, columns)
+    np.maximum.at(right, rows - top, columns)
+    (within,) = np.nonzero(right >= 0)
+    points = np.concatenate([np.stack([within, side[within]], 1) for side in (left, right)])
     ways = points - points[0]
     farthest = ways[np.abs(ways).sum(1).argmax()]
     if (ways[:, 0] * farthest[1] == ways[:, 1] * farthest[0]).all():
-        return len(points)
+        return len(rows)
     corners = points[ConvexHull(points).vertices]
     sides = np.roll(corners, -1, 0) - corners
     twice = abs(int((corners[:, 0] * sides[:, 1] - corners[:, 1] * sides[:, 0]).sum()))

@@ -1,10 +1,19 @@
-"""Questions put to a map.
+"""Questions put to a map: does it explain this model at all?
 
-- `localisation`: how much of it falls on a region that is known to decide.
+- `auditing`: `audit`, which puts them all; `found`: what it finds; `questions`: the tests; `verdicts`: their rules.
+- `subjects`: methods, functions of the user's own, controls; `block`: their maps for some images; `store`: kept scores.
+- `randomisation`: networks that lose what they learned, layer by layer; `layers`: in which order.
+- `similarity`: how alike two maps are.
+- `localisation`: how much of a map falls on a region that is known to decide; `faithfulness`: what happens to the score
+  when pixels are taken out in the map's order.
 - `controls`: maps that know nothing of the model, to stand beside every score.
 """
 
+from sightline.audit.auditing import audit
 from sightline.audit.controls import centre_map, edge_map
+from sightline.audit.found import Audit
 from sightline.audit.localisation import relevance_mass
+from sightline.audit.randomisation import Order, Randomisation
+from sightline.audit.subjects import from_callable
 
-__all__ = ["centre_map", "edge_map", "relevance_mass"]
+__all__ = ["Audit", "Order", "Randomisation", "audit", "centre_map", "edge_map", "from_callable", "relevance_mass"]

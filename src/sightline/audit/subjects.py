@@ -56,7 +56,7 @@ class Custom:
         return (resized(joined, (height, width)) if joined.shape[2:] != (height, width) else joined).squeeze(1)
 
 
-def from_callable(function: Callable[..., Any], name: str = "") -> Custom:
+def from_callable(function: Any, name: str = "") -> Custom:
     """Make a method of any function, such as one that calls another library, to be audited beside the catalogue's.
 
     Args:

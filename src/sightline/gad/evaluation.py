@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 from torch import Tensor
 
 from sightline.catalogue import as_method
@@ -19,6 +18,7 @@ from sightline.gad.consistency import Consistency
 from sightline.gad.controls import Control, as_many, as_wide, orders
 from sightline.gad.explained import GADExplanation
 from sightline.images import ImageBatch
+from sightline.intervals import FEWEST, mean_interval
 from sightline.method import Method
 from sightline.models.asking import ask
 from sightline.occlusion import Fill, as_fill, occlude
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from sightline.gad.distancing import GAD
 
 _PIXELS_AT_ONCE = 1 << 20
-FEWEST = 20
-"""Images that an interval needs to say anything."""
 MATCHED = ("pixels", "area")
 """What a control is made to agree in with GAD: the number of pixels, or the area of their hull."""
 
@@ -124,7 +122,7 @@ class Evaluation:
                     if arm in values and arm in flat and "gad" in values:
                         known = ~(flat["gad"] | flat[arm])
                         difference = (scale * (values["gad"] - values[arm]))[known].dropna().to_numpy()
-                    low, high = interval(difference)
+                    low, high = mean_interval(difference)
                     good, bad = (high < 0, low > 0) if figure == "area" else (low > 0, high < 0)
                     enough = len(difference) >= FEWEST
                     found.append(
@@ -170,17 +168,6 @@ class Evaluation:
 
 def _matched(what: str) -> list[str]:
     return [f"{control.value} at equal {what}" for control in Control]
-
-
-def interval(values: NDArray[np.floating]) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the mean; infinite where fewer than two values came."""
-    if len(values) < 2:
-        return -np.inf, np.inf
-    if values.min() == values.max():
-        return float(values[0]), float(values[0])
-    # RS is a figure over an area, and skewed; plain percentiles would cover too little.
-    found = bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(0))
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def evaluate(

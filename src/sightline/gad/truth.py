@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.gad.consistency import Consistency
 from sightline.gad.controls import as_many, orders
-from sightline.gad.evaluation import interval
+from sightline.intervals import mean_interval
 
 
 def on_truth(
@@ -64,7 +64,7 @@ def gains_on_truth(rows: pd.DataFrame) -> dict[str, float]:
     for control in shares:
         if control not in {"gad", "original"}:
             gain = (known["gad"] - known[control]).to_numpy()
-            low, high = interval(gain)
+            low, high = mean_interval(gain)
             over = f"over {control}"
             found |= {over: float(gain.mean()) if len(gain) else np.nan, f"{over}, low": low, f"{over}, high": high}
     return found

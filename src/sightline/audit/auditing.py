@@ -1,0 +1,137 @@
+"""`audit`: a model, images and methods in; figures, intervals and verdicts out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from sightline.audit.block import Block, Score
+from sightline.audit.found import Audit
+from sightline.audit.questions import ClassSensitivity, ParameterRandomization, Question, Stability
+from sightline.audit.randomisation import Randomisation
+from sightline.audit.store import ScoreStore
+from sightline.audit.subjects import Asked, Custom, Subjects
+from sightline.encoded import as_images, whole
+from sightline.errors import InputError
+from sightline.images import ImageBatch
+from sightline.method import Method
+from sightline.models.asking import ask
+from sightline.models.fingerprint import fingerprint
+from sightline.sampling.seeds import image_key
+
+TESTS = ("class_sensitivity", "parameter_randomization", "stability")
+_FLOATS = 1 << 25
+Progress = Callable[[str, int, int], None]
+
+
+def audit(
+    model: Callable[..., Any],
+    images: Asked,
+    methods: Sequence[str | Method | Custom] = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
+    tests: Sequence[str] = TESTS,
+    *,
+    randomisation: Randomisation | None = None,
+    references: Asked | None = None,
+    seed: int = 0,
+    block: int | None = None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Ask of some methods whether their maps explain this model.
+
+    Every figure stands between a floor (the map of another image) and a ceiling (the map of the same image under slight
+    noise) that are measured in the same run, with an interval over images. Four controls are audited beside the
+    methods: noise, the input itself, an edge detector, and the gradient.
+
+    Args:
+        model: a network in evaluation mode (or any callable from a batch of images to its output).
+        images: see `sightline.explain`; a verdict needs at least twenty.
+        methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`.
+        tests: `class_sensitivity`, `parameter_randomization`, `stability`.
+        randomisation: how parameters are made random; by default in at most ten steps from the output.
+        references: see `sightline.explain`.
+        seed: base of all randomness.
+        block: images that are looked at together; by default as many as fit a fixed share of memory.
+        folder: where scores are kept while the audit runs; one that was interrupted goes on from there.
+        progress: called with what is done, and the blocks done and in all.
+
+    Raises:
+        InputError: images, methods or tests cannot be used, or the folder holds another audit.
+        RefusalError: the network gives no class scores.
+    """
+    batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    unknown = [name for name in tests if name not in TESTS]
+    if unknown or not tests:
+        raise InputError(f"Tests are {', '.join(TESTS)}; came {', '.join(unknown) or 'none'}.")
+    subjects = Subjects(methods, seed, references)
+    how = randomisation or Randomisation(seed=seed)
+    logits = ask(model, batch, 64)
+    questions = _questions(model, batch, tests, how)
+    size = _block_size(batch, len(subjects.names), block)
+    identity = {
+        "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
+        "images": image_key(batch),
+        "methods": [repr(one) for one in [*subjects.rows, *(custom.name for custom in subjects.custom)]],
+        "tests": list(tests),
+        "randomisation": asdict(how),
+        "seed": seed,
+        "block": size,
+    }
+    store = ScoreStore(folder, identity)
+    starts = list(range(0, len(batch), size))
+    if len(starts) > 1 and len(batch) - starts[-1] == 1:
+        # One image alone has no other to be compared with.
+        starts.pop()
+    ends = [*starts[1:], len(batch)]
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        rows = range(start, end)
+        part = Block(model, images[start:end], rows, logits[start:end], subjects, seed)
+
+        def tell(words: str, done: int = number) -> None:
+            if progress is not None:
+                progress(words, done, len(starts))
+
+        store.keep(number, partial(_scores, part, questions, tell), subjects.refused)
+    if progress is not None:
+        progress("done", len(starts), len(starts))
+    names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
+    reasons = {question.name: question.cannot_bite(model, logits) for question in questions}
+    rules = {question.name: question.rule for question in questions}
+    return Audit.of(store.scores(), subjects, rules, reasons, names, identity)
+
+
+def _questions(model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation) -> list[Question]:
+    made: dict[str, Callable[[], Question]] = {
+        "class_sensitivity": ClassSensitivity,
+        "parameter_randomization": lambda: ParameterRandomization(how, _stages(model, batch, how)),
+        "stability": Stability,
+    }
+    return [made[name]() for name in dict.fromkeys(tests)]
+
+
+def _stages(model: Any, batch: Tensor, how: Randomisation) -> list[Any]:
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+        return []
+    like = next((p for p in model.parameters() if p.is_floating_point()), batch)
+    return how.plan(model, batch[:1].to(like.device, like.dtype))
+
+
+def _scores(part: Block, questions: Sequence[Question], tell: Callable[[str], None]) -> Iterable[Score]:
+    tell("maps")
+    _ = part.base
+    yield from part.references()
+    for question in questions:
+        if not question.cannot_bite(part.model, part.logits):
+            yield from question.scores(part, tell)
+
+
+def _block_size(batch: Tensor, methods: int, asked: int | None) -> int:
+    """Images of a block: the maps of all methods for four classes and some more fit a fixed share of memory."""
+    if asked is not None:
+        whole("block", asked, 2)
+        return asked
+    return int(np.clip(_FLOATS // (8 * methods * int(batch[0, 0].numel())), 2, 32))

@@ -1,0 +1,134 @@
+"""A block of images under audit: its classes, its maps, and what these are compared with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sightline.audit.similarity import MEASURES
+from sightline.audit.subjects import Asked, Maps, Subjects, with_tensor
+from sightline.images import ImageBatch
+from sightline.sampling.seeds import image_key, seed_of
+
+SLIGHT = 0.01
+"""Standard deviation of slight input noise, as a share of each image's own range."""
+REFERENCE, FLOOR, CEILING = "reference", "another image", "slight noise"
+
+
+class Score(NamedTuple):
+    """One number of an audit.
+
+    Attributes:
+        test: which test it belongs to; `reference` for floors and ceilings.
+        case: what was compared with the map of the predicted class.
+        method: whose maps.
+        measure: in which measure.
+        image: the image's number.
+        value: the number; NaN where there is none.
+    """
+
+    test: str
+    case: str
+    method: str
+    measure: str
+    image: int
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some images of an audit.
+
+    Attributes:
+        model: the network.
+        images: the images.
+        numbers: their numbers in the audit.
+        logits: shape (image, output): what the network says of them; none where it gives no class scores.
+        subjects: the methods.
+        seed: base of all randomness.
+    """
+
+    model: Any
+    images: Asked
+    numbers: range
+    logits: Tensor
+    subjects: Subjects
+    seed: int
+
+    @property
+    def tensor(self) -> Tensor:
+        """The images' values."""
+        return self.images.tensor if isinstance(self.images, ImageBatch) else self.images
+
+    @cached_property
+    def classes(self) -> dict[str, Int[Tensor, " batch"]]:
+        """The predicted class, and those whose maps are compared with its map, by name."""
+        order = self.logits.argsort(dim=1, descending=True, stable=True)
+        count = order.shape[1]
+        found = {"predicted": order[:, 0]}
+        if count == 2:
+            found["other class"] = order[:, 1]
+        elif count > 2:
+            drawn = [1 + seed_of(self.seed, "class", image_key(image)) % (count - 1) for image in self.tensor]
+            found["second class"] = order[:, 1]
+            found["random class"] = order.gather(1, torch.tensor(drawn)[:, None]).squeeze(1)
+            found["least likely class"] = order[:, -1]
+        return found
+
+    @cached_property
+    def maps(self) -> dict[str, Maps]:
+        """The maps for each of the classes, by name; the first are those of the predicted class."""
+        found, refused = self.subjects.maps(self.model, self.images, list(self.classes.values()), "classes")
+        self.subjects.refused |= refused
+        return dict(zip(self.classes, found, strict=True))
+
+    @property
+    def base(self) -> Maps:
+        """The maps of the predicted class."""
+        return self.maps["predicted"]
+
+    def noisy(self, draw: int = 0) -> tuple[Maps, Tensor]:
+        """The maps of the predicted class under slight noise on the images, and that noise."""
+        tensor = self.tensor
+        spread = (tensor.amax((1, 2, 3), keepdim=True) - tensor.amin((1, 2, 3), keepdim=True)) * SLIGHT
+        drawn = torch.stack(
+            [
+                torch.randn(
+                    image.shape, generator=torch.Generator().manual_seed(seed_of(self.seed, draw, image_key(image)))
+                )
+                for image in tensor
+            ]
+        ).to(tensor)
+        images = with_tensor(self.images, tensor + spread * drawn)
+        found, _ = self.subjects.maps(self.model, images, [self.classes["predicted"]], f"noise {draw}")
+        return found[0], spread * drawn
+
+    def compared(self, test: str, case: str, maps: Maps, shift: int = 0) -> Iterator[Score]:
+        """How alike maps are to those of the predicted class, in every measure.
+
+        Args:
+            test: the test.
+            case: the case.
+            maps: the other maps, by method; where one is missing, there is no number.
+            shift: by how many images they are shifted, to compare with other images.
+        """
+        for method, first in self.base.items():
+            second = maps.get(method)
+            for name, measure in MEASURES.items():
+                values = [float("nan")] * len(first)
+                if second is not None:
+                    values = measure(first, second.roll(shift, 0)).tolist()
+                yield from (
+                    Score(test, case, method, name, number, value)
+                    for number, value in zip(self.numbers, values, strict=True)
+                )
+
+    def references(self) -> Iterator[Score]:
+        """Floor and ceiling: maps of another image, and of the same under slight noise."""
+        if len(self.numbers) > 1:
+            yield from self.compared(REFERENCE, FLOOR, self.base, shift=1)
+        yield from self.compared(REFERENCE, CEILING, self.noisy()[0])

@@ -1,0 +1,173 @@
+"""What an audit found: scores, a table with intervals, verdicts, and a paragraph of advice."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sightline.audit.block import CEILING, FLOOR, REFERENCE
+from sightline.audit.subjects import CONTROLS, Subjects
+from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, undecided
+from sightline.errors import InputError
+from sightline.explanation import versions
+from sightline.intervals import mean_interval
+
+
+@dataclass(frozen=True, repr=False)
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        scores: a row for each test, case, method, measure and image.
+        findings: for each test and method, the verdict and what it rests on.
+        rules: for each test, the rule that decides it; none where it only reports.
+        refused: for each method that could not be audited, why.
+        names: of the images.
+        settings: what was audited and how.
+    """
+
+    scores: pd.DataFrame
+    findings: Mapping[tuple[str, str], Finding]
+    rules: Mapping[str, Rule | None]
+    refused: Mapping[str, str]
+    names: Sequence[str]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        scores: pd.DataFrame,
+        subjects: Subjects,
+        rules: Mapping[str, Rule | None],
+        reasons: Mapping[str, str],
+        names: Sequence[str],
+        settings: Mapping[str, Any],
+    ) -> "Audit":
+        """Judge scores by rules; `reasons` says why a test cannot bite on this model."""
+        findings = {}
+        for test, rule in rules.items():
+            for method in subjects.names:
+                if method in subjects.refused:
+                    found = undecided(f"refused: {subjects.refused[method]}")
+                elif reasons[test]:
+                    found = undecided(reasons[test])
+                elif rule is None:
+                    found = undecided("it is reported, and decides nothing")
+                else:
+                    found = _judged(scores, rule, method, len(names))
+                findings[test, method] = found
+        return cls(scores, findings, rules, dict(subjects.refused), names, {**settings, "versions": versions()})
+
+    def __repr__(self) -> str:
+        return f"Audit({len(self.names)} image(s))\n{self.verdicts.to_string()}"
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """Pass, fail or undecided for each method (row) and test, and over all tests."""
+        methods = list(dict.fromkeys(method for _, method in self.findings))
+        rows = {}
+        for method in methods:
+            said = {test: self.findings[test, method] for test in self.rules}
+            rows[method] = {test: str(one.said) for test, one in said.items()}
+            rows[method]["overall"] = str(overall(list(said.values())))
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each test, case, method and measure: the mean with its interval, floor, ceiling, and images."""
+        rows = []
+        means = self.scores[self.scores["test"] == REFERENCE].groupby(["case", "method", "measure"])["value"].mean()
+        keys = ["test", "case", "method", "measure"]
+        for key, group in self.scores.groupby(keys, sort=False):
+            values = group["value"].to_numpy()
+            known = values[np.isfinite(values)]
+            low, high = mean_interval(known)
+            row = dict(zip(keys, key, strict=True)) | {"mean": known.mean() if len(known) else math.nan}
+            row |= {"low": low, "high": high, "images": len(known)}
+            for name, case in (("floor", FLOOR), ("ceiling", CEILING)):
+                row[name] = means.get((case, *key[2:]), math.nan)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    @property
+    def reasons(self) -> pd.DataFrame:
+        """For each test and method the verdict, the figure it rests on with its interval, and why it is undecided."""
+        return pd.DataFrame(
+            [
+                {"test": test, "method": method, **found._asdict(), "said": str(found.said)}
+                for (test, method), found in self.findings.items()
+            ]
+        )
+
+    @property
+    def advice(self) -> str:
+        """Which methods to use for this model, and why, in a paragraph."""
+        verdicts = self.verdicts.drop(index=list(CONTROLS), errors="ignore")
+        lists = {said: list(verdicts.index[verdicts["overall"] == said]) for said in Said}
+        sentences = []
+        if lists[Said.PASS]:
+            sentences.append(
+                f"On these {len(self.names)} images the maps of {_and(lists[Said.PASS])} depend on the class and on "
+                "what this model has learned, as far as these tests can tell; prefer them."
+            )
+        for method in lists[Said.FAIL]:
+            failed = [test for test in self.rules if self.findings[test, method].said is Said.FAIL]
+            what = _and([f"{test} ({self.findings[test, method].figure:.2f})" for test in failed])
+            sentences.append(f"{method} fails {what}: do not read its maps as explanations of this model.")
+        if lists[Said.UNDECIDED]:
+            sentences.append(f"Nothing is decided of {_and(lists[Said.UNDECIDED])}; the reasons are in the table.")
+        return " ".join(sentences)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `scores.csv`, `table.csv`, `verdicts.csv`, `reasons.csv` and `audit.json`.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        record = {
+            "settings": dict(self.settings),
+            "images": list(self.names),
+            "refused": dict(self.refused),
+            "rules": {test: rule and rule.words for test, rule in self.rules.items()},
+            "verdicts": self.verdicts.to_dict("index"),
+            "advice": self.advice,
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("scores", "table", "reasons"):
+                getattr(self, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+            self.verdicts.to_csv(folder / "verdicts.csv")
+            text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+            (folder / "audit.json").write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
+        return folder
+
+
+def _judged(scores: pd.DataFrame, rule: Rule, method: str, count: int) -> Finding:
+    chosen = scores[(scores["method"] == method) & (scores["measure"] == rule.measure)]
+
+    def values(test: str, case: str) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+        rows = chosen[(chosen["test"] == test) & (chosen["case"] == case)]
+        found = np.full(count, np.nan)
+        found[rows["image"].to_numpy()] = rows["value"].to_numpy()
+        return found
+
+    value, floor, ceiling = values(rule.test, rule.case), values(REFERENCE, FLOOR), values(REFERENCE, CEILING)
+    if not rule.low_is_good:
+        ceiling = np.ones_like(ceiling)
+    found = judge(rule, value, floor, ceiling)
+    silent = int(np.isnan(values(REFERENCE, CEILING)).sum())
+    if silent * 2 > count:
+        return undecided(f"its map is constant or not finite on {silent} of {count} images", found.images)
+    return found
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,162 @@
+"""How alike two maps of an image are: one number per image, from two batches of maps.
+
+Every measure ignores a positive factor on either map, works in float64 on the maps' device, and has no number, so NaN,
+for a map that is not finite or says nothing: one that is constant, for `cosine` one that is zero.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from sightline.errors import InputError
+
+WINDOW = 7
+
+
+def spearman(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """The rank correlation over pixels: Pearson's correlation of their ranks, ties at their average rank.
+
+    Spearman 1904, The proof and measurement of association between two things.
+
+    Returns:
+        -1 to 1; NaN where a map is constant or not finite.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    _check(first, second)
+    return cosine(_centred_ranks(first), _centred_ranks(second))
+
+
+def spearman_abs(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """The rank correlation of magnitudes: `spearman` of |first| and |second|.
+
+    As Adebayo et al. 2018, arXiv 1810.03292, compare maps whose sign means nothing.
+
+    Returns:
+        -1 to 1; NaN where a map has one magnitude everywhere or is not finite.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    return spearman(first.abs(), second.abs())
+
+
+def ssim(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """Structural similarity: the mean over windows of l * s.
+
+    l = (2 μ₁ μ₂ + C₁) / (μ₁² + μ₂² + C₁), s = (2 σ₁₂ + C₂) / (σ₁² + σ₂² + C₂), C₁ = (0.01 R)², C₂ = (0.03 R)²,
+    with the means μ and the sample variances and covariance σ of each window that lies within the image. Windows are
+    7 x 7, in a smaller image of the largest odd side that fits.
+
+    Wang et al. 2004, Image quality assessment: from error visibility to structural similarity, equation 13, with even
+    weights as in scikit-image. A map is first divided by its root mean square, as in Binder et al. 2023, arXiv
+    2211.12486, which makes scales comparable and leaves zero where it is. R is the larger of both maps' ranges, maximum
+    minus minimum, after that.
+
+    Turning the sign of one map turns both l and s, so that a signed map and its negative can come out alike.
+
+    Returns:
+        -1 to 1; NaN where a map is constant or not finite, and for images of less than 3 pixels on a side.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    _check(first, second)
+    side = (min(WINDOW, *first.shape[1:]) - 1) | 1
+    if side < 3:
+        return torch.full((len(first),), torch.nan, dtype=torch.float64, device=first.device)
+    maps = torch.stack([_normalised(first), _normalised(second)], 1)
+    means = maps.mean((2, 3), keepdim=True)
+    # Variances as a difference of squares keep their digits only where the means are small.
+    centred = maps - means
+    averaged: Tensor = avg_pool2d(torch.cat([centred, centred.square(), centred.prod(1, keepdim=True)], 1), side, 1)
+    local, squares, product = averaged.split([2, 2, 1], 1)
+    unbiased = side**2 / (side**2 - 1)
+    variances = unbiased * (squares - local.square()).sum(1)
+    covariance = unbiased * (product[:, 0] - local.prod(1))
+    local = local + means
+    largest = (centred.amax((2, 3)) - centred.amin((2, 3))).amax(1)[:, None, None]
+    c1, c2 = (0.01 * largest) ** 2, (0.03 * largest) ** 2
+    luminance = (2 * local.prod(1) + c1) / (local.square().sum(1) + c1)
+    structure = (2 * covariance + c2) / (variances + c2)
+    similarity: Tensor = luminance * structure
+    return similarity.mean((1, 2))
+
+
+def flip_ssim(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """The structural similarity to a map or to its negative: max(ssim(first, second), ssim(first, -second)).
+
+    Sixt et al. 2020, arXiv 1912.09818: the sign of some maps is arbitrary.
+
+    Returns:
+        -1 to 1; NaN where `ssim` is.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    return torch.maximum(ssim(first, second), ssim(first, -second))
+
+
+def cosine(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """The cosine of the angle between two maps: <first, second> / (|first| |second|).
+
+    Returns:
+        -1 to 1; NaN where a map is zero everywhere or not finite.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    _check(first, second)
+    one, other = _scaled(first).flatten(1), _scaled(second).flatten(1)
+    return (one * other).sum(1) / (one.square().sum(1) * other.square().sum(1)).sqrt()
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    measure.__name__: measure for measure in (spearman, spearman_abs, ssim, flip_ssim, cosine)
+}
+
+
+def _check(first: Tensor, second: Tensor) -> None:
+    if first.dim() != 3 or first.shape != second.shape:
+        raise InputError(
+            "Maps are compared in two batches of one shape (batch, height, width); "
+            f"came {tuple(first.shape)} and {tuple(second.shape)}."
+        )
+
+
+def _scaled(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
+    """Each map by its largest magnitude, against over- and underflow of squares; NaN for zero and non-finite maps."""
+    wide = maps.double()
+    return wide / wide.abs().amax((1, 2), keepdim=True)
+
+
+def _normalised(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
+    """Each map by its root mean square; NaN for constant and non-finite maps."""
+    scaled = _scaled(maps)
+    varied = scaled.amax((1, 2), keepdim=True) > scaled.amin((1, 2), keepdim=True)
+    return torch.where(varied, scaled / scaled.square().mean((1, 2), keepdim=True).sqrt(), torch.nan)
+
+
+def _centred_ranks(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
+    """The average rank of each pixel less the mean rank, both exact; NaN for maps that are not finite."""
+    ordered, places = maps.detach().flatten(1).sort(1)
+    count = ordered.shape[1]
+    # The mean of how many values lie below one and how many up to it is its average rank, less a half for all.
+    ranks = torch.searchsorted(ordered, ordered) + torch.searchsorted(ordered, ordered, right=True)
+    centred = torch.empty_like(ranks).scatter(1, places, ranks).double() / 2 - count / 2
+    finite = ordered.isfinite().all(1, keepdim=True)
+    return torch.where(finite, centred, torch.nan).view_as(maps)

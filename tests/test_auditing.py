@@ -1,0 +1,288 @@
+"""The audit: its figures against figures made apart, its verdicts on cases whose answer is known, and bad input."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import sightline as sl
+from sightline.audit import Randomisation, audit, from_callable
+from sightline.audit.block import CEILING, FLOOR, REFERENCE
+from sightline.audit.subjects import CONTROLS
+from sightline.audit.verdicts import Rule, Said, judge
+from sightline.models.fingerprint import fingerprint
+
+RULE = Rule("test", "case", "spearman", 0.7, True, "words")
+
+
+def network(outputs: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 36, outputs),
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return network()
+
+
+def means(values: Tensor) -> np.ndarray:
+    return values.mean(1).detach().numpy().reshape(len(values), -1)
+
+
+def gradient_of(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """The plain gradient, by torch alone."""
+    inputs = images.clone().requires_grad_()
+    score = model(inputs).gather(1, classes[:, None]).sum()
+    return torch.autograd.grad(score, inputs)[0]
+
+
+def test_figures_are_those_of_torch_and_scipy(model: nn.Module, images: Tensor) -> None:
+    found = audit(model, images, ["gradient"], block=24, randomisation=Randomisation(stages=2))
+    with torch.no_grad():
+        order = model(images).argsort(1, descending=True)
+    base, least = (means(gradient_of(model, images, order[:, place])) for place in (0, 3))
+
+    def scores(test: str, case: str, measure: str = "spearman") -> np.ndarray:
+        rows = found.scores.query("test == @test and case == @case and method == 'gradient' and measure == @measure")
+        return rows.sort_values("image")["value"].to_numpy()
+
+    expected = [spearmanr(a, b).statistic for a, b in zip(base, least, strict=True)]
+    np.testing.assert_allclose(scores("class_sensitivity", "least likely class"), expected, atol=1e-6)
+    expected = [spearmanr(abs(a), abs(b)).statistic for a, b in zip(base, least, strict=True)]
+    np.testing.assert_allclose(scores("class_sensitivity", "least likely class", "spearman_abs"), expected, atol=1e-6)
+    expected = [spearmanr(base[i], base[i - 1]).statistic for i in range(24)]
+    np.testing.assert_allclose(scores(REFERENCE, FLOOR), expected, atol=1e-6)
+    how = Randomisation(stages=2)
+    stages = how.plan(model, images[:1])
+    assert [stage.name for stage in stages] == ["6", "3 to 0"]
+    for number, (stage, other) in enumerate(how.networks(model, stages), 1):
+        maps = means(gradient_of(other, images, order[:, 0]))
+        expected = [spearmanr(a, b).statistic for a, b in zip(base, maps, strict=True)]
+        np.testing.assert_allclose(scores("parameter_randomization", f"{number}: {stage.name}"), expected, atol=1e-6)
+    row = found.table.query(
+        "test == 'parameter_randomization' and method == 'gradient' and measure == 'spearman'"
+    ).iloc[-1]
+    assert row["mean"] == pytest.approx(np.mean(expected))
+    assert row["floor"] == pytest.approx(scores(REFERENCE, FLOOR).mean())
+    assert row["ceiling"] == pytest.approx(scores(REFERENCE, CEILING).mean())
+    assert row["low"] < row["mean"] < row["high"]
+    assert row["images"] == 24
+    finding = found.findings["parameter_randomization", "gradient"]
+    assert finding.figure == pytest.approx((row["mean"] - row["floor"]) / (row["ceiling"] - row["floor"]))
+
+
+def test_a_function_of_the_users_gets_the_same_scores_as_the_row_it_repeats(model: nn.Module, images: Tensor) -> None:
+    methods = ["gradient", from_callable(gradient_of), from_callable(lambda *a: gradient_of(*a).numpy(), "in numpy")]
+    found = audit(model, images, methods, block=7)
+    for name in ("gradient_of", "in numpy"):
+        rows, own = (found.scores.query("method == @m").reset_index(drop=True) for m in (name, "gradient"))
+        assert len(rows) == len(own)
+        pd.testing.assert_frame_equal(rows.drop(columns="method"), own.drop(columns="method"), atol=1e-6)
+    assert found.verdicts.loc["gradient_of"].tolist() == found.verdicts.loc["gradient"].tolist()
+
+
+def test_no_control_passes_overall(model: nn.Module, images: Tensor) -> None:
+    verdicts = audit(model, images, ["gradient"]).verdicts
+    assert list(verdicts.index) == ["gradient", *CONTROLS]
+    for control in CONTROLS:
+        assert verdicts.loc[control, "overall"] == "fail"
+    for control in CONTROLS[1:]:
+        assert verdicts.loc[control, ["class_sensitivity", "parameter_randomization"]].tolist() == ["fail", "fail"]
+    assert verdicts.loc[CONTROLS[0], "stability"] == "fail"
+
+
+def test_a_map_without_the_class_or_without_the_weights_fails_that_test_alone(model: nn.Module, images: Tensor) -> None:
+    def without_class(network: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+        return gradient_of(network, images, torch.zeros_like(classes)) * images.abs()
+
+    def without_weights(network: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+        return gradient_of(model, images, classes) * images.abs()
+
+    methods = [from_callable(without_class), from_callable(without_weights)]
+    verdicts = audit(model, images, methods).verdicts
+    assert verdicts.loc["without_class"].tolist() == ["fail", "pass", "pass", "fail"]
+    assert verdicts.loc["without_weights"].tolist() == ["pass", "fail", "pass", "fail"]
+
+
+def test_methods_that_cannot_be_judged_are_named(model: nn.Module, images: Tensor) -> None:
+    methods = [
+        from_callable(lambda n, x, c: torch.ones(len(x), 12, 12), "constant"),
+        from_callable(lambda n, x, c: torch.full((len(x), 12, 12), torch.nan), "silent"),
+        from_callable(lambda n, x, c: torch.ones(len(x), 5), "flat"),
+        from_callable(lambda n, x, c: None, "none"),
+        "expected_gradients",
+    ]
+    found = audit(model, images, methods)
+    for name, said in (
+        ("constant", "constant or not finite on 24 of 24 images"),
+        ("silent", "constant or not finite on 24 of 24 images"),
+        ("flat", r"flat must return maps of shape .* came shape \(24, 5\)"),
+        ("none", "came NoneType"),
+        ("expected_gradients", "references"),
+    ):
+        assert set(found.verdicts.loc[name]) == {"undecided"}
+        reasons = found.reasons.query("method == @name")["reason"]
+        assert reasons.str.contains(said).all(), list(reasons)
+    assert found.verdicts.loc["gradient", "overall"] == "pass"
+
+
+def test_few_images_decide_nothing_and_it_says_how_many_more(model: nn.Module, images: Tensor) -> None:
+    found = audit(model, images[:5], ["gradient"])
+    assert set(found.verdicts["overall"]) == {"undecided"}
+    assert "15 more are needed" in found.reasons.iloc[0]["reason"]
+    alone = audit(model, images[:1], ["gradient"])
+    assert set(alone.verdicts["overall"]) == {"undecided"}
+
+
+def test_two_logits_that_are_each_others_negative_cannot_be_told_apart(images: Tensor) -> None:
+    class Mirrored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = network(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.body(x), -self.body(x)], 1)
+
+    found = audit(Mirrored().eval(), images, ["gradient"])
+    assert set(found.verdicts["class_sensitivity"]) == {"undecided"}
+    assert "each other's negative" in found.reasons.query("test == 'class_sensitivity'").iloc[0]["reason"]
+    assert found.verdicts.loc["gradient", "parameter_randomization"] == "pass"
+    single = audit(network(1), images, ["gradient"], ["class_sensitivity"])
+    assert "one output" in single.reasons.iloc[0]["reason"]
+
+
+def test_a_model_without_parameters_is_audited_but_for_them(images: Tensor) -> None:
+    weights = torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(2))
+
+    def score(x: Tensor) -> Tensor:
+        return torch.einsum("bchw,kchw->bk", F.relu(x - 0.2), weights)
+
+    found = audit(score, images, ["gradient"])
+    assert found.verdicts.loc["gradient", "class_sensitivity"] == "pass"
+    assert "no parameters" in found.reasons.query("test == 'parameter_randomization'").iloc[0]["reason"]
+
+
+def test_maps_alike_for_all_images_are_undecided(images: Tensor) -> None:
+    """The gradient of a linear model is one map for all images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(432, 2, bias=False)).eval()
+    found = audit(model, images, ["gradient"], ["class_sensitivity"])
+    one, other = model[1].weight.detach().view(2, 3, 144).mean(1).numpy()
+    assert found.scores.query("method == 'gradient' and test == 'reference'")["value"].abs().min() <= 1.0
+    value = found.scores.query("method == 'gradient' and test == 'class_sensitivity' and measure == 'spearman'")[
+        "value"
+    ]
+    np.testing.assert_allclose(value, spearmanr(one, other).statistic, atol=1e-9)
+
+
+def test_an_audit_that_was_interrupted_goes_on_and_ends_the_same(
+    model: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(words: str, done: int, of: int) -> None:
+        del words, of
+        if done == 2:
+            raise KilledError
+
+    settings = {"methods": ["gradient", "expected_gradients"], "block": 6}
+    with pytest.raises(KilledError):
+        audit(model, images, **settings, folder=tmp_path, progress=kill)
+    steps: list[tuple[str, int]] = []
+    resumed = audit(model, images, **settings, folder=tmp_path, progress=lambda words, n, _: steps.append((words, n)))
+    assert {n for words, n in steps if words != "done"} == {2, 3}
+    whole = audit(model, images, **settings)
+    pd.testing.assert_frame_equal(resumed.scores, whole.scores)
+    pd.testing.assert_frame_equal(resumed.verdicts, whole.verdicts)
+    assert resumed.refused == whole.refused
+    with pytest.raises(sl.InputError, match="holds another audit"):
+        audit(model, images + 1, **settings, folder=tmp_path)
+
+
+def test_blocks_change_nothing_but_which_image_is_the_other(model: nn.Module, images: Tensor) -> None:
+    one, several = (audit(model, images, ["gradient", "smooth_grad"], block=block).scores for block in (24, 5))
+    keys = ["test", "case", "method", "measure", "image"]
+    own = [frame[frame["case"] != FLOOR].sort_values(keys).reset_index(drop=True) for frame in (one, several)]
+    noise = own[0]["method"] != CONTROLS[0]
+    pd.testing.assert_frame_equal(own[0][noise], own[1][noise], atol=1e-5)
+
+
+def test_the_model_comes_back_as_it_was(model: nn.Module, images: Tensor) -> None:
+    before, state = fingerprint(model), torch.get_rng_state()
+    flags = [p.requires_grad for p in model.parameters()]
+    twin = copy.deepcopy(model)
+    audit(model, images[:4], ["gradient", "smooth_grad"])
+    assert fingerprint(model) == before == fingerprint(twin)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [p.requires_grad for p in model.parameters()] == flags
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_rules_by_hand() -> None:
+    floor, ceiling = np.zeros(30), np.ones(30)
+    spread = np.linspace(-0.1, 0.1, 30)
+    for middle, low_is_good, said in ((0.3, True, Said.PASS), (0.9, True, Said.FAIL), (0.9, False, Said.PASS)):
+        rule = Rule("test", "case", "spearman", 0.7, low_is_good, "words")
+        found = judge(rule, middle + spread, floor, ceiling)
+        assert found.said is said
+        assert found.figure == pytest.approx(middle)
+        assert found.low < middle < found.high
+    # (0.5 - 0.2) / (0.8 - 0.2)
+    assert judge(RULE, np.full(20, 0.5), np.full(20, 0.2), np.full(20, 0.8)).figure == pytest.approx(0.5)
+    near = judge(RULE, 0.69 + 3 * spread, floor, ceiling)
+    assert near.said is Said.UNDECIDED
+    assert "more images may tell" in near.reason
+    alike = judge(RULE, np.full(20, 0.9), np.full(20, 0.85), np.full(20, 1.0))
+    assert "likeness says nothing" in alike.reason
+    holes = judge(RULE, np.where(np.arange(30) < 12, np.nan, 0.1), floor, ceiling)
+    assert holes.images == 18
+    assert "2 more are needed" in holes.reason
+
+
+def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> None:
+    for settings, said in (
+        ({"tests": ["colour"]}, "Tests are class_sensitivity"),
+        ({"tests": []}, "came none"),
+        ({"methods": []}, "none came"),
+        ({"methods": ["gradient", "gradient"]}, "came twice"),
+        ({"methods": [from_callable(gradient_of, "control: edges")]}, "is a control's"),
+        ({"block": 1}, "at least 2"),
+    ):
+        with pytest.raises(sl.InputError, match=said):
+            audit(model, images, **{"methods": ["gradient"], **settings})
+    with pytest.raises(sl.InputError, match="function of"):
+        from_callable("gradient")
+    with pytest.raises(sl.InputError, match="came shape"):
+        audit(model, images[0], ["gradient"])
+
+
+def test_what_is_saved_tells_what_was_found(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    import json
+
+    found = audit(model, images, ["gradient", "expected_gradients"])
+    found.save(tmp_path)
+    record = json.loads((tmp_path / "audit.json").read_text())
+    assert record["verdicts"]["gradient"]["overall"] == "pass"
+    assert record["advice"] == found.advice
+    assert "gradient" in found.advice
+    assert pd.read_csv(tmp_path / "verdicts.csv").set_index("method").equals(found.verdicts)
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == len(found.scores)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(sl.InputError, match="cannot be written"):
+        found.save(blocked)
