@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from sightline.gad.explained import GADExplanation
@@ -23,6 +24,8 @@ _BLUES = LinearSegmentedColormap.from_list("original", ["white", BLUE])
 _REDS = LinearSegmentedColormap.from_list("gad", ["white", RED])
 _PERCENTILE = 99.0
 _TILE = 1.7
+_DOT = 0.025
+"""How large a pixel that stays is drawn, as a share of the picture's side."""
 Picture = NDArray[np.floating]
 
 
@@ -76,7 +79,7 @@ def per_alpha(one: GADExplanation, method: str, image: int) -> Figure:
     _show(panels[0][0], one.original.display[image])
     for axes, heatmap in zip(panels[0][1:-1], stack, strict=True):
         axes.imshow(_scaled(heatmap), cmap="Greys", vmin=0, vmax=1)
-    panels[0][-1].imshow(_scaled(kept.heatmaps[image]), cmap=_REDS, vmin=0, vmax=1)
+    _kept(panels[0][-1], one.original.display[image], kept.heatmaps[image])
     return figure
 
 
@@ -87,7 +90,7 @@ def hull_figure(one: GADExplanation, method: str, share: float = 0.1) -> Figure:
     figure, panels = _grid(len(one), 3, ["image", f"{method}, GAD", f"hull at {share:.0%}"])
     for row in range(len(one)):
         _show(panels[row][0], one.original.display[row])
-        panels[row][1].imshow(_scaled(heatmaps[row]), cmap=_REDS, vmin=0, vmax=1)
+        _kept(panels[row][1], one.original.display[row], heatmaps[row])
         _show(panels[row][2], one.original.display[row])
         _outline(panels[row][2], regions[row], RED)
     return figure
@@ -115,10 +118,10 @@ def side_by_side(found: Mapping[str, GADExplanation]) -> Figure:
             for place, method in enumerate(methods):
                 above, below = panels[1 + 2 * place][column], panels[2 + 2 * place][column]
                 above.imshow(_scaled(one.stacks[method][0, image]), cmap=_BLUES, vmin=0, vmax=1)
-                below.imshow(_scaled(one.heatmap(method)[image]), cmap=_REDS, vmin=0, vmax=1)
+                _kept(below, one.original.display[image], one.heatmap(method)[image])
     for place, method in enumerate(methods):
         panels[1 + 2 * place][0].set_ylabel(method.replace("_", " "), fontsize=8)
-        panels[2 + 2 * place][0].set_ylabel("GAD", fontsize=8, color=RED)
+        panels[2 + 2 * place][0].set_ylabel("GAD, pixels enlarged", fontsize=7, color=RED)
     return figure
 
 
@@ -188,6 +191,21 @@ def _scaled(heatmap: Tensor) -> Picture:
     values = torch.nan_to_num(heatmap.detach()).clamp(min=0).double().cpu().numpy()
     positive = values[values > 0]
     return np.clip(values / (np.percentile(positive, _PERCENTILE) if positive.size else 1.0), 0, 1)
+
+
+def _kept(axes: Axes, picture: Picture, heatmap: Tensor) -> None:
+    """What stayed, over the faded image; single pixels are drawn as large as an eye can find."""
+    grey = np.clip(picture, 0, 1).mean(2, keepdims=True)
+    axes.imshow(np.repeat(0.75 + 0.25 * grey, 3, 2), interpolation="nearest")
+    scores = _scaled(heatmap)
+    if not scores.any():
+        axes.text(0.5, 0.5, "nothing stays", transform=axes.transAxes, ha="center", va="center", fontsize=7)
+        return
+    side = max(1, round(min(scores.shape) * _DOT))
+    grown = maximum_filter(scores, side)
+    colours = _REDS(0.35 + 0.65 * grown)
+    colours[..., 3] = grown > 0
+    axes.imshow(colours, interpolation="nearest")
 
 
 def _show(axes: Axes, picture: Picture) -> None:
