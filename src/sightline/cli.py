@@ -14,6 +14,7 @@ from torch import nn
 from sightline import __version__
 from sightline.cards import card, choices
 from sightline.catalogue import as_method, catalogue
+from sightline.cli_audit import audit_command
 from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_gad import app as gad
 from sightline.cli_options import check_places, listed, with_model
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(gad, name="gad")
+app.command("audit")(audit_command)
 
 USER_ERROR, REFUSED = 2, 3
 

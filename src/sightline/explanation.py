@@ -244,9 +244,9 @@ class Explanation:
             entry = {
                 "formula": method.formula,
                 "source": method.source,
-                "sampling": _described(method.sampling),
+                "sampling": described(method.sampling),
             }
-            entry |= {"propagation": method.propagation.name, "aggregation": _described(method.aggregation)}
+            entry |= {"propagation": method.propagation.name, "aggregation": described(method.aggregation)}
             if method.times is not None:
                 entry["times"] = method.times.name
             if name in self.refused:
@@ -345,7 +345,8 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _described(choice: object) -> dict[str, Any]:
+def described(choice: object) -> dict[str, Any]:
+    """A sampling or an aggregation by its name and settings, ready for JSON."""
     return {"name": type(choice).__name__, **{name: _plain(value) for name, value in settings(choice).items()}}
 
 

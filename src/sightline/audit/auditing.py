@@ -17,6 +17,7 @@ from sightline.audit.store import ScoreStore
 from sightline.audit.subjects import Asked, Custom, Subjects
 from sightline.encoded import as_images, whole
 from sightline.errors import InputError
+from sightline.explanation import described
 from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.models.asking import ask
@@ -75,7 +76,7 @@ def audit(
     identity = {
         "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
         "images": image_key(batch),
-        "methods": [repr(one) for one in [*subjects.rows, *(custom.name for custom in subjects.custom)]],
+        "methods": [*map(_named, subjects.rows), *(custom.name for custom in subjects.custom)],
         "tests": list(tests),
         "randomisation": asdict(how),
         "seed": seed,
@@ -102,6 +103,19 @@ def audit(
     reasons = {question.name: question.cannot_bite(model, logits) for question in questions}
     rules = {question.name: question.rule for question in questions}
     return Audit.of(store.scores(), subjects, rules, reasons, names, identity)
+
+
+def _named(row: Method) -> dict[str, Any]:
+    """What decides a method's maps, the same in every process."""
+    return {
+        "name": row.name,
+        "formula": row.formula,
+        "sampling": described(row.sampling),
+        "propagation": row.propagation.name,
+        "aggregation": described(row.aggregation),
+        "reduction": row.reduction,
+        "times": row.times and row.times.name,
+    }
 
 
 def _questions(model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation) -> list[Question]:

@@ -124,11 +124,13 @@ class Audit:
         return " ".join(sentences)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `scores.csv`, `table.csv`, `verdicts.csv`, `reasons.csv` and `audit.json`.
+        """Write `audit.png`, `audit.json`, `verdicts.csv`, `reasons.csv`, `table.csv` and `scores.csv`.
 
         Raises:
             InputError: the folder cannot be written.
         """
+        from sightline.report.audit_page import save_audit_page
+
         folder = Path(folder)
         record = {
             "settings": dict(self.settings),
@@ -145,6 +147,7 @@ class Audit:
             self.verdicts.to_csv(folder / "verdicts.csv")
             text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
             (folder / "audit.json").write_text(text + "\n", encoding="utf-8")
+            save_audit_page(self, folder / "audit.png")
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
         return folder

@@ -1,0 +1,122 @@
+"""The command `sightline audit`: verdicts on methods, for use by people and in CI."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from sightline.audit import Audit, Randomisation
+from sightline.audit.auditing import TESTS, audit
+from sightline.audit.subjects import CONTROLS
+from sightline.catalogue import catalogue
+from sightline.cli_console import console, progress, say, say_refused
+from sightline.cli_options import check_places, listed, with_model
+from sightline.errors import InputError
+from sightline.images import load_images
+
+FAILED = 1
+
+
+@with_model
+def audit_command(
+    network: nn.Module,
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, or folders of class folders.")],
+    methods: Annotated[
+        str, typer.Option(help="Names from `sightline methods`, with commas, or all.")
+    ] = "gradient,input_x_gradient,guided_backprop,grad_cam",
+    tests: Annotated[str, typer.Option(help="With commas: " + ", ".join(TESTS) + ".")] = ",".join(TESTS),
+    order: Annotated[
+        str, typer.Option(help="Layers lose their weights from the output, from the input, alone, or whole.")
+    ] = "output",
+    stages: Annotated[int, typer.Option(min=1, help="In at most so many steps.")] = 10,
+    references: Annotated[
+        list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for all that is found; an interrupted audit goes on there.")] = Path(
+        "audit"
+    ),
+    fail_on: Annotated[
+        str,
+        typer.Option(help="Exit with 1 where a method fails one of these, with commas: tests, or overall."),
+    ] = "",
+    baseline: Annotated[
+        Path | None, typer.Option(help="The audit.json of an earlier audit; verdicts that got worse are told.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
+) -> None:
+    """Ask of methods whether their maps explain this model at all: figures, intervals and verdicts."""
+    check_places([*images, *(references or [])], out)
+    names, wanted = listed(methods), listed(fail_on)
+    unknown = [name for name in wanted if name not in {*TESTS, "overall"}]
+    if unknown:
+        raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; came {', '.join(unknown)}.")
+    before = _stored(baseline)
+    batch = load_images(images, network)
+    compared = load_images(references, network) if references else None
+    for _, reason in [*batch.failures, *(compared.failures if compared else ())]:
+        say("skipped", reason)
+    with progress("auditing") as advance:
+        found = audit(
+            network,
+            batch,
+            list(catalogue()) if names == ["all"] else names,
+            listed(tests),
+            randomisation=Randomisation(order, stages, seed=seed),
+            references=compared,
+            seed=seed,
+            folder=out,
+            progress=lambda words, done, of: advance(done, of, words),
+        )
+    found.save(out)
+    _print(found)
+    say_refused(found.refused)
+    console.print(escape(found.advice), soft_wrap=True, highlight=False)
+    console.print(f"Look at {escape(str(out / 'audit.png'))}; all figures are in {escape(str(out))}.", soft_wrap=True)
+    worse = _worse(before, found)
+    for sentence in worse:
+        say("worse", sentence)
+    verdicts = found.verdicts.drop(index=list(CONTROLS), errors="ignore")
+    failed = [
+        f"{method} fails {test}" for test in wanted for method in verdicts.index[verdicts.get(test, "") == "fail"]
+    ]
+    for sentence in failed:
+        say("failed", f"{sentence}.")
+    if failed or (worse and wanted):
+        raise typer.Exit(FAILED)
+
+
+def _print(found: Audit) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    verdicts = found.verdicts
+    table.add_column("method", no_wrap=True)
+    for test in verdicts.columns:
+        table.add_column(str(test))
+    colours = {"pass": "green", "fail": "red", "undecided": "dim"}
+    for method, row in verdicts.iterrows():
+        table.add_row(escape(str(method)), *(f"[{colours[word]}]{word}[/]" for word in row))
+    console.print(table)
+
+
+def _stored(path: Path | None) -> dict[str, dict[str, str]]:
+    if path is None:
+        return {}
+    try:
+        verdicts = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+        return {str(method): {str(t): str(v) for t, v in said.items()} for method, said in verdicts.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"--baseline {path} cannot be read as the audit.json of an audit ({error}).") from error
+
+
+def _worse(before: dict[str, dict[str, str]], found: Audit) -> list[str]:
+    """Verdicts that were a pass and are none any more, or that are a fail and were none."""
+    said = []
+    for method, row in found.verdicts.iterrows():
+        for test, now in row.items():
+            then = before.get(str(method), {}).get(str(test))
+            if then not in {None, now} and "fail" not in {then} and (then == "pass" or now == "fail"):
+                said.append(f"{method}, {test}: was {then}, is {now}.")
+    return said

@@ -1,0 +1,115 @@
+"""An audit on one page: the verdicts, the curves of the randomisation, and how alike the maps of two classes are."""
+
+import math
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from sightline.audit.subjects import CONTROLS
+
+if TYPE_CHECKING:
+    from sightline.audit.found import Audit
+
+_COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee"}
+_WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555"}
+_MEASURE = "spearman"
+
+
+def audit_page(found: "Audit") -> Figure:
+    """Verdicts with their figures above; below, the randomisation's curves and the maps of other classes."""
+    verdicts = found.verdicts
+    rows = len(verdicts)
+    table = found.table
+    parts = [test for test in ("parameter_randomization", "class_sensitivity") if test in set(table["test"])]
+    height = 1.5 + 0.26 * rows + (0.4 + 0.3 * rows if parts else 0)
+    figure = Figure(figsize=(11, max(height, 6.0)), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    heights = [0.6 + 0.26 * rows, 0.6 + 0.3 * rows] if parts else [1]
+    grid = figure.add_gridspec(len(heights), max(len(parts), 1), height_ratios=heights)
+    _verdicts(figure.add_subplot(grid[0, :]), found)
+    for column, test in enumerate(parts):
+        axes = figure.add_subplot(grid[1, column])
+        chosen = table[(table["test"] == test) & (table["measure"] == _MEASURE)]
+        (_curves if test == "parameter_randomization" else _classes)(axes, chosen, list(verdicts.index))
+    figure.suptitle(f"Audit of {len(found.names)} image(s)", fontsize=12, x=0.01, ha="left")
+    figure.supxlabel(fill(found.advice, 170), fontsize=8, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def save_audit_page(found: "Audit", path: Path) -> None:
+    """Write the page as a picture."""
+    audit_page(found).savefig(path, dpi=110)
+
+
+def _verdicts(axes: Axes, found: "Audit") -> None:
+    verdicts = found.verdicts
+    for row, (method, said) in enumerate(verdicts.iterrows()):
+        for column, (test, word) in enumerate(said.items()):
+            axes.add_patch(mpl.patches.Rectangle((column, row), 0.98, 0.94, facecolor=_COLOURS[word], linewidth=0))
+            text = word
+            finding = found.findings.get((str(test), str(method)))
+            if finding is not None and math.isfinite(finding.figure):
+                text += f"   {finding.figure:.2f} [{finding.low:.2f}, {finding.high:.2f}]"
+            axes.text(column + 0.03, row + 0.47, text, fontsize=7.5, va="center", color=_WORDS[word])
+    axes.set_xlim(0, len(verdicts.columns))
+    axes.set_ylim(len(verdicts), 0)
+    axes.set_yticks(np.arange(len(verdicts)) + 0.47, [str(name) for name in verdicts.index], fontsize=8)
+    axes.set_xticks(np.arange(len(verdicts.columns)) + 0.49, [str(c).replace("_", " ") for c in verdicts.columns])
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False, labelsize=8)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _colour(number: int) -> tuple[float, float, float, float]:
+    red, green, blue, _ = mpl.colormaps["tab20"](number % 20)
+    return red, green, blue, 1.0
+
+
+def _curves(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
+    stages = list(dict.fromkeys(table["case"]))
+    for number, method in enumerate(methods):
+        rows = table[table["method"] == method].set_index("case").reindex(stages)
+        if method in CONTROLS or rows["mean"].isna().all():
+            continue
+        places = np.arange(1, len(stages) + 1)
+        axes.fill_between(places, rows["low"], rows["high"], color=_colour(number), alpha=0.18, linewidth=0)
+        axes.plot(places, rows["mean"], color=_colour(number), marker="o", markersize=3, linewidth=1.3, label=method)
+    axes.axhline(0, color="#999999", linewidth=0.6)
+    axes.set_ylim(None, 1.02)
+    axes.set_xticks(np.arange(1, len(stages) + 1), [fill(stage, 26) for stage in stages], rotation=60, ha="right")
+    axes.tick_params(labelsize=6.5)
+    axes.set_title("Likeness to the trained network's map as layers lose their weights", fontsize=9, loc="left")
+    axes.set_ylabel("rank correlation", fontsize=8)
+    axes.legend(fontsize=6.5, ncols=2, frameon=False, loc="best")
+
+
+def _classes(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
+    cases = list(dict.fromkeys(table["case"]))
+    shown = [method for method in methods if method in set(table["method"])]
+    for row, method in enumerate(shown):
+        own = table[table["method"] == method].set_index("case")
+        floor, ceiling = (float(own[name].iloc[0]) for name in ("floor", "ceiling"))
+        axes.plot([floor, ceiling], [row, row], color="#cccccc", linewidth=5, solid_capstyle="butt", zorder=0)
+        for case, marker in zip(cases, "o^sD", strict=False):
+            one = own.loc[case]
+            axes.plot([one["low"], one["high"]], [row, row], color="#333333", linewidth=0.8)
+            label = case if row == 0 else None
+            axes.plot(
+                [one["mean"]], [row], marker=marker, markersize=4.5, color=_colour(row), linestyle="", label=label
+            )
+    axes.set_yticks(range(len(shown)), shown, fontsize=7)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.tick_params(labelsize=7)
+    axes.set_title("Likeness to the map of the predicted class", fontsize=9, loc="left")
+    axes.set_xlabel("rank correlation (grey: from another image's map to that under slight noise)", fontsize=7)
+    legend = axes.legend(fontsize=6.5, frameon=False, loc="best")
+    for handle in legend.legend_handles:
+        if isinstance(handle, mpl.lines.Line2D):
+            handle.set_color("#333333")
