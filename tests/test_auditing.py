@@ -18,6 +18,7 @@ from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdicts import Rule, Said, judge
 from sightline.models.fingerprint import fingerprint
 
+MAIN = ("class_sensitivity", "parameter_randomization", "stability")
 RULE = Rule("test", "case", "spearman", 0.7, True, "words")
 
 
@@ -113,7 +114,7 @@ def test_a_map_without_the_class_or_without_the_weights_fails_that_test_alone(mo
         return gradient_of(model, images, classes) * images.abs()
 
     methods = [from_callable(without_class), from_callable(without_weights)]
-    verdicts = audit(model, images, methods).verdicts
+    verdicts = audit(model, images, methods, MAIN).verdicts
     assert verdicts.loc["without_class"].tolist() == ["fail", "pass", "pass", "fail"]
     assert verdicts.loc["without_weights"].tolist() == ["pass", "fail", "pass", "fail"]
 

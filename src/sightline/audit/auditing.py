@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sightline.audit.block import Block, Score
 from sightline.audit.found import Audit
-from sightline.audit.questions import ClassSensitivity, ParameterRandomization, Question, Stability
+from sightline.audit.questions import ClassSensitivity, InputBias, ParameterRandomization, Question, Stability
 from sightline.audit.randomisation import Randomisation
 from sightline.audit.store import ScoreStore
 from sightline.audit.subjects import Asked, Custom, Subjects
@@ -24,7 +24,7 @@ from sightline.models.asking import ask
 from sightline.models.fingerprint import fingerprint
 from sightline.sampling.seeds import image_key
 
-TESTS = ("class_sensitivity", "parameter_randomization", "stability")
+TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "stability")
 _FLOATS = 1 << 25
 Progress = Callable[[str, int, int], None]
 
@@ -52,7 +52,7 @@ def audit(
         model: a network in evaluation mode (or any callable from a batch of images to its output).
         images: see `sightline.explain`; a verdict needs at least twenty.
         methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`.
-        tests: `class_sensitivity`, `parameter_randomization`, `stability`.
+        tests: `class_sensitivity`, `parameter_randomization`, `input_bias`, `stability`; by default all.
         randomisation: how parameters are made random; by default in at most ten steps from the output.
         references: see `sightline.explain`.
         seed: base of all randomness.
@@ -100,7 +100,7 @@ def audit(
     if progress is not None:
         progress("done", len(starts), len(starts))
     names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
-    reasons = {question.name: question.cannot_bite(model, logits) for question in questions}
+    reasons = {question.name: question.cannot_bite(model, batch, logits) for question in questions}
     rules = {question.name: question.rule for question in questions}
     return Audit.of(store.scores(), subjects, rules, reasons, names, identity)
 
@@ -122,6 +122,7 @@ def _questions(model: Any, batch: Tensor, tests: Sequence[str], how: Randomisati
     made: dict[str, Callable[[], Question]] = {
         "class_sensitivity": ClassSensitivity,
         "parameter_randomization": lambda: ParameterRandomization(how, _stages(model, batch, how)),
+        "input_bias": lambda: InputBias(float(batch.double().std())),
         "stability": Stability,
     }
     return [made[name]() for name in dict.fromkeys(tests)]
@@ -139,7 +140,7 @@ def _scores(part: Block, questions: Sequence[Question], tell: Callable[[str], No
     _ = part.base
     yield from part.references()
     for question in questions:
-        if not question.cannot_bite(part.model, part.logits):
+        if not question.cannot_bite(part.model, part.tensor, part.logits):
             yield from question.scores(part, tell)
 
 

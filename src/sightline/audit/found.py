@@ -154,19 +154,20 @@ class Audit:
 
 
 def _judged(scores: pd.DataFrame, rule: Rule, method: str, count: int) -> Finding:
-    chosen = scores[(scores["method"] == method) & (scores["measure"] == rule.measure)]
+    own = scores[scores["method"] == method]
 
-    def values(test: str, case: str) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
-        rows = chosen[(chosen["test"] == test) & (chosen["case"] == case)]
+    def values(test: str, case: str, measure: str = rule.measure) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+        rows = own[(own["test"] == test) & (own["case"] == case) & (own["measure"] == measure)]
         found = np.full(count, np.nan)
         found[rows["image"].to_numpy()] = rows["value"].to_numpy()
         return found
 
     value, floor, ceiling = values(rule.test, rule.case), values(REFERENCE, FLOOR), values(REFERENCE, CEILING)
-    if not rule.low_is_good:
-        ceiling = np.ones_like(ceiling)
+    floor = floor if rule.floor is None else np.full(count, rule.floor)
+    ceiling = ceiling if rule.ceiling is None else np.full(count, rule.ceiling)
     found = judge(rule, value, floor, ceiling)
-    silent = int(np.isnan(values(REFERENCE, CEILING)).sum())
+    # Of a constant map no rank is known, whatever the measure of the rule.
+    silent = int(np.isnan(values(REFERENCE, CEILING, "spearman")).sum())
     if silent * 2 > count:
         return undecided(f"its map is constant or not finite on {silent} of {count} images", found.images)
     return found

@@ -10,8 +10,12 @@ import torch
 from torch import nn
 
 from sightline.audit.block import CEILING, Block, Score
+from sightline.audit.encoding import reencoded, shifted
 from sightline.audit.randomisation import Order, Randomisation, Stage
+from sightline.audit.similarity import spearman
+from sightline.audit.subjects import Maps
 from sightline.audit.verdicts import Rule
+from sightline.errors import RefusalError
 
 
 class Question(ABC):
@@ -28,9 +32,9 @@ class Question(ABC):
     def rule(self) -> Rule | None:
         """What decides it; none where it only reports."""
 
-    def cannot_bite(self, model: object, logits: torch.Tensor) -> str:
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
         """Why the test says nothing of this model on these images; empty where it does."""
-        del model, logits
+        del model, images, logits
         return ""
 
     @abstractmethod
@@ -60,8 +64,8 @@ class ClassSensitivity(Question):
             "slight noise (0: as another image's map)",
         )  # fmt: skip
 
-    def cannot_bite(self, model: object, logits: torch.Tensor) -> str:  # noqa: D102
-        del model
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:  # noqa: D102
+        del model, images
         if logits.shape[1] < 2:
             return "the network has one output, so there is no other class"
         if logits.shape[1] == 2 and len(logits) > 1:
@@ -105,8 +109,8 @@ class ParameterRandomization(Question):
         """A stage in words."""
         return f"{number}: {self.stages[number - 1].name}"
 
-    def cannot_bite(self, model: object, logits: torch.Tensor) -> str:  # noqa: D102
-        del logits
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:  # noqa: D102
+        del images, logits
         return "" if isinstance(model, nn.Module) and self.stages else "the model has no parameters to randomise"
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
@@ -133,6 +137,7 @@ class Stability(Question):
         return Rule(
             self.name, "another seed", "spearman", 0.5, False,
             "with another seed the map is more than 0.5 as like itself as can be (0: as another image's map)",
+            ceiling=1.0,
         )  # fmt: skip
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
@@ -154,3 +159,61 @@ class Stability(Question):
         for method, changes in worst.items():
             for number, value in zip(block.numbers, changes.tolist(), strict=True):
                 yield Score(self.name, CEILING, method, "max_sensitivity", number, value)
+
+
+@dataclass(frozen=True)
+class InputBias(Question):
+    """Whether the map changes when the same function reads the same pictures in another encoding.
+
+    The input is shifted, the first layer corrected so that all logits stay: a map that multiplies by the input moves
+    with the colour that happens to be zero, and is blind to it. `input` is the rank correlation of |map| with |input|
+    in each encoding.
+
+    Attributes:
+        spread: the standard deviation of all audited images' values.
+        shifts: by how many spreads the input is shifted.
+    """
+
+    spread: float
+    shifts: Sequence[float] = (-1.0, 1.0)
+    name: ClassVar[str] = "input_bias"
+
+    @property
+    def rule(self) -> Rule:  # noqa: D102
+        return Rule(
+            self.name, self.case(self.shifts[-1]), "cosine", 0.9, False,
+            "with the input shifted and the function unchanged, the cosine of both maps is above 0.9",
+            floor=0.0, ceiling=1.0,
+        )  # fmt: skip
+
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:  # noqa: D102
+        del logits
+        try:
+            shifted(model, images, self.shifts[0] * self.spread)
+        except RefusalError as error:
+            return str(error)
+        return ""
+
+    def case(self, shift: float) -> str:
+        """A shift in words."""
+        return f"input {shift:+g} spreads"
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        predicted = [block.classes["predicted"]]
+        yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)
+        for shift in self.shifts:
+            tell(self.case(shift))
+            amount = shift * self.spread
+            network, moved = shifted(block.model, block.tensor, amount)
+            images = reencoded(block.images, moved, amount)
+            found, _ = block.subjects.maps(network, images, predicted, self.case(shift))
+            yield from block.compared(self.name, self.case(shift), found[0])
+            yield from _with_input(self.name, self.case(shift), block, found[0], moved)
+
+
+def _with_input(test: str, case: str, block: Block, maps: Maps, tensor: torch.Tensor) -> Iterator[Score]:
+    magnitude = tensor.detach().abs().mean(1).float()
+    for method, heatmaps in maps.items():
+        values = spearman(heatmaps.abs(), magnitude).tolist()
+        for number, value in zip(block.numbers, values, strict=True):
+            yield Score(test, case, method, "input", number, value)

@@ -33,6 +33,8 @@ class Rule:
         bound: where good and bad part.
         low_is_good: on which side good lies.
         words: the rule in words.
+        floor: what the value is where nothing is alike; measured on other images where it is None.
+        ceiling: what it is where all is alike that can be; measured under slight noise where it is None.
     """
 
     test: str
@@ -41,6 +43,8 @@ class Rule:
     bound: float
     low_is_good: bool
     words: str
+    floor: float | None = None
+    ceiling: float | None = None
 
 
 class Finding(NamedTuple):
