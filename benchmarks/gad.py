@@ -56,10 +56,8 @@ class Subject:
 def cifar() -> Subject:
     """Run 1: the CIFAR ResNet-20, cats and dogs, 10,000 training images, 128 + 128 to choose by and to report."""
     model = sl.load_model(f"{NETWORKS}:resnet20_cifar", weights=DATA / "weights" / "resnet20_cifar10.pt")
-    held_out = sl.load_images([DATA / "images/cifar10/val/cat", DATA / "images/cifar10/val/dog"], model)
-    labelled = {
-        label: [i for i, path in enumerate(held_out.paths) if path.parent.name == label] for label in ("cat", "dog")
-    }
+    held_out = sl.load_images(DATA / "images/cifar10/val", model)
+    labelled = {name: [i for i, label in enumerate(held_out.labels) if label == name] for name in ("cat", "dog")}
     halves = [sorted(labelled["cat"][part] + labelled["dog"][part]) for part in (slice(0, 128), slice(128, 256))]
     training = sl.load_images(DATA / "images/cifar10/train", model)
     return Subject(model, (3, 5), ("cat", "dog"), training, held_out[halves[0]], held_out[halves[1]])

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import sightline as sl
 from sightline.gad.classifier import Tuning, fine_tuned, mirrored, with_outputs
+from sightline.gad.reproduce import reproduce
 from sightline.gad.samples import samples_of
 
 
@@ -69,6 +70,43 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(data, tmp_path: Path,
     assert all(torch.equal(a, b) for a, b in zip(read.state_dict().values(), whole.state_dict().values(), strict=True))
     with pytest.raises(sl.InputError, match="trained from other weights"):
         fine_tuned(network(), samples, Tuning(rate=0.02), tmp_path / "whole")
+
+
+def folded() -> nn.Module:
+    """A network as converters leave it: its norms only add what the statistics came to."""
+    model = network()
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    nn.init.normal_(norm.bias)
+    return model
+
+
+def test_folded_norms_stay_as_they_are(data, tmp_path: Path) -> None:
+    images = data[0] + data[0].flip(3)
+    found = fine_tuned(
+        folded(), samples_of((images, data[1]), (0, 1)), Tuning(rate=0.01, steps=4, batch_size=10, decay=0.0), tmp_path
+    )
+    expected = with_outputs(folded(), 2).eval()
+    optimiser = torch.optim.Adam(expected.parameters(), lr=0.01)
+    for _ in range(4):
+        optimiser.zero_grad()
+        F.cross_entropy(expected(images), data[1]).backward()
+        optimiser.step()
+    for one, other in zip(found.state_dict().values(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_support_networks_of_folded_norms_are_not_trained_in_train_mode(data, tmp_path: Path) -> None:
+    with pytest.raises(sl.RefusalError, match="folded into the weights"):
+        sl.GAD(folded().eval(), (0, 1), mode="train")
+    with pytest.raises(sl.RefusalError, match="folded into the weights"):
+        reproduce("cats_dogs", tmp_path, folded(), tmp_path / "out")
+    sl.GAD(folded().eval(), (0, 1), mode="eval")
+    # One that was never trained has such statistics by right, and so has one whose norms saw batches.
+    sl.GAD(network().eval(), (0, 1), mode="train")
+    seen = folded()
+    seen(data[0])
+    sl.GAD(seen.eval(), (0, 1), mode="train")
 
 
 def test_half_of_the_pictures_are_mirrored_whole() -> None:

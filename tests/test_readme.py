@@ -21,7 +21,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     Image.fromarray(np.full((40, 50, 3), 99, dtype=np.uint8)).save(tmp_path / "photos" / "grey.png")
     monkeypatch.chdir(tmp_path)
     torch.save(sl.load_model("my_network.py:build").state_dict(), "weights.pt")
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)  # noqa: S102

@@ -105,7 +105,8 @@ def judge(rule: Rule, value: Values, floor: Values, ceiling: Values) -> Finding:
         return Finding(Said.PASS if good else Said.FAIL, figure, low, high, count, "")
     # Intervals shrink with the root of the number of images.
     distance = abs(figure - rule.bound)
-    wanted = math.ceil(count * ((high - low) / 2 / distance) ** 2) if distance > 0 else count * 100
+    wide = distance == 0 or not math.isfinite(high - low)
+    wanted = 100 * count if wide else math.ceil(count * ((high - low) / 2 / distance) ** 2)
     more = f"about {wanted - count} more images" if wanted < 100 * count else "more images than are worth their time"
     return Finding(
         Said.UNDECIDED, figure, low, high, count, f"the interval reaches over the bound {rule.bound:g}; {more} may tell"

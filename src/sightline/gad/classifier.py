@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (the name torch's own documen
 from sightline.errors import InputError
 from sightline.gad.samples import Samples
 from sightline.gad.survey import survey
-from sightline.gad.training import Recipe, train, write
+from sightline.gad.training import Recipe, norms_are_folded, train, write
 from sightline.models import load_weights
 from sightline.models.fingerprint import fingerprint
 from sightline.sampling.seeds import seed_of
@@ -25,6 +25,9 @@ FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"
 @dataclass(frozen=True)
 class Tuning:
     """How the classifier is trained: cross-entropy by Adam, each picture mirrored by chance.
+
+    It is trained in train mode, but in evaluation mode where the statistics of its batch norms were folded into the
+    weights.
 
     Attributes:
         rate: Adam's learning rate.
@@ -111,7 +114,8 @@ def fine_tuned(
     parts = [numbers[i : i + tuning.batch_size] for i in range(0, len(numbers), tuning.batch_size)]
     labels = torch.cat([given for _, given in samples.batches(parts)])
     recipe = Recipe(
-        "train", tuning.rate, tuning.epochs, tuning.steps, tuning.batch_size, tuning.seed, tuning.autocast
+        "eval" if norms_are_folded(network) else "train",
+        tuning.rate, tuning.epochs, tuning.steps, tuning.batch_size, tuning.seed, tuning.autocast
     )  # fmt: skip
     checkpoint = folder / CHECKPOINT
     folder.mkdir(parents=True, exist_ok=True)

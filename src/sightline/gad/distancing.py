@@ -24,7 +24,7 @@ from sightline.gad.networks import Kind, Networks, on_one_line
 from sightline.gad.samples import Labels, samples_of
 from sightline.gad.survey import Said, check_outputs, fidelities, moved, survey, watch
 from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, told
-from sightline.gad.training import Mode, Recipe, Stage, train
+from sightline.gad.training import Mode, Recipe, Stage, check_norms, train
 from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.models import model_info
@@ -116,6 +116,7 @@ class GAD:
         self.model, self.classes, self.alphas, self.strategy = model, (first, second), steps_of(alphas), strategy
         self._batch_size = batch_size
         self.recipe = Recipe(mode, rate, epochs, steps, batch_size or _BATCH, seed, autocast)
+        check_norms(model, mode)
         if strategy == "interpolated" and mode == "train":
             raise RefusalError(
                 "Between the original and a network trained in train mode the weights of smaller distances do not lie: "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from sightline.errors import InputError
 from sightline.gad import figures, paper
@@ -53,7 +54,7 @@ def write_evaluation(
     try:
         found.save(folder)
         before, after = gad.said(images, names=names)
-        text = _text(found, gad, names, fidelities(before, after, gad.classes), beside)
+        text = _text(found, gad, names, before, fidelities(before, after, gad.classes), beside)
         drawn = _draw(found, gad, images, names, before, after, folder)
         pictures = "\n".join(f"![{title}]({name})" for name, title in drawn.items())
         (folder / "report.md").write_text(f"{text}\n\n## Figures\n\n{pictures}\n", encoding="utf-8")
@@ -62,8 +63,23 @@ def write_evaluation(
     return text
 
 
+def _told_apart(said: Said, classes: tuple[int, int]) -> str:
+    """How well the network itself tells the two classes apart: one that guesses has nothing to explain."""
+    first = said.logits[:, classes[0]] > said.logits[:, classes[1]]
+    right, count = int((first == (said.labels == classes[0])).sum()), len(said.labels)
+    sentence = f"The network itself tells {right} of {count} of these images right, between the two."
+    if binomtest(right, count, alternative="greater").pvalue > 0.05:
+        sentence += " **That is no better than guessing, so there is nothing to explain.**"
+    return sentence
+
+
 def _text(
-    found: Evaluation, gad: "GAD", names: tuple[str, str], fidelity: pd.DataFrame, beside: tuple[str, str] | None
+    found: Evaluation,
+    gad: "GAD",
+    names: tuple[str, str],
+    before: Said,
+    fidelity: pd.DataFrame,
+    beside: tuple[str, str] | None,
 ) -> str:
     count = found.rows["image"].nunique()
     recipe = gad.recipe
@@ -73,6 +89,8 @@ def _text(
         "",
         f"Support networks: {gad.strategy}, {recipe.mode} mode, Adam {recipe.rate:g}, {steps}, batches of "
         f"{recipe.batch_size}. Class 1 is {names[0]}, class 2 {names[1]}.",
+        "",
+        _told_apart(before, gad.classes),
         "",
         *(f"- {note}" for note in gad.notes),
         "",

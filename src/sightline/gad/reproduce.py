@@ -16,7 +16,7 @@ from sightline.gad.distancing import GAD
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.report import write_evaluation
 from sightline.gad.samples import samples_of
-from sightline.gad.training import Mode
+from sightline.gad.training import Mode, check_norms
 from sightline.images import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.models import ModelInfo, model_info
 from sightline.sampling.seeds import seed_of
@@ -86,11 +86,13 @@ def reproduce(
 
     Raises:
         InputError: the data set, its folder or the network cannot be used.
+        RefusalError: the support networks would be trained in train mode, and the network cannot be.
     """
     scale, tuning = scale or Scale(), tuning or Tuning()
     if dataset not in NAMES:
         raise InputError(f"The data set is cats_dogs or cub; came {dataset!r}.")
     names, out = NAMES[dataset], Path(out)
+    check_norms(model, scale.mode)
     tell = progress or (lambda *_: None)
     pictures = labelled_pictures(data, species=SPECIES).of(names)
     preprocessing = replace(

@@ -172,6 +172,36 @@ def train(
     return Trained(done, losses / last, before + time.perf_counter() - started)
 
 
+def norms_are_folded(network: nn.Module) -> bool:
+    """Whether the batch norms' statistics were multiplied into the weights, as converted networks often have it.
+
+    Such a norm has mean 0 and variance 1, which are not those of what it is given, so that normalising by the batch
+    makes another network of it. A network that was never trained has them too, but no biases yet.
+    """
+    norms = [
+        (norm.running_mean, norm.running_var, norm.bias)
+        for norm in network.modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    ]
+    known = [(mean, var, bias) for mean, var, bias in norms if mean is not None and var is not None]
+    unset = all(not bool(mean.any()) and bool((var - 1).abs().max() < 1e-3) for mean, var, _ in known)
+    return bool(known) and unset and any(bias is not None and bool(bias.any()) for _, _, bias in known)
+
+
+def check_norms(network: nn.Module, mode: Mode) -> None:
+    """Refuse train mode where it would make another network of it.
+
+    Raises:
+        RefusalError: the batch norms' statistics were folded into the weights.
+    """
+    if mode == "train" and norms_are_folded(network):
+        raise RefusalError(
+            "All batch norms of this network have mean 0 and variance 1: their statistics were folded into the weights "
+            "when it was converted. Train mode would normalise by each batch instead, which makes another network of "
+            'it. Take mode="eval".'
+        )
+
+
 def _on(images: Tensor, like: Tensor) -> Tensor:
     return images.to(like.device, like.dtype, non_blocking=True)
 
