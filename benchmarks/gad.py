@@ -110,9 +110,12 @@ def main() -> None:
     parser.add_argument("--modes", default="eval,train", help="of training, with a comma")
     parser.add_argument("--fit-only", action="store_true")
     parser.add_argument("--images", type=int, help="of those held out, in place of all")
+    parser.add_argument("--uses", default="choosing,reported", help="which of the pictures are evaluated, with a comma")
+    parser.add_argument("--tables", type=Path, help="where tables are written; by default beside the fits")
     options = parser.parse_args()
     torch.manual_seed(0)
     subject, folder = SUBJECTS[options.subject](), options.folder / options.subject
+    out = options.tables or folder
     print(conditions(), file=sys.stderr)
     tables: dict[str, list[pd.DataFrame]] = {
         name: [] for name in ("fit", "fidelity", "complexity", "sensitivity", "gains")
@@ -126,21 +129,26 @@ def main() -> None:
         about = {"mode": mode, "strategy": strategy}
         tables["fit"].append(gad.report.assign(**about))
         tables["fidelity"].append(gad.fidelity(subject.reported, names=subject.names).reset_index().assign(**about))
-        for use, images in (("choosing", subject.choosing), ("reported", subject.reported)):
+        for use in options.uses.split(","):
+            images = getattr(subject, use)
             chosen = images if options.images is None else images[:: max(1, len(images) // options.images)]
             found = gad.evaluate(chosen, METHODS, READINGS)
             for name in ("complexity", "sensitivity", "gains"):
                 tables[name].append(getattr(found, name).assign(**about, use=use))
-        kept[strategy, mode] = {
-            method: torch.stack([one.stacks[method] for one in gad.explain_each(subject.reported, METHODS)])
-            for method in METHODS
-        }
+        write(tables, out)
+        if mode == "eval":
+            explained = gad.explain_each(subject.reported, METHODS)
+            kept[strategy, mode] = {m: torch.stack([one.stacks[m] for one in explained]) for m in METHODS}
     if ("interpolated", "eval") in kept and ("trained", "eval") in kept:
         table = presence(kept["trained", "eval"], kept["interpolated", "eval"])
-        table.to_csv(folder / "presence.csv", index=False, float_format="%.4g")
+        table.to_csv(out / "presence.csv", index=False, float_format="%.4g")
+
+
+def write(tables: dict[str, list[pd.DataFrame]], folder: Path) -> None:
+    """What is known so far."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, parts in tables.items():
-        if parts:
-            pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def test_methods_that_cannot_be_judged_are_named(model: nn.Module, images: Tenso
         from_callable(lambda n, x, c: torch.full((len(x), 12, 12), torch.nan), "silent"),
         from_callable(lambda n, x, c: torch.ones(len(x), 5), "flat"),
         from_callable(lambda n, x, c: None, "none"),
+        from_callable(lambda n, x, c: {}["x"], "broken"),
         "expected_gradients",
     ]
     found = audit(model, images, methods)
@@ -133,10 +134,13 @@ def test_methods_that_cannot_be_judged_are_named(model: nn.Module, images: Tenso
         ("silent", "constant or not finite on 24 of 24 images"),
         ("flat", r"flat must return maps of shape .* came shape \(24, 5\)"),
         ("none", "came NoneType"),
+        ("broken", "broken failed: KeyError: 'x'"),
         ("expected_gradients", "references"),
     ):
-        assert set(found.verdicts.loc[name]) == {"undecided"}
-        reasons = found.reasons.query("method == @name")["reason"]
+        assert set(found.verdicts.loc[name]) <= {"undecided", "reported"}
+        assert found.verdicts.loc[name, "overall"] == "undecided"
+        reasons = found.reasons.query("method == @name and said == 'undecided'")["reason"]
+        assert len(reasons) >= 4
         assert reasons.str.contains(said).all(), list(reasons)
     assert found.verdicts.loc["gradient", "overall"] == "pass"
 
@@ -259,6 +263,8 @@ def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> Non
     for settings, said in (
         ({"tests": ["colour"]}, "Tests are class_sensitivity"),
         ({"tests": []}, "came none"),
+        ({"tests": ["localisation"]}, "needs masks="),
+        ({"masks": torch.ones(24, 12, 11)}, r"\(24, 12, 12\); came \(24, 12, 11\)"),
         ({"methods": []}, "none came"),
         ({"methods": ["gradient", "gradient"]}, "came twice"),
         ({"methods": [from_callable(gradient_of, "control: edges")]}, "is a control's"),

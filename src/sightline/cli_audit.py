@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from sightline.audit import Audit, Randomisation
-from sightline.audit.auditing import TESTS, audit
+from sightline.audit.auditing import FURTHER, TESTS, audit
 from sightline.audit.subjects import CONTROLS
 from sightline.catalogue import catalogue
 from sightline.cli_console import console, progress, say, say_refused
@@ -28,7 +28,9 @@ def audit_command(
     methods: Annotated[
         str, typer.Option(help="Names from `sightline methods`, with commas, or all.")
     ] = "gradient,input_x_gradient,guided_backprop,grad_cam",
-    tests: Annotated[str, typer.Option(help="With commas: " + ", ".join(TESTS) + ".")] = ",".join(TESTS),
+    tests: Annotated[str, typer.Option(help="With commas: " + ", ".join((*TESTS, *FURTHER[:2])) + ".")] = ",".join(
+        TESTS
+    ),
     order: Annotated[
         str, typer.Option(help="Layers lose their weights from the output, from the input, alone, or whole.")
     ] = "output",
@@ -95,7 +97,7 @@ def _print(found: Audit) -> None:
     table.add_column("method", no_wrap=True)
     for test in verdicts.columns:
         table.add_column(str(test))
-    colours = {"pass": "green", "fail": "red", "undecided": "dim"}
+    colours = {"pass": "green", "fail": "red", "undecided": "dim", "reported": "dim"}
     for method, row in verdicts.iterrows():
         table.add_row(escape(str(method)), *(f"[{colours[word]}]{word}[/]" for word in row))
     console.print(table)
@@ -117,6 +119,6 @@ def _worse(before: dict[str, dict[str, str]], found: Audit) -> list[str]:
     for method, row in found.verdicts.iterrows():
         for test, now in row.items():
             then = before.get(str(method), {}).get(str(test))
-            if then not in {None, now} and "fail" not in {then} and (then == "pass" or now == "fail"):
+            if then not in {None, now, "fail"} and (now == "fail" or (then, now) == ("pass", "undecided")):
                 said.append(f"{method}, {test}: was {then}, is {now}.")
     return said

@@ -127,6 +127,18 @@ class Method:
             and self.aggregation.sign is Sign.SIGNED
         )
 
+    @property
+    def without_input(self) -> "Method | None":
+        """The same method without its factor of the input, named after it; None where that has no meaning."""
+        name = f"{self.name} without the input"
+        # An adaptive path is steered by what that factor makes complete.
+        if isinstance(self.aggregation, InputTimesSignal) and not self.sampling.steered:
+            return replace(self, aggregation=InputSignal(), name=name, coincides=())
+        local = self.propagation.without_input
+        if local is not None and isinstance(self.aggregation, InputSignal):
+            return replace(self, propagation=local(), name=name, coincides=())
+        return None
+
     def at(self, layer: str) -> "Method":
         """The same method reading another layer: a class activation map's, or relevance as it arrives there.
 

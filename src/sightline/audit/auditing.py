@@ -11,10 +11,21 @@ from torch import Tensor, nn
 
 from sightline.audit.block import Block, Score
 from sightline.audit.found import Audit
-from sightline.audit.questions import ClassSensitivity, InputBias, ParameterRandomization, Question, Stability
+from sightline.audit.questions import (
+    ClassSensitivity,
+    Completeness,
+    Convergence,
+    Faithfulness,
+    InputBias,
+    Localisation,
+    ParameterRandomization,
+    Question,
+    Stability,
+)
 from sightline.audit.randomisation import Randomisation
 from sightline.audit.store import ScoreStore
 from sightline.audit.subjects import Asked, Custom, Subjects
+from sightline.audit.verdicts import Rule
 from sightline.encoded import as_images, whole
 from sightline.errors import InputError
 from sightline.explanation import described
@@ -24,7 +35,9 @@ from sightline.models.asking import ask
 from sightline.models.fingerprint import fingerprint
 from sightline.sampling.seeds import image_key
 
-TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "stability")
+TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability")
+"""What is asked unless told otherwise."""
+FURTHER = ("convergence", "faithfulness", "localisation")
 _FLOATS = 1 << 25
 Progress = Callable[[str, int, int], None]
 
@@ -37,6 +50,7 @@ def audit(
     *,
     randomisation: Randomisation | None = None,
     references: Asked | None = None,
+    masks: Tensor | None = None,
     seed: int = 0,
     block: int | None = None,
     folder: str | Path | None = None,
@@ -52,9 +66,12 @@ def audit(
         model: a network in evaluation mode (or any callable from a batch of images to its output).
         images: see `sightline.explain`; a verdict needs at least twenty.
         methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`.
-        tests: `class_sensitivity`, `parameter_randomization`, `input_bias`, `stability`; by default all.
+        tests: `class_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, `stability`, by default all
+            of these; `convergence`; `faithfulness`, which is costly; `localisation`, which is asked wherever there are
+            masks.
         randomisation: how parameters are made random; by default in at most ten steps from the output.
         references: see `sightline.explain`.
+        masks: shape (batch, height, width): true where the object is, by a person's word.
         seed: base of all randomness.
         block: images that are looked at together; by default as many as fit a fixed share of memory.
         folder: where scores are kept while the audit runs; one that was interrupted goes on from there.
@@ -65,13 +82,14 @@ def audit(
         RefusalError: the network gives no class scores.
     """
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
-    unknown = [name for name in tests if name not in TESTS]
+    unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
     if unknown or not tests:
-        raise InputError(f"Tests are {', '.join(TESTS)}; came {', '.join(unknown) or 'none'}.")
+        raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
+    _check_masks(masks, tests, batch)
     subjects = Subjects(methods, seed, references)
     how = randomisation or Randomisation(seed=seed)
     logits = ask(model, batch, 64)
-    questions = _questions(model, batch, tests, how)
+    questions = _questions(model, batch, tests, how, subjects, masks)
     size = _block_size(batch, len(subjects.names), block)
     identity = {
         "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
@@ -79,6 +97,7 @@ def audit(
         "methods": [*map(_named, subjects.rows), *(custom.name for custom in subjects.custom)],
         "tests": list(tests),
         "randomisation": asdict(how),
+        "masks": None if masks is None else image_key(masks.float()),
         "seed": seed,
         "block": size,
     }
@@ -100,8 +119,12 @@ def audit(
     if progress is not None:
         progress("done", len(starts), len(starts))
     names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
-    reasons = {question.name: question.cannot_bite(model, batch, logits) for question in questions}
-    rules = {question.name: question.rule for question in questions}
+    rules: dict[str, Rule | None] = {}
+    reasons: dict[str, str] = {}
+    for question in questions:
+        own: dict[str, Rule | None] = {rule.test: rule for rule in question.rules} or {question.name: None}
+        rules |= own
+        reasons |= dict.fromkeys(own, question.cannot_bite(model, batch, logits))
     return Audit.of(store.scores(), subjects, rules, reasons, names, identity)
 
 
@@ -118,14 +141,31 @@ def _named(row: Method) -> dict[str, Any]:
     }
 
 
-def _questions(model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation) -> list[Question]:
+def _questions(
+    model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation, subjects: Subjects, masks: Tensor | None
+) -> list[Question]:
+    local = [found for row in subjects.rows if (found := row.without_input) is not None]
+    again = Subjects(local, subjects.seed, subjects.references, alone=True) if local else None
     made: dict[str, Callable[[], Question]] = {
         "class_sensitivity": ClassSensitivity,
         "parameter_randomization": lambda: ParameterRandomization(how, _stages(model, batch, how)),
-        "input_bias": lambda: InputBias(float(batch.double().std())),
+        "input_bias": lambda: InputBias(float(batch.double().std()), again),
+        "completeness": Completeness,
         "stability": Stability,
+        "faithfulness": Faithfulness,
+        "convergence": Convergence,
     }
-    return [made[name]() for name in dict.fromkeys(tests)]
+    if masks is not None:
+        made["localisation"] = lambda: Localisation(masks.bool())
+    return [made[name]() for name in dict.fromkeys([*tests, *(["localisation"] if masks is not None else [])])]
+
+
+def _check_masks(masks: Tensor | None, tests: Sequence[str], batch: Tensor) -> None:
+    if masks is None and "localisation" in tests:
+        raise InputError("Localisation needs masks=: of shape (batch, height, width), true where the object is.")
+    shape = (len(batch), *batch.shape[2:])
+    if masks is not None and tuple(masks.shape) != shape:
+        raise InputError(f"Masks have the shape (batch, height, width), here {shape}; came {tuple(masks.shape)}.")
 
 
 def _stages(model: Any, batch: Tensor, how: Randomisation) -> list[Any]:

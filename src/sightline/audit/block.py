@@ -10,12 +10,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sightline.audit.similarity import MEASURES
-from sightline.audit.subjects import Asked, Maps, Subjects, with_tensor
+from sightline.audit.subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
 from sightline.images import ImageBatch
 from sightline.sampling.seeds import image_key, seed_of
 
 SLIGHT = 0.01
 """Standard deviation of slight input noise, as a share of each image's own range."""
+SMOOTH = 0.1
+"""The same of the noise over which smooth randomisation averages (Hedström et al. 2024, arXiv 2405.02383)."""
 REFERENCE, FLOOR, CEILING = "reference", "another image", "slight noise"
 
 
@@ -80,34 +82,67 @@ class Block:
         return found
 
     @cached_property
+    def _answers(self) -> Answers:
+        found = self.subjects.maps(self.model, self.images, list(self.classes.values()), "classes")
+        self.subjects.refused |= found.refused
+        return found
+
+    @property
     def maps(self) -> dict[str, Maps]:
         """The maps for each of the classes, by name; the first are those of the predicted class."""
-        found, refused = self.subjects.maps(self.model, self.images, list(self.classes.values()), "classes")
-        self.subjects.refused |= refused
-        return dict(zip(self.classes, found, strict=True))
+        return dict(zip(self.classes, self._answers.maps, strict=True))
+
+    @property
+    def sums(self) -> Sums:
+        """What the maps of the predicted class add up to."""
+        return self._answers.sums[0]
 
     @property
     def base(self) -> Maps:
         """The maps of the predicted class."""
         return self.maps["predicted"]
 
-    def noisy(self, draw: int = 0) -> tuple[Maps, Tensor]:
-        """The maps of the predicted class under slight noise on the images, and that noise."""
-        tensor = self.tensor
-        spread = (tensor.amax((1, 2, 3), keepdim=True) - tensor.amin((1, 2, 3), keepdim=True)) * SLIGHT
-        drawn = torch.stack(
-            [
-                torch.randn(
-                    image.shape, generator=torch.Generator().manual_seed(seed_of(self.seed, draw, image_key(image)))
-                )
-                for image in tensor
-            ]
-        ).to(tensor)
-        images = with_tensor(self.images, tensor + spread * drawn)
-        found, _ = self.subjects.maps(self.model, images, [self.classes["predicted"]], f"noise {draw}")
-        return found[0], spread * drawn
+    def noisy(self, draw: int = 0) -> Maps:
+        """The maps of the predicted class under slight noise on the images."""
+        images = self._with_noise(SLIGHT, draw)
+        return self.subjects.maps(self.model, images, [self.classes["predicted"]], f"noise {draw}").maps[0]
 
-    def compared(self, test: str, case: str, maps: Maps, shift: int = 0) -> Iterator[Score]:
+    def smoothed(self, network: Any, draws: int, about: str, classes: Tensor | None = None) -> Maps:
+        """The maps of a network for the predicted class, averaged over noise on the images.
+
+        Args:
+            network: the network.
+            draws: how many, the last without noise; 0 for the maps themselves.
+            about: see `Subjects.maps`.
+            classes: other classes to explain.
+        """
+        asked = [self.classes["predicted"] if classes is None else classes]
+        total: Maps = {}
+        for draw in range(max(draws, 1)):
+            images = self._with_noise(SMOOTH, draw) if draw < draws - 1 else self.images
+            found = self.subjects.maps(network, images, asked, f"{about}, {draw}" if draws else about).maps[0]
+            total = {method: total[method] + maps if total else maps for method, maps in found.items()}
+        return total
+
+    def _with_noise(self, share: float, draw: int) -> Asked:
+        """The images under Gaussian noise of a share of each one's own range."""
+        tensor = self.tensor
+        spread = (tensor.amax((1, 2, 3), keepdim=True) - tensor.amin((1, 2, 3), keepdim=True)) * share
+        seeds = [seed_of(self.seed, draw, image_key(image)) for image in tensor]
+        drawn = [
+            torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
+            for image, seed in zip(tensor, seeds, strict=True)
+        ]
+        return with_tensor(self.images, tensor + spread * torch.stack(drawn).to(tensor))
+
+    def each(self, test: str, case: str, method: str, measure: str, values: Tensor) -> Iterator[Score]:
+        """One number for each image."""
+        for number, value in zip(self.numbers, values.tolist(), strict=True):
+            yield Score(test, case, method, measure, number, value)
+
+    def compared(
+        self, test: str, case: str, maps: Maps, *, shift: int = 0, base: Maps | None = None
+    ) -> Iterator[Score]:
         """How alike maps are to those of the predicted class, in every measure.
 
         Args:
@@ -115,20 +150,18 @@ class Block:
             case: the case.
             maps: the other maps, by method; where one is missing, there is no number.
             shift: by how many images they are shifted, to compare with other images.
+            base: other maps to compare them with.
         """
-        for method, first in self.base.items():
+        for method, first in (self.base if base is None else base).items():
             second = maps.get(method)
             for name, measure in MEASURES.items():
-                values = [float("nan")] * len(first)
+                values = first.new_full((len(first),), torch.nan)
                 if second is not None:
-                    values = measure(first, second.roll(shift, 0)).tolist()
-                yield from (
-                    Score(test, case, method, name, number, value)
-                    for number, value in zip(self.numbers, values, strict=True)
-                )
+                    values = measure(first, second.roll(shift, 0))
+                yield from self.each(test, case, method, name, values)
 
     def references(self) -> Iterator[Score]:
         """Floor and ceiling: maps of another image, and of the same under slight noise."""
         if len(self.numbers) > 1:
             yield from self.compared(REFERENCE, FLOOR, self.base, shift=1)
-        yield from self.compared(REFERENCE, CEILING, self.noisy()[0])
+        yield from self.compared(REFERENCE, CEILING, self.noisy())

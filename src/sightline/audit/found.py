@@ -12,7 +12,7 @@ import pandas as pd
 
 from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.subjects import CONTROLS, Subjects
-from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, undecided
+from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
 from sightline.errors import InputError
 from sightline.explanation import versions
 from sightline.intervals import mean_interval
@@ -57,7 +57,7 @@ class Audit:
                 elif reasons[test]:
                     found = undecided(reasons[test])
                 elif rule is None:
-                    found = undecided("it is reported, and decides nothing")
+                    found = reported("it is reported, and decides nothing")
                 else:
                     found = _judged(scores, rule, method, len(names))
                 findings[test, method] = found
@@ -68,13 +68,14 @@ class Audit:
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """Pass, fail or undecided for each method (row) and test, and over all tests."""
+        """Pass, fail, undecided or reported for each method (row) and test, and over all tests."""
         methods = list(dict.fromkeys(method for _, method in self.findings))
         rows = {}
         for method in methods:
             said = {test: self.findings[test, method] for test in self.rules}
             rows[method] = {test: str(one.said) for test, one in said.items()}
-            rows[method]["overall"] = str(overall(list(said.values())))
+            counted = [one for test, one in said.items() if (rule := self.rules[test]) is not None and rule.counts]
+            rows[method]["overall"] = str(overall(counted))
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
     @property
@@ -155,6 +156,8 @@ class Audit:
 
 def _judged(scores: pd.DataFrame, rule: Rule, method: str, count: int) -> Finding:
     own = scores[scores["method"] == method]
+    if rule.silent and own[(own["test"] == rule.test) & (own["measure"] == rule.measure)].empty:
+        return reported(rule.silent)
 
     def values(test: str, case: str, measure: str = rule.measure) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
         rows = own[(own["test"] == test) & (own["case"] == case) & (own["measure"] == measure)]

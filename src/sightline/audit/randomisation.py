@@ -31,6 +31,13 @@ class Order(StrEnum):
     WHOLE = "whole"
 
 
+class Explained(StrEnum):
+    """Which class is explained of a randomised network: that which the trained one predicts, or its own."""
+
+    KEPT = "kept"
+    PREDICTED = "re-predicted"
+
+
 class Stage(NamedTuple):
     """A step of a randomisation.
 
@@ -56,20 +63,29 @@ class Randomisation:
         stages: at most so many; layers are joined to that number, the first stage by itself.
         reset_buffers: whether buffers are initialised too.
         seed: base of all randomness.
+        target: whether the explained class is `kept`, or `re-predicted` by each randomised network.
+        smooth: average all maps over so many draws of noise on the images (smooth MPRT; Hedström et al. 2024, arXiv
+            2405.02383, takes 50); 0 for the maps themselves.
 
     Raises:
-        InputError: there is no such order, or no stage.
+        InputError: there is no such order or target, or no stage.
     """
 
     order: Order | str = Order.OUTPUT
     stages: int = 10
     reset_buffers: bool = False
     seed: int = 0
+    target: Explained | str = Explained.KEPT
+    smooth: int = 0
 
     def __post_init__(self) -> None:
         if self.order not in set(Order):
             raise InputError(f"Layers are randomised by {', '.join(Order)}; came {self.order!r}.")
+        if self.target not in set(Explained):
+            raise InputError(f"The explained class is {' or '.join(Explained)}; came {self.target!r}.")
         object.__setattr__(self, "order", Order(self.order))
+        object.__setattr__(self, "target", Explained(self.target))
+        whole("smooth", self.smooth, 0)
         whole("stages", self.stages)
 
     def plan(self, model: nn.Module, image: Tensor) -> list[Stage]:

@@ -125,6 +125,22 @@ def cosine(
     return (one * other).sum(1) / (one.square().sum(1) * other.square().sum(1)).sqrt()
 
 
+def entropy(maps: Float[Tensor, "batch height width"], bins: int = 100) -> Float[Tensor, " batch"]:
+    """Shannon's entropy of the histogram of a map's values, - sum p log p, in nats.
+
+    Bins are equally wide from the map's lowest value to its highest. Hedström et al. 2024, arXiv 2405.02383.
+
+    Returns:
+        0 to log(bins); NaN for a map that is constant or not finite.
+    """
+    flat = _normalised(maps).flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    places = ((flat - low) / (high - low) * bins).nan_to_num(0).long().clamp(max=bins - 1)
+    shares = flat.new_zeros(len(flat), bins).scatter_add_(1, places, torch.ones_like(flat)) / flat.shape[1]
+    found = torch.special.entr(shares).sum(1)
+    return torch.where(flat.isfinite().all(1), found, torch.nan)
+
+
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     measure.__name__: measure for measure in (spearman, spearman_abs, ssim, flip_ssim, cosine)
 }

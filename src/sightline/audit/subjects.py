@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,31 @@ from sightline.audit.controls import edge_map
 from sightline.catalogue import as_method
 from sightline.errors import InputError, RefusalError
 from sightline.explain import explain_each
+from sightline.explanation import Explanation
 from sightline.images import ImageBatch
 from sightline.method import Method
+from sightline.operations import wide
 from sightline.sampling.seeds import image_key, seed_of
 
 Maps = dict[str, Float[Tensor, "batch height width"]]
+Sums = dict[str, dict[str, Float[Tensor, " batch"]]]
+MISSING, ARRIVED = "missing", "arrived"
 Asked = Tensor | ImageBatch
+
+
+class Answers(NamedTuple):
+    """The maps of some methods for some classes.
+
+    Attributes:
+        maps: for each of the classes, the maps by method.
+        sums: for each of them, by method: `missing`, the share of what a map promises to add up to and does not;
+            `arrived`, the share of the value that is in a map of relevance.
+        refused: for each method without maps, why.
+    """
+
+    maps: list[Maps]
+    sums: list[Sums]
+    refused: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -39,10 +58,13 @@ class Custom:
         """Its maps at the images' size, channels joined by their mean.
 
         Raises:
-            InputError: what the function returned is no such batch of maps.
+            InputError: the function failed, or what it returned is no such batch of maps.
         """
         with torch.inference_mode(mode=False), torch.enable_grad():
-            made = self.function(model, images.clone(), classes.clone())
+            try:
+                made = self.function(model, images.clone(), classes.clone())
+            except Exception as error:
+                raise InputError(f"{self.name} failed: {type(error).__name__}: {error}") from error
         found = torch.as_tensor(np.asarray(made)) if isinstance(made, np.ndarray) else made
         if not isinstance(found, Tensor) or found.dim() not in {3, 4} or len(found) != len(images) or 0 in found.shape:
             came = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
@@ -50,7 +72,7 @@ class Custom:
                 f"{self.name} must return maps of shape (batch, height, width) or (batch, channel, height, width) for "
                 f"{len(images)} image(s); came {came}."
             )
-        joined = found.detach().to(images.device).float()
+        joined = wide(found.detach().to(images.device))
         joined = joined.mean(1, keepdim=True) if joined.dim() == 4 else joined[:, None]
         height, width = int(images.shape[2]), int(images.shape[3])
         return (resized(joined, (height, width)) if joined.shape[2:] != (height, width) else joined).squeeze(1)
@@ -84,6 +106,7 @@ class Subjects:
         methods: names of the catalogue, `Method`s and `Custom`s.
         seed: base of all randomness.
         references: see `sightline.explain`.
+        alone: whether to leave out the controls and the gradient.
 
     Attributes:
         refused: for each method that cannot be audited on this model, why.
@@ -92,6 +115,7 @@ class Subjects:
     methods: Sequence[str | Method | Custom]
     seed: int = 0
     references: Asked | None = None
+    alone: bool = False
     refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,11 +127,11 @@ class Subjects:
                 "At least one method is needed, each under a name of its own; "
                 + (f"{', '.join(twice)} came twice, or is a control's." if twice else "none came.")
             )
-        if "gradient" not in names:
+        if "gradient" not in names and not self.alone:
             given.append(as_method("gradient"))
         self.rows = [one for one in given if isinstance(one, Method)]
         self.custom = [one for one in given if isinstance(one, Custom)]
-        self.names = [*(one.name for one in given), *CONTROLS]
+        self.names = [*(one.name for one in given), *(() if self.alone else CONTROLS)]
 
     def maps(
         self,
@@ -117,7 +141,7 @@ class Subjects:
         about: str,
         *,
         seed: int | None = None,
-    ) -> tuple[list[Maps], dict[str, str]]:
+    ) -> Answers:
         """The maps of all methods for each of some classes of the same images.
 
         Args:
@@ -126,13 +150,11 @@ class Subjects:
             classes: for each question, a class for each image.
             about: a name for the question, from which the noise control is drawn.
             seed: of methods that draw; by default the audit's own.
-
-        Returns:
-            For each question the maps by method, and for methods without maps, why.
         """
         refused: dict[str, str] = {}
         batch = images.tensor if isinstance(images, ImageBatch) else images
         found: list[Maps] = [{} for _ in classes]
+        sums: list[Sums] = [{} for _ in classes]
         rows = [row for row in self.rows if row.name not in self.refused]
         asked = [one.tolist() for one in classes]
         seed = self.seed if seed is None else seed
@@ -142,8 +164,9 @@ class Subjects:
             )
         except RefusalError as error:
             explained, refused = [], {row.name: str(error) for row in rows}
-        for one, maps in zip(explained, found, strict=False):
-            maps |= {name: one.heatmap(name).detach().float() for name in one.maps}
+        for one, maps, sum_of in zip(explained, found, sums, strict=False):
+            maps |= {name: wide(one.heatmap(name).detach()) for name in one.maps}
+            sum_of |= _sums(one)
             refused |= one.refused
         for custom in self.custom:
             if custom.name in self.refused:
@@ -153,16 +176,31 @@ class Subjects:
                     maps[custom.name] = custom.maps(model, batch, chosen)
             except InputError as error:
                 refused[custom.name] = str(error)
-        keys = [image_key(image) for image in batch]
-        for number, maps in enumerate(found):
-            maps[EDGES], maps[INPUT] = edge_map(batch).float(), batch.detach().mean(1).float()
-            maps[NOISE] = torch.stack(
-                [_noise(batch[0, 0].shape, seed_of(self.seed, "noise", about, number, key)) for key in keys]
-            ).to(batch.device)
+        if not self.alone:
+            self._add_controls(found, batch, about)
         for name in refused:
             for maps in found:
                 maps.pop(name, None)
-        return found, refused
+        return Answers(found, sums, refused)
+
+    def _add_controls(self, found: list[Maps], batch: Tensor, about: str) -> None:
+        keys = [image_key(image) for image in batch]
+        for number, maps in enumerate(found):
+            maps[EDGES], maps[INPUT] = wide(edge_map(batch)), wide(batch.detach().mean(1))
+            maps[NOISE] = torch.stack(
+                [_noise(batch[0, 0].shape, seed_of(self.seed, "noise", about, number, key)) for key in keys]
+            ).to(batch.device)
+
+
+def _sums(one: Explanation) -> Sums:
+    found: Sums = {}
+    for name, residual in one.checks.completeness.items():
+        decomposed = one.checks.decomposition.get(name)
+        promised = one[name].flatten(1).sum(1).cpu() - residual if decomposed is None else decomposed.values
+        found[name] = {MISSING: residual.abs() / promised.to(residual).abs()}
+    for name, books in one.checks.conservation.items():
+        found[name] = {ARRIVED: books.arrived / books.start}
+    return found
 
 
 def _noise(shape: torch.Size, seed: int) -> Tensor:

@@ -20,6 +20,7 @@ class Said(StrEnum):
     PASS = "pass"  # noqa: S105 (no password)
     FAIL = "fail"
     UNDECIDED = "undecided"
+    REPORTED = "reported"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Rule:
         words: the rule in words.
         floor: what the value is where nothing is alike; measured on other images where it is None.
         ceiling: what it is where all is alike that can be; measured under slight noise where it is None.
+        silent: why methods of which the test says nothing are not judged; where it is empty they are undecided.
+        counts: whether its verdict counts for the verdict over all tests.
     """
 
     test: str
@@ -45,13 +48,15 @@ class Rule:
     words: str
     floor: float | None = None
     ceiling: float | None = None
+    silent: str = ""
+    counts: bool = True
 
 
 class Finding(NamedTuple):
     """A verdict and what it rests on.
 
     Attributes:
-        said: pass, fail or undecided.
+        said: pass, fail, undecided, or reported where the test does not judge the method.
         figure: (value - floor) / (ceiling - floor); NaN where there is none.
         low: lower end of its 95 % interval over images.
         high: upper end.
@@ -70,6 +75,11 @@ class Finding(NamedTuple):
 def undecided(reason: str, images: int = 0) -> Finding:
     """No verdict, for a reason that is known before the figures."""
     return Finding(Said.UNDECIDED, math.nan, -math.inf, math.inf, images, reason)
+
+
+def reported(reason: str, images: int = 0) -> Finding:
+    """Figures that decide nothing, for a reason."""
+    return Finding(Said.REPORTED, math.nan, -math.inf, math.inf, images, reason)
 
 
 def judge(rule: Rule, value: Values, floor: Values, ceiling: Values) -> Finding:
@@ -115,5 +125,5 @@ def judge(rule: Rule, value: Values, floor: Values, ceiling: Values) -> Finding:
 
 def overall(findings: Sequence[Finding]) -> Said:
     """Of several verdicts: fail where one fails, pass where all pass, else undecided."""
-    said = {finding.said for finding in findings}
+    said = {finding.said for finding in findings} - {Said.REPORTED}
     return Said.FAIL if Said.FAIL in said else Said.PASS if said == {Said.PASS} else Said.UNDECIDED

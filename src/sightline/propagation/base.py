@@ -48,6 +48,7 @@ class Propagation:
         essential: the kind without which it would equal another method; with none of it on the way, it is refused.
         contrasts: whether its rules ask which weighted layer is the last.
         warnings: sentences that go with every map.
+        without_input: where the first layer multiplies by the input, makes the same propagation without that factor.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Propagation:
     essential: Kind | None = None
     contrasts: bool = False
     warnings: tuple[str, ...] = ()
+    without_input: "Callable[[], Propagation] | None" = None
 
     def treatment(self, operation: Operation) -> Treatment:
         """What happens to the signal at this operation."""

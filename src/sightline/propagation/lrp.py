@@ -119,6 +119,12 @@ def _lrp(
             return entry(signal, layer)
         return (dense or conv)(signal, layer) if layer.dense else conv(signal, layer)
 
+    def without_input() -> Propagation:
+        return _lrp(
+            f"{name} without the input", conv, dense, first="gradient", box=box, last=last, alone=alone, sums=sums,
+            epsilon=epsilon, start=start, notes=notes,
+        )  # fmt: skip
+
     shared = sums or _in_proportion(epsilon)
     rules: dict[Kind, Rule] = {
         Kind.LINEAR: weighted,
@@ -141,6 +147,7 @@ def _lrp(
         start=start,
         contrasts=last is not None,
         warnings=notes,
+        without_input=None if first else without_input,
     )
 
 

@@ -17,8 +17,8 @@ from sightline.audit.subjects import CONTROLS
 if TYPE_CHECKING:
     from sightline.audit.found import Audit
 
-_COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee"}
-_WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555"}
+_COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
+_WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
 _MEASURE = "spearman"
 
 

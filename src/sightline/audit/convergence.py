@@ -1,0 +1,254 @@
+"""How far down a network a propagation still carries the class: convergence of the relevance of random logits.
+
+Sixt, Granz and Landgraf 2020, When Explanations Lie, arXiv 1912.09818. A propagation is a chain of matrices, and a
+chain of non-negative matrices converges to rank one: whatever is put in at the output, one and the same relevance
+arrives, but for a factor. Here the relevance of the logits is replaced by random vectors; at a layer l
+
+    CSC_l = median over positions p and pairs a < b of |cos(r_l(v_a)_p, r_l(v_b)_p)|,   v ~ N(0, 1)^K
+
+with r_l(v)_p the relevance of all channels at a position. At 1 the channels of a position say nothing of the class any
+more. How much each position gets may still depend on it, and a rule that gives all channels the same share (flat) is at
+1 by itself; so the cosine over all channels and positions of the layer stands beside it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy.special import betaincinv
+from torch import Tensor, nn
+
+from sightline.audit.subjects import Asked
+from sightline.catalogue import as_method
+from sightline.encoded import as_images, ends_of, whole
+from sightline.errors import InputError, RefusalError, alternatives
+from sightline.images import ImageBatch
+from sightline.memory import first_chunk
+from sightline.method import Method
+from sightline.models.outputs import class_scores
+from sightline.models.untouched import untouched
+from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape, graph
+from sightline.propagation import Propagation
+from sightline.sampling import Context, Image
+from sightline.sampling.seeds import image_key, seed_of
+
+LOST = 0.99
+"""The mean over images above which a layer has lost the class: what two logit vectors send to a position is then within
+8 degrees."""
+_COLUMNS = ["method", "layer", "depth", "image", "csc", "chance", "layer_cosine"]
+LAYERS = 10
+"""Layers that are read besides the input, unless they are named."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How alike the relevance of random logits becomes on its way down.
+
+    Attributes:
+        values: a row for each `method`, `layer` and `image`. `depth` counts layers from the output down, the input
+            last; `csc` is NaN where no position has two vectors that are finite and not zero; `chance` is what
+            independent vectors would give, of as many dimensions as there are channels or, if fewer, logits;
+            `layer_cosine` is the median |cos| of whole layers.
+        refused: for each method without a number, why.
+    """
+
+    values: pd.DataFrame
+    refused: Mapping[str, str]
+
+    def lost_at(self, method: str) -> str | None:
+        """The first layer from the output down whose mean over images is above `LOST`; None where there is none.
+
+        That is where the channels of each position have lost the class. A layer where chance is above `LOST` too (one
+        channel, or one logit) says nothing, and is passed over.
+
+        Raises:
+            InputError: the method was not asked for.
+            RefusalError: it has no number.
+        """
+        if method in self.refused:
+            raise RefusalError(self.refused[method])
+        rows = self.values[self.values["method"] == method]
+        if rows.empty:
+            known = alternatives(method, list(self.values["method"].unique()))
+            raise InputError(f"The convergence of {method!r} was not asked for. {known}")
+        layers = rows.groupby("depth").agg({"layer": "first", "csc": "mean", "chance": "first"})
+        lost = layers["layer"][(layers["csc"] > LOST) & (layers["chance"] <= LOST)]
+        return None if lost.empty else str(lost.iloc[0])
+
+
+def convergence(
+    model: Callable[..., Any],
+    images: Asked,
+    methods: str | Method | Sequence[str | Method],
+    *,
+    draws: int = 5,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Convergence:
+    """Propagate random logits down a network by the rules of some methods, and compare what arrives at its layers.
+
+    What counts of a method is its propagation, so that methods which share one share their numbers.
+
+    Args:
+        model: the network.
+        images: encoded images, at which the rules are applied.
+        methods: names of the catalogue, or `Method`s.
+        draws: random vectors for each image.
+        layers: modules whose results are read besides the input; by default at most ten, evenly chosen from those that
+            all ways from the input to the logits pass. Elsewhere what one branch loses another may still carry.
+        seed: base of the randomness, which is each image's own by its content.
+
+    Raises:
+        InputError: images, methods, layers or draws cannot be used.
+        RefusalError: the model gives no class scores or draws at random, or a named layer has no vectors to compare.
+    """
+    batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    whole("draws", draws, 2)
+    asked = [as_method(one) for one in ([methods] if isinstance(methods, str | Method) else methods)]
+    order = {one.name: number for number, one in enumerate(asked)}
+    if not order or len(order) < len(asked):
+        raise InputError(f"At least one method is needed, each under a name of its own; came {methods}.")
+    refused = {one.name: reason for one in asked if (reason := _no_propagation(one))}
+    sharing: dict[Propagation, list[str]] = {}
+    for one in asked:
+        if one.name not in refused:
+            sharing.setdefault(one.propagation, []).append(one.name)
+    ruled = {kind for propagation in sharing for kind in propagation.rules}
+    pixel_range = Context(ends_of(model, images, batch.shape[1])).pixel_range
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    like = next((p for p in parameters if p.is_floating_point()), batch)
+    found: list[tuple[str, str, int, int, float, float, float]] = []
+    with torch.inference_mode(mode=False), torch.enable_grad(), untouched(model):
+        inputs = batch.detach().to(like.device, like.dtype)
+        names = _layers(model, inputs[:1]) if layers is None else _named(model, layers)
+        for numbers in torch.arange(len(inputs)).split(first_chunk(inputs[0])):
+            tape = Tape(model, ruled, names, pixel_range)
+            scores = _scores(tape, inputs[numbers])
+            places = _places(tape, names)
+            vectors = [random_logits(image, scores.shape[1], draws, seed) for image in batch[numbers]]
+            for propagation, sharers in list(sharing.items()):
+                try:
+                    signals = _signals(tape, scores, propagation, places, torch.stack(vectors, 1).to(scores))
+                except RefusalError as error:
+                    refused |= dict.fromkeys(sharing.pop(propagation), str(error))
+                    continue
+                for depth, (place, signal) in enumerate(signals.items()):
+                    by_chance = chance(min(signal.shape[2], scores.shape[1]))
+                    for number, value, all_of_it in zip(
+                        numbers.tolist(), csc(signal), csc(signal.flatten(2)), strict=True
+                    ):
+                        found += [(name, place, depth, number, value, by_chance, all_of_it) for name in sharers]
+    rows = sorted((row for row in found if row[0] not in refused), key=lambda row: (order[row[0]], *row[2:4]))
+    return Convergence(pd.DataFrame(rows, columns=_COLUMNS), refused)
+
+
+def random_logits(image: Tensor, count: int, draws: int, seed: int) -> Float[Tensor, "draw class"]:
+    """The vectors v ~ N(0, 1) that take the place of an image's logits, in double precision."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "convergence", image_key(image)))
+    return torch.randn(draws, count, generator=generator, dtype=torch.float64)
+
+
+def csc(signals: Float[Tensor, "draw batch channel *position"]) -> list[float]:
+    """For each image the median |cos| over positions and pairs of draws; NaN where no pair has an angle."""
+    wide = signals.double()
+    # By the largest magnitude first, against over- and underflow of squares.
+    scaled = wide / wide.abs().amax(2, keepdim=True)
+    units = scaled / scaled.square().sum(2, keepdim=True).sqrt()
+    pairs = [(units[a] * units[b]).sum(1).abs() for a, b in combinations(range(len(units)), 2)]
+    every = [row[~row.isnan()].numpy() for row in torch.stack(pairs, 1).flatten(1).cpu()]
+    return [float(np.median(row)) if len(row) else float("nan") for row in every]
+
+
+def chance(dimension: int) -> float:
+    """The median |cos| of two independent Gaussian vectors: cos^2 is distributed as Beta(1/2, (dimension - 1) / 2)."""
+    return float(np.sqrt(betaincinv(0.5, (dimension - 1) / 2, 0.5))) if dimension > 1 else 1.0
+
+
+def _no_propagation(method: Method) -> str:
+    """Why a method has no number, if so."""
+    if method.times is not None:
+        return f"{method.name} is a product of two maps, which no one propagation makes. Ask for its factors."
+    if not isinstance(method.sampling, Image):
+        return (
+            f"{method.name} joins the answers at many inputs, and a propagation is followed at one. Ask for a method "
+            f"that propagates by {method.propagation.name} at the image itself."
+        )
+    if INPUT not in method.aggregation.places:
+        where = ", ".join(method.aggregation.places)
+        return (
+            f"{method.name} makes its map at {where} and propagates nothing to the layers below, so that nothing "
+            "converges there. Ask for a method whose map is made at the input."
+        )
+    return ""
+
+
+def _named(model: Callable[..., Any], layers: Sequence[str]) -> list[str]:
+    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    if nameless := {LAST_SPATIAL, *DEPTHS}.intersection(layers) - modules.keys():
+        raise InputError(f"Layers are named as their modules are; came {', '.join(sorted(nameless))}.")
+    return list(layers)
+
+
+def _layers(model: Callable[..., Any], image: Tensor) -> list[str]:
+    """Modules whose results are vectors of channels that all ways from the input to the logits pass, evenly chosen."""
+    modules = model.named_modules() if isinstance(model, nn.Module) else ()
+    # Relevance goes past a layer that is one with its batch norm: left out, so that all methods are read alike.
+    tape = Tape(model, (Kind.LINEAR, Kind.BATCH_NORM), [name for name, _ in modules if name])
+    scores = _scores(tape, image)
+    start = tape.places.kept.pop(INPUT).edge
+    assert start is not None  # noqa: S101 - the input requires gradients
+    found: dict[Any, str] = {}
+    for name, place in tape.places.kept.items():
+        node = None if place.edge is None else place.edge.node
+        unread = name in tape.places.refused or node in {None, scores.grad_fn} or not _has_vectors(place.values)
+        if not unread and not graph.is_folded(node) and not graph.avoids(scores, node, start.node):
+            # Of modules with one result, the outermost.
+            found[node] = min(found.get(node, name), name, key=lambda one: one.count("."))
+    every = list(found.values())
+    return [every[i] for i in np.linspace(0, len(every) - 1, min(LAYERS, len(every))).round().astype(int)]
+
+
+def _scores(tape: Tape, inputs: Tensor) -> Tensor:
+    output = tape.record(inputs.requires_grad_())
+    return tape.select(lambda said: class_scores(said, len(inputs)), output)
+
+
+def _places(tape: Tape, names: Sequence[str]) -> list[str]:
+    """The layers of a pass and the input, from the output down."""
+    for name in names:
+        if not _has_vectors(values := tape.places[name].values):
+            raise RefusalError(
+                "Relevance is compared over the channels of results of shape (batch, channel) or (batch, channel, "
+                f"height, width); the layer {name!r} gives {tuple(values.shape)}. Name another layer."
+            )
+    return list(reversed(tape.places.kept))
+
+
+def _has_vectors(values: Tensor) -> bool:
+    return values.dim() in {2, 4}
+
+
+def _signals(
+    tape: Tape, scores: Tensor, propagation: Propagation, places: Sequence[str], vectors: Tensor
+) -> dict[str, Tensor]:
+    """What arrives at each place, shape (draw, batch, channel, ...), from vectors of shape (draw, batch, class)."""
+    if propagation.passes is not None:
+        propagation.check(tape.walk(scores, places, gates=Kind.GATING not in propagation.rules))
+    given = iter(vectors)
+    # One propagation for all draws, so that what depends on none of them is computed once.
+    seeded = replace(propagation, start=lambda _: next(given))
+    found: dict[str, list[Tensor]] = {place: [] for place in places}
+    for left in reversed(range(len(vectors))):
+        signals, _ = tape.pull_back(scores, seeded, places, keep_graph=True, again=left > 0)
+        for place, signal in signals.items():
+            if signal is None:
+                raise RefusalError(
+                    f"{propagation.name} sends nothing from the logits to {place!r}. Name another layer."
+                )
+            found[place].append(signal)
+    return {place: torch.stack(each) for place, each in found.items()}

@@ -1,0 +1,34 @@
+"""The questions of an audit, put to one block of images at a time; their rules were stated before the figures.
+
+- `question`: what they have in common.
+- `class_sensitivity`: is the map of another class another map?
+- `parameter_randomization`: is the map of a network that has learned nothing another map?
+- `input_bias`: does the map stay where only the encoding of the pictures changes, and what colour is invisible to it?
+- `convergence`: at which layer has the propagation lost the class?
+- `completeness`: does the map add up to what it explains?
+- `stability`: does the same question get the same answer?
+- `faithfulness`: what becomes of the score as pixels are put out in the map's order?
+- `localisation`: does the map lie where a person says that the object is?
+"""
+
+from sightline.audit.questions.class_sensitivity import ClassSensitivity
+from sightline.audit.questions.completeness import Completeness
+from sightline.audit.questions.convergence import Convergence
+from sightline.audit.questions.faithfulness import Faithfulness
+from sightline.audit.questions.input_bias import InputBias
+from sightline.audit.questions.localisation import Localisation
+from sightline.audit.questions.parameter_randomization import ParameterRandomization
+from sightline.audit.questions.question import Question
+from sightline.audit.questions.stability import Stability
+
+__all__ = [
+    "ClassSensitivity",
+    "Completeness",
+    "Convergence",
+    "Faithfulness",
+    "InputBias",
+    "Localisation",
+    "ParameterRandomization",
+    "Question",
+    "Stability",
+]

@@ -1,0 +1,50 @@
+"""Class sensitivity."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from sightline.audit.block import Block, Score
+from sightline.audit.questions.question import Question
+from sightline.audit.verdicts import Rule
+
+
+@dataclass(frozen=True)
+class ClassSensitivity(Question):
+    """Whether the map of another class is another map.
+
+    The map of the predicted class beside those of the second class, of a random other one and of the least likely one.
+    """
+
+    name: ClassVar[str] = "class_sensitivity"
+
+    @property
+    def rules(self) -> Sequence[Rule]:  # noqa: D102
+        rule = Rule(
+            self.name, "random class", "spearman", 0.7, True,
+            "the map of a random other class is less than 0.7 as like the map of the predicted class as that map under "
+            "slight noise (0: as another image's map)",
+        )  # fmt: skip
+        return (rule,)
+
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:  # noqa: D102
+        del model, images
+        if logits.shape[1] < 2:
+            return "the network has one output, so there is no other class"
+        if logits.shape[1] == 2 and len(logits) > 1:
+            correlation = float(np.corrcoef(logits.double().numpy().T)[0, 1])
+            if correlation < -0.98:
+                return (
+                    "the two logits are each other's negative (their correlation over these images is "
+                    f"{correlation:.3f}), so both classes rightly have one map but for its sign"
+                )
+        return ""
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        tell("classes")
+        for case, maps in block.maps.items():
+            if case != "predicted":
+                yield from block.compared(self.name, "random class" if case == "other class" else case, maps)

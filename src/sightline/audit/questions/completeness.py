@@ -1,0 +1,39 @@
+"""Completeness."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sightline.audit.block import Block, Score
+from sightline.audit.questions.question import Question
+from sightline.audit.subjects import ARRIVED, MISSING
+from sightline.audit.verdicts import Rule
+
+
+@dataclass(frozen=True)
+class Completeness(Question):
+    """Whether a map adds up to what it explains.
+
+    `missing`, for methods that promise it: |sum of the map - (value - value of the baseline)| as a share of that
+    difference; for FullGrad of the whole decomposition. `arrived`, for relevance: the share of the value that is in the
+    map; biases rightly take the rest, so it decides nothing.
+    """
+
+    name: ClassVar[str] = "completeness"
+    case: ClassVar[str] = "the sum of the map"
+
+    @property
+    def rules(self) -> Sequence[Rule]:  # noqa: D102
+        rule = Rule(
+            self.name, self.case, MISSING, 0.05, True,
+            "the map adds up to what it explains but for 5 %",
+            floor=0.0, ceiling=1.0, silent="it does not promise to add up to anything",
+        )  # fmt: skip
+        return (rule,)
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        tell("sums")
+        for method, sums in block.sums.items():
+            for measure in (MISSING, ARRIVED):
+                if measure in sums:
+                    yield from block.each(self.name, self.case, method, measure, sums[measure])

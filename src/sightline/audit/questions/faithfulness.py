@@ -1,0 +1,57 @@
+"""Faithfulness."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sightline.audit.block import Block, Score
+from sightline.audit.faithfulness import deletion, insertion, patch_flipping
+from sightline.audit.questions.question import Question
+from sightline.encoded import ends_of
+from sightline.models.asking import ask
+from sightline.occlusion import Fill
+
+
+@dataclass(frozen=True)
+class Faithfulness(Question):
+    """What becomes of the explained class's probability as pixels are put out, or put back, in the map's order.
+
+    Areas under the curves of `deletion` (low is good) and `insertion` (high is good), and the area over that of
+    `patch_flipping` (high is good), for each fill. The noise control is a random order. All of them leave the pictures
+    that the network knows, so they are reported and decide nothing.
+
+    Attributes:
+        fills: what pixels are put out with; black only where the encoding is known.
+        steps: of each curve.
+    """
+
+    name: ClassVar[str] = "faithfulness"
+    fills: tuple[Fill, ...] = (Fill.BLACK, Fill.MEAN, Fill.BLUR)
+    steps: int = 10
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        chosen = block.classes["predicted"]
+
+        def probability(images: Tensor) -> Tensor:
+            logits = ask(block.model, images, 64)
+            shares = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+            return shares.gather(1, chosen[:, None]).squeeze(1)
+
+        images = block.tensor
+        ends = ends_of(block.model, block.images, images.shape[1])
+        black = None if ends is None else torch.as_tensor(ends[0]).to(images)
+        for fill in self.fills:
+            if fill is Fill.BLACK and black is None:
+                continue
+            for method, maps in block.base.items():
+                tell(f"pixels of {method} put out: {fill}")
+                curves = {
+                    "deletion": deletion(probability, images, maps, fill, self.steps, black=black).area,
+                    "insertion": insertion(probability, images, maps, fill, self.steps, black=black).area,
+                    "patch_flipping": patch_flipping(probability, images, maps, fill, 8, self.steps, black=black).aopc,
+                }
+                for measure, values in curves.items():
+                    yield from block.each(self.name, str(fill), method, measure, values)

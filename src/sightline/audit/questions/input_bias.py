@@ -1,0 +1,102 @@
+"""Input bias."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from sightline.audit.block import Block, Score
+from sightline.audit.encoding import reencoded, shifted
+from sightline.audit.questions.question import Question
+from sightline.audit.similarity import spearman
+from sightline.audit.subjects import Maps, Subjects, with_tensor
+from sightline.audit.verdicts import Rule
+from sightline.errors import RefusalError
+
+NULL_PATCH, SEEN = "a patch of the null colour", "seen"
+WITHOUT = "input_bias_without_the_input"
+
+
+@dataclass(frozen=True)
+class InputBias(Question):
+    """Whether the map changes when the same function reads the same pictures in another encoding.
+
+    The input is shifted, the first layer corrected so that all logits stay: a map that multiplies by the input moves
+    with the colour that happens to be encoded as zero, and is blind to it. `input` is the rank correlation of |map|
+    with |input| in each encoding. Methods with a factor of the input are asked again without it.
+
+    `seen` looks at the null colour itself: the mean of |map| in a middle patch painted with it, over the mean outside.
+    It is 0 for a map that cannot see that colour whatever the network does there.
+
+    Attributes:
+        spread: the standard deviation of all audited images' values.
+        local: methods without their factor of the input; none where no method has one.
+        names: for each of these, the method that it repeats.
+        shifts: by how many spreads the input is shifted.
+    """
+
+    spread: float
+    local: Subjects | None = None
+    shifts: Sequence[float] = (-1.0, 1.0)
+    name: ClassVar[str] = "input_bias"
+
+    @property
+    def rules(self) -> Sequence[Rule]:  # noqa: D102
+        words = "with the input shifted and the function unchanged, the cosine of both maps is above 0.9"
+        case = self.case(self.shifts[-1])
+        rule = Rule(self.name, case, "cosine", 0.9, False, words, floor=0.0, ceiling=1.0)
+        without = Rule(
+            WITHOUT, case, "cosine", 0.9, False, f"without the factor of the input, {words}",
+            floor=0.0, ceiling=1.0, silent="it has no factor of the input", counts=False,
+        )  # fmt: skip
+        return (rule,) if self.local is None else (rule, without)
+
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:  # noqa: D102
+        del logits
+        try:
+            shifted(model, images, self.shifts[0] * self.spread)
+        except RefusalError as error:
+            return str(error)
+        return ""
+
+    def case(self, shift: float) -> str:
+        """A shift in words."""
+        return f"input {shift:+g} spreads"
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        predicted = [block.classes["predicted"]]
+        yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)
+        yield from self._null_patch(block)
+        local: Maps = {}
+        if self.local is not None:
+            local = self.local.maps(block.model, block.images, predicted, "without the input").maps[0]
+        for shift in self.shifts:
+            tell(self.case(shift))
+            amount = shift * self.spread
+            network, moved = shifted(block.model, block.tensor, amount)
+            images = reencoded(block.images, moved, amount)
+            found = block.subjects.maps(network, images, predicted, self.case(shift)).maps[0]
+            yield from block.compared(self.name, self.case(shift), found)
+            yield from _with_input(self.name, self.case(shift), block, found, moved)
+            if self.local is not None:
+                again = self.local.maps(network, images, predicted, self.case(shift)).maps[0]
+                for score in block.compared(WITHOUT, self.case(shift), again, base=local):
+                    yield score._replace(method=score.method.removesuffix(" without the input"))
+
+    def _null_patch(self, block: Block) -> Iterator[Score]:
+        height, width = block.tensor.shape[2:]
+        patch = torch.zeros(height, width, dtype=torch.bool, device=block.tensor.device)
+        patch[height // 3 : height - height // 3, width // 3 : width - width // 3] = True
+        images = with_tensor(block.images, block.tensor.masked_fill(patch, 0))
+        found = block.subjects.maps(block.model, images, [block.classes["predicted"]], NULL_PATCH).maps[0]
+        for method, maps in found.items():
+            magnitude = maps.double().abs()
+            seen = magnitude[:, patch].mean(1) / magnitude[:, ~patch].mean(1)
+            yield from block.each(self.name, NULL_PATCH, method, SEEN, seen)
+
+
+def _with_input(test: str, case: str, block: Block, maps: Maps, tensor: torch.Tensor) -> Iterator[Score]:
+    magnitude = tensor.detach().abs().mean(1).float()
+    for method, heatmaps in maps.items():
+        yield from block.each(test, case, method, "input", spearman(heatmaps.abs(), magnitude))

@@ -1,0 +1,38 @@
+"""Localisation."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from sightline.audit.block import Block, Score
+from sightline.audit.localisation import energy, pointing_game, rank_accuracy, relevance_mass
+from sightline.audit.questions.question import Question
+
+MEASURES = (pointing_game, energy, relevance_mass, rank_accuracy)
+
+
+@dataclass(frozen=True)
+class Localisation(Question):
+    """Whether the map lies where a person says that the object is.
+
+    A network may rightly look elsewhere, so this is reported and decides nothing. `area`, the region's share of the
+    image, is what a map without any knowledge gets in `relevance_mass` and `rank_accuracy`.
+
+    Attributes:
+        masks: true in the region of each audited image.
+    """
+
+    masks: Bool[Tensor, "image height width"]
+    name: ClassVar[str] = "localisation"
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        tell("regions")
+        regions = self.masks[block.numbers.start : block.numbers.stop].to(block.tensor.device)
+        area = regions.double().mean((1, 2))
+        for method, maps in block.base.items():
+            for measure in MEASURES:
+                yield from block.each(self.name, "masks", method, measure.__name__, measure(maps, regions))
+            yield from block.each(self.name, "masks", method, "area", area)

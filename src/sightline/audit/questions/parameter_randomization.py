@@ -1,0 +1,66 @@
+"""Parameter randomisation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from sightline.audit.block import Block, Score
+from sightline.audit.questions.question import Question
+from sightline.audit.randomisation import Explained, Order, Randomisation, Stage
+from sightline.audit.similarity import entropy
+from sightline.audit.verdicts import Rule
+from sightline.models.asking import ask
+
+
+@dataclass(frozen=True)
+class ParameterRandomization(Question):
+    """Whether the map of a network that has learned nothing is another map (Adebayo et al. 2018, arXiv 1810.03292).
+
+    Beside the likeness of maps stands `entropy_rise`, (H(random) - H(trained)) / H(trained) with the entropy H of a
+    map's histogram (efficient MPRT; Hedström et al. 2024, arXiv 2405.02383): a map that carries something is simpler
+    than one of a random network.
+
+    Attributes:
+        how: how the network is randomised, and which class is explained then.
+        stages: the steps of it.
+    """
+
+    name: ClassVar[str] = "parameter_randomization"
+    how: Randomisation
+    stages: Sequence[Stage]
+
+    @property
+    def rules(self) -> Sequence[Rule]:  # noqa: D102
+        if not self.stages or self.how.order is Order.ALONE:
+            return ()
+        rule = Rule(
+            self.name, self.case(len(self.stages)), "spearman", 0.5, True,
+            "with all layers random the map is less than 0.5 as like the map of the trained network as that map under "
+            "slight noise (0: as another image's map)",
+        )  # fmt: skip
+        return (rule,)
+
+    def case(self, number: int) -> str:
+        """A stage in words."""
+        return f"{number}: {self.stages[number - 1].name}"
+
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:  # noqa: D102
+        del images, logits
+        return "" if isinstance(model, nn.Module) and self.stages else "the model has no parameters to randomise"
+
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        noise = self.how.smooth
+        trained = block.smoothed(block.model, noise, "trained") if noise else block.base
+        for number, (_, network) in enumerate(self.how.networks(block.model, self.stages), 1):
+            tell(f"random: {self.case(number)}")
+            chosen = block.classes["predicted"]
+            if self.how.target is Explained.PREDICTED:
+                chosen = ask(network, block.tensor, 64).argmax(1)
+            found = block.smoothed(network, noise, f"stage {number}", chosen)
+            yield from block.compared(self.name, self.case(number), found, base=trained)
+            for method, maps in found.items():
+                rise = entropy(maps) / entropy(trained[method]) - 1
+                yield from block.each(self.name, self.case(number), method, "entropy_rise", rise)

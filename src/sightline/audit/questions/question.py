@@ -1,0 +1,39 @@
+"""A question of an audit."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
+
+import torch
+
+from sightline.audit.block import Block, Score
+from sightline.audit.verdicts import Rule
+
+
+class Question(ABC):
+    """One test of an audit.
+
+    Attributes:
+        name: the test's name.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """What decides it; nothing where it only reports."""
+        return ()
+
+    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
+        """Why the test says nothing of this model on these images; empty where it does."""
+        del model, images, logits
+        return ""
+
+    @abstractmethod
+    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
+        """The numbers of a block.
+
+        Args:
+            block: the images.
+            tell: called with what is done, in words.
+        """
