@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import sightline as sl
 from sightline.audit import audit
-from sightline.audit.encoding import reencoded, shifted
+from sightline.audit.encoding import _moved, reencoded, shifted
 from sightline.models import ModelInfo, Preprocessing
 
 SIDE = 9
@@ -54,6 +54,32 @@ def test_the_function_stays_and_the_gradient_with_it(images: Tensor, name: str, 
         torch.testing.assert_close(after[method], before[method], rtol=1e-10, atol=1e-14)
     expected = before["input_x_gradient"] + shift * before["gradient"]
     torch.testing.assert_close(after["input_x_gradient"], expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", list(firsts()))
+def test_channels_may_be_encoded_each_by_itself(images: Tensor, name: str) -> None:
+    model = network(firsts()[name])
+    scale, shift = torch.tensor([0.5, 2.0, 3.0]).double(), torch.tensor([-1.0, 0.3, 0.0]).double()
+    other, moved = shifted(model, images, shift, scale)
+    torch.testing.assert_close(moved, images * scale[:, None, None] + shift[:, None, None])
+    torch.testing.assert_close(other(moved), model(images), rtol=1e-12, atol=1e-12)
+    # By the chain rule; LRP-0 is the gradient times the input.
+    before, after = sl.explain(model, images, "gradient", 1), sl.explain(other, moved, ["gradient", "lrp_0"], 1)
+    expected = before["gradient"] / scale[:, None, None]
+    torch.testing.assert_close(after["gradient"], expected, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(after["lrp_0"], expected * moved, rtol=1e-7, atol=1e-12)
+
+
+def test_the_encoding_tells_how_it_came_about() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(1, 4, 4, 3))
+    given = Preprocessing(size=(4, 4), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    scale, shift = torch.tensor([0.2, 0.25, 0.3]).double(), torch.tensor([0.5, 0.4, 0.3]).double()
+    again = _moved(given, shift, scale)
+    # Back to 0 ... 1: nothing taken off, divided by 1.
+    np.testing.assert_allclose(again.mean, 0, atol=1e-12)
+    np.testing.assert_allclose(again.std, 1)
+    torch.testing.assert_close(again.encode(pixels), torch.from_numpy(pixels).movedim(-1, 1).float() / 255)
 
 
 def test_models_that_use_the_image_elsewhere_are_refused(images: Tensor) -> None:
