@@ -41,7 +41,14 @@ def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.loc["oracle", "ring"] == 0
     assert set(sightline.demo.catalogue()) < set(first.index)
     written = {path.name for path in (tmp_path / "one").iterdir()}
-    assert written == {"montage.png", "manifest.json", "maps.safetensors", "scores.csv", "gad"}
+    assert written == {"montage.png", "manifest.json", "maps.safetensors", "scores.csv", "audit", "gad"}
+    verdicts = pd.read_csv(tmp_path / "one" / "audit" / "verdicts.csv", index_col=0)
+    assert set(sightline.demo.AUDIT_METHODS) < set(verdicts.index)
+    # Four pictures carry no verdict.
+    assert set(verdicts["overall"]) == {"undecided"}
+    for name in ("scores.csv", "table.csv"):
+        audits = [pd.read_csv(tmp_path / folder / "audit" / name) for folder in ("one", "two")]
+        pd.testing.assert_frame_equal(*audits)
     tables = [pd.read_csv(tmp_path / folder / "gad" / "scores.csv", index_col=0) for folder in ("one", "two")]
     pd.testing.assert_frame_equal(*tables)
     assert list(tables[0].index) == list(sightline.demo.GAD_METHODS)

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from torch import nn
 
 from sightline.audit import Audit, Randomisation
 from sightline.audit.auditing import FURTHER, TESTS, audit
 from sightline.audit.subjects import CONTROLS
+from sightline.audit.verdict_table import verdict_table
 from sightline.catalogue import catalogue
 from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_options import check_places, listed, with_model
@@ -74,7 +74,7 @@ def audit_command(
             progress=lambda words, done, of: advance(done, of, words),
         )
     found.save(out)
-    _print(found)
+    console.print(verdict_table(found))
     say_refused(found.refused)
     console.print(escape(found.advice), soft_wrap=True, highlight=False)
     console.print(f"Look at {escape(str(out / 'audit.png'))}; all figures are in {escape(str(out))}.", soft_wrap=True)
@@ -89,18 +89,6 @@ def audit_command(
         say("failed", f"{sentence}.")
     if failed or (worse and wanted):
         raise typer.Exit(FAILED)
-
-
-def _print(found: Audit) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    verdicts = found.verdicts
-    table.add_column("method", no_wrap=True)
-    for test in verdicts.columns:
-        table.add_column(str(test))
-    colours = {"pass": "green", "fail": "red", "undecided": "dim", "reported": "dim"}
-    for method, row in verdicts.iterrows():
-        table.add_row(escape(str(method)), *(f"[{colours[word]}]{word}[/]" for word in row))
-    console.print(table)
 
 
 def _stored(path: Path | None) -> dict[str, dict[str, str]]:

@@ -12,7 +12,8 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from sightline.audit import centre_map, edge_map, relevance_mass
+from sightline.audit import Randomisation, audit, centre_map, edge_map, relevance_mass
+from sightline.audit.verdict_table import verdict_table
 from sightline.catalogue import catalogue
 from sightline.errors import InputError
 from sightline.explain import explain
@@ -27,6 +28,9 @@ from sightline.sampling.seeds import seed_of
 TRAINING, HELD_OUT, SCORED, SHOWN, REFERENCES = 12_000, 1000, 48, 6, 100
 DISTANCING, STEPS = 3000, 80
 GAD_METHODS = ("saliency", "input_x_gradient", "guided_backprop")
+AUDITED = 24
+AUDIT_METHODS = ("gradient", "input_x_gradient", "guided_backprop", "deconvnet", "grad_cam", "lrp_epsilon_plus")
+AUDIT_TESTS = ("class_sensitivity", "parameter_randomization", "input_bias")
 
 # The encoding of `sightline.images.creatures.encode`, in the words of a model that is loaded from a file.
 _PREPROCESSING = Preprocessing(
@@ -76,10 +80,12 @@ def run_demo(out: Path, seed: int, console: Console) -> pd.DataFrame:
     console.print(_printed(table))
     for note in explanation.checks.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+    _audited(model, held_out.images[chosen[:AUDITED]], held_out.deciding[chosen[:AUDITED]], seed, out, console)
     _distanced(model, held_out, passed, seed, out, console)
+    pictures = [str(out / name) for name in ("montage.png", "audit/audit.png", "gad/gad.png")]
+    tables = [str(out / name) for name in ("scores.csv", "audit/reasons.csv", "gad/scores.csv")]
     console.print(
-        f"Look at {out / 'montage.png'} and {out / 'gad' / 'gad.png'}; the tables are in {out / 'scores.csv'} and "
-        f"{out / 'gad' / 'scores.csv'}.",
+        f"Look at {', '.join(pictures)}; the tables are in {', '.join(tables)}.",
         soft_wrap=True,
         markup=False,
     )
@@ -134,6 +140,26 @@ def _explained(
         )
     names = [f"picture {index}" for index in chosen]
     return replace(explanation, names=names)
+
+
+def _audited(model: SmallResNet, images: Tensor, deciding: Tensor, seed: int, out: Path, console: Console) -> None:
+    """Ask of some methods whether their maps explain this network at all, which needs no known truth."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("auditing", total=None)
+        found = audit(
+            model,
+            images,
+            AUDIT_METHODS,
+            AUDIT_TESTS,
+            randomisation=Randomisation(stages=4, seed=seed),
+            masks=deciding,
+            seed=seed,
+            progress=lambda words, done, of: progress.update(task, completed=done, total=of, description=words),
+        )
+    found.save(out / "audit")
+    console.print(f"Audit: do these maps explain this network at all? Asked on {len(images)} pictures.")
+    console.print(verdict_table(found))
+    console.print(found.advice, soft_wrap=True, highlight=False, markup=False)
 
 
 def _distanced(

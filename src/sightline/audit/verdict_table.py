@@ -1,0 +1,21 @@
+"""Verdicts as a table for the console."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from sightline.audit.found import Audit
+
+_COLOURS = {"pass": "green", "fail": "red", "undecided": "dim", "reported": "dim"}
+
+
+def verdict_table(found: Audit) -> Table:
+    """A row for each method and control, a column for each test that judges any of them, and one for all tests."""
+    verdicts = found.verdicts
+    judged = [test for test in verdicts.columns if set(verdicts[test]) != {"reported"}]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("method", no_wrap=True)
+    for test in judged:
+        table.add_column(str(test).replace("_", " "))
+    for method, row in verdicts[judged].iterrows():
+        table.add_row(escape(str(method)), *(f"[{_COLOURS[word]}]{word}[/]" for word in row))
+    return table
