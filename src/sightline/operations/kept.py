@@ -25,6 +25,11 @@ class Kept:
         self._nonnegative: bool | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return self._tensor.nbytes
+
+    @property
     def intact(self) -> bool:
         """Whether nothing was written over the values."""
         return self._tensor._version == self._version

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from sightline.operations.linear import Linear, RuledBatchNorm, RuledLinear, fol
 from sightline.operations.origins import is_gate, is_weighted
 from sightline.operations.reading import Native, averaging, bound
 from sightline.operations.rectifier import Rectified, RuledRectifier
+from sightline.operations.reuse import Reuse
 from sightline.operations.vocabulary import Kind, Operation, Rectification
 
 Completion = Callable[[Operation, Tensor], None]
@@ -70,10 +72,11 @@ class Performer:
     Args:
         ruled: the kinds for which some propagation of the pass has a rule.
         active: where the nodes look the rule up.
+        reuse: results of earlier passes, if any are kept.
     """
 
-    def __init__(self, ruled: Collection[Kind], active: Active) -> None:
-        self._ruled, self._active = ruled, active
+    def __init__(self, ruled: Collection[Kind], active: Active, reuse: Reuse | None = None) -> None:
+        self._ruled, self._active, self._reuse = ruled, active, reuse
         self._follows_pixels = Kind.LINEAR in ruled
         self._lost_pixels = False
 
@@ -183,10 +186,13 @@ class Performer:
             return None
         linear = Linear(form, keep(x), self._active, first=not is_weighted([x]))
         linear.from_image = None if self._lost_pixels else getattr(x, _FROM_IMAGE, None)
-        result: Tensor = RuledLinear.apply(x, linear, native)  # type: ignore[no-untyped-call]
+        made_by = native if self._reuse is None else partial(self._reuse.take, native)
+        result: Tensor = RuledLinear.apply(x, linear, made_by)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
             linear.made(operation, keep(made))
+            if self._reuse is not None:
+                self._reuse.keep(keep(made))
             sign(made, linear, x)
             mark_weighted(made, operation)
 

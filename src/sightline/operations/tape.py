@@ -21,6 +21,7 @@ from sightline.operations.origins import Origins, is_derived
 from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
 from sightline.operations.reading import kind_of_call, writes_in_place
+from sightline.operations.reuse import reuse_of
 from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Tape:
         self._modules = ModuleStack(model)
         self._lock = threading.Lock()
         self._active = Active(pixel_range=pixel_range)
-        self._performer = Performer(self._ruled, self._active)
+        self._reuse = reuse_of(model) if torch.is_grad_enabled() else None
+        self._performer = Performer(self._ruled, self._active, self._reuse)
         self._origins = Origins()
         # Whoever reads the graph operation by operation has to know what happens beside it.
         self._attentive = bool(self._ruled) or intercepts
@@ -110,6 +112,8 @@ class Tape:
 
     def _run(self, inputs: Tensor, *, follow: bool) -> Any:
         self.places.start(inputs)
+        if self._reuse is not None:
+            self._reuse.begin(inputs)
         following = self._modules.following(self.places.on_module_exit) if follow else nullcontext()
         with eager(), following, Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
@@ -142,6 +146,8 @@ class Tape:
         args = _without_parameters(args, tensors)
         if kwargs:
             kwargs = dict(zip(kwargs, _without_parameters(tuple(kwargs.values()), tensors), strict=True))
+        if self._reuse is not None:
+            self._reuse.see(tensors)
         if not (torch.is_grad_enabled() and _on_path(tensors)):
             result = func(*args, **kwargs)
             if self._attentive and tensors:

@@ -13,6 +13,7 @@ from sightline.audit.randomisation import Explained, Order, Randomisation, Stage
 from sightline.audit.similarity import entropy
 from sightline.audit.verdicts import Rule
 from sightline.models.asking import ask
+from sightline.operations.reuse import Reuse, reusing
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,18 @@ class ParameterRandomization(Question):
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         noise = self.how.smooth
         trained = block.smoothed(block.model, noise, "trained") if noise else block.base
-        for number, (_, network) in enumerate(self.how.networks(block.model, self.stages), 1):
+        reuse: Reuse | None = None
+        for number, (stage, network) in enumerate(self.how.networks(block.model, self.stages), 1):
             tell(f"random: {self.case(number)}")
             chosen = block.classes["predicted"]
             if self.how.target is Explained.PREDICTED:
                 chosen = ask(network, block.tensor, 64).argmax(1)
-            found = block.smoothed(network, noise, f"stage {number}", chosen)
+            # Each network is the one before with more of its layers random, so that layers below are as they were.
+            reuse = reuse or Reuse(network)
+            for layer in stage.layers:
+                reuse.changed(network.get_submodule(layer.name))
+            with reusing(reuse):
+                found = block.smoothed(network, noise, f"stage {number}", chosen)
             yield from block.compared(self.name, self.case(number), found, base=trained)
             for method, maps in found.items():
                 rise = entropy(maps) / entropy(trained[method]) - 1
