@@ -98,7 +98,9 @@ def presence(trained: dict[str, Tensor], interpolated: dict[str, Tensor]) -> pd.
     for method, stack in trained.items():
         present, other = (maps.gt(0).all(1) for maps in (stack, interpolated[method]))
         found, floor = alike(present, other), alike(present, stack[:, 0] > 0)
-        rows.append({"method": method, "IoU": found, "floor": floor, "above the floor": (found - floor) / (1 - floor)})
+        # A map that is nowhere negative is present everywhere, and says nothing.
+        above = (found - floor) / (1 - floor) if floor < 1 else float("nan")
+        rows.append({"method": method, "IoU": found, "floor": floor, "above the floor": above})
     return pd.DataFrame(rows)
 
 
@@ -110,7 +112,11 @@ def main() -> None:
     parser.add_argument("--modes", default="eval,train", help="of training, with a comma")
     parser.add_argument("--fit-only", action="store_true")
     parser.add_argument("--images", type=int, help="of those held out, in place of all")
-    parser.add_argument("--uses", default="choosing,reported", help="which of the pictures are evaluated, with a comma")
+    parser.add_argument(
+        "--uses",
+        default="choosing,reported",
+        help="which of the pictures are evaluated, with a comma; none: only how alike both strategies are",
+    )
     parser.add_argument("--tables", type=Path, help="where tables are written; by default beside the fits")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -129,7 +135,7 @@ def main() -> None:
         about = {"mode": mode, "strategy": strategy}
         tables["fit"].append(gad.report.assign(**about))
         tables["fidelity"].append(gad.fidelity(subject.reported, names=subject.names).reset_index().assign(**about))
-        for use in options.uses.split(","):
+        for use in filter(None, options.uses.split(",")):
             images = getattr(subject, use)
             chosen = images if options.images is None else images[:: max(1, len(images) // options.images)]
             found = gad.evaluate(chosen, METHODS, READINGS)
@@ -148,7 +154,8 @@ def write(tables: dict[str, list[pd.DataFrame]], folder: Path) -> None:
     """What is known so far."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, parts in tables.items():
-        pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        if parts:
+            pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":
