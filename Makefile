@@ -17,7 +17,7 @@ demo: $(READY)  ## the whole story on drawn pictures, in demo-out/
 	$(BIN)/sightline demo --out demo-out
 
 test: $(READY)  ## all tests but the slow studies
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
 
 check: $(READY)  ## lint, types, spelling, docs
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
