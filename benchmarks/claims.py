@@ -182,26 +182,58 @@ def bias(model: nn.Module, batch: sl.ImageBatch, out: Path, images: int) -> None
     pd.DataFrame(table, columns=columns).to_csv(out / "bias.csv", index=False, float_format="%.4g")
 
 
+def report(out: Path) -> str:
+    """The figures as Markdown: verdicts with their intervals, likeness of settings, bias by encoding."""
+    lines = []
+    for name in ("one-pass", "sampled"):
+        found = pd.read_csv(out / name / "reasons.csv")
+        table = pd.read_csv(out / name / "table.csv")
+        lost = table[(table["test"] == "convergence") & (table["measure"] != "chance")]
+        last = lost[lost["case"].str.endswith("<input>")].set_index(["method", "measure"])["mean"]
+        lines += ["| method | another class | random weights | convergence at the input, by position / as a whole |"]
+        lines += ["|---|---|---|---|"]
+        for method in found["method"].unique():
+            own = found[found["method"] == method].set_index("test")
+            cells = [
+                f"{row['figure']:.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['said']}"
+                if np.isfinite(row["figure"])
+                else f"{row['said']}: {row['reason']}"
+                for row in (own.loc[test] for test in TESTS[:2])
+            ]
+            arrived = [f"{last[method, one]:.2f}" for one in ("csc", "layer_cosine") if (method, one) in last.index]
+            lines.append(f"| {method} | {cells[0]} | {cells[1]} | {' / '.join(arrived)} |")
+        lines.append("")
+    for name in ("likeness", "bias"):
+        table = pd.read_csv(out / f"{name}.csv")
+        rows = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
+        lines += ["| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=["resnet20", "squeezenet", "dense"])
     parser.add_argument("--folder", type=Path, default=Path("claims"))
     parser.add_argument("--classifier", type=Path, default=Path("gad-photographs/dense-train"))
     parser.add_argument("--images", type=int, default=200, help="for methods of one pass; a quarter for the others")
-    parser.add_argument("--parts", default="likeness,bias,sensitivity", help="with a comma")
+    parser.add_argument("--parts", default="likeness,bias,sensitivity", help="with a comma; none: only the report")
     options = parser.parse_args()
     print(conditions(), file=sys.stderr)
     made: dict[str, Callable[[], tuple[nn.Module, sl.ImageBatch]]] = {
         "resnet20": resnet20, "squeezenet": squeezenet, "dense": lambda: classifier(options.classifier),
     }  # fmt: skip
-    model, batch = made[options.network]()
     out = options.folder / options.network
     out.mkdir(parents=True, exist_ok=True)
     parts = {"likeness": likeness, "bias": bias, "sensitivity": sensitivity}
-    for name in options.parts.split(","):
+    asked = list(filter(None, options.parts.split(",")))
+    if asked:
+        model, batch = made[options.network]()
+    for name in asked:
         started = time.perf_counter()
         parts[name](model, batch, out, options.images)
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    print(report(out))
 
 
 if __name__ == "__main__":

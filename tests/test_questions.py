@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.audit import Randomisation, audit, from_callable
-from sightline.audit.block import CEILING
+from sightline.audit.block import CEILING, REFERENCE
 from sightline.audit.convergence import convergence
 from sightline.audit.questions.input_bias import NULL_PATCH, WITHOUT
 from sightline.audit.similarity import cosine, entropy
+from sightline.models import ModelInfo, Preprocessing
 
 
 @pytest.fixture
@@ -105,6 +106,29 @@ def test_input_bias_is_asked_again_without_the_input(model: nn.Module, images: T
     )
     assert found.verdicts.loc["rect_grad"].tolist() == ["fail", "pass", "fail"]
     assert found.verdicts.loc["gradient"].tolist() == ["pass", "reported", "pass"]
+
+
+def test_slight_noise_leaves_pixels_what_they_can_be(model: nn.Module) -> None:
+    model.sightline_info = ModelInfo(
+        spec="test", preprocessing=Preprocessing(size=(12, 12), mean=(0.0,) * 3, std=(1.0,) * 3, source="test")
+    )
+    images = torch.rand(22, 3, 12, 12, generator=torch.Generator().manual_seed(1)).mul(3).sub(1).clamp(0, 1)
+    seen: list[Tensor] = []
+
+    def record(network: nn.Module, given: Tensor, classes: Tensor) -> Tensor:
+        seen.append(given)
+        return given
+
+    found = audit(model, images, ["deep_taylor", from_callable(record)], ["class_sensitivity"], block=22)
+    # z^B is defined for pixels alone, and black and white ones have no room on one side; it starts at max(logit, 0).
+    with torch.no_grad():
+        speaks = (model(seen[-1]).gather(1, model(images).argmax(1)[:, None])[:, 0] > 0).numpy()
+    assert speaks.sum() > 5
+    assert np.isfinite(values(found, REFERENCE, CEILING, "deep_taylor", "spearman"))[speaks].all()
+    noisy = seen[-1]
+    assert not torch.equal(noisy, images)
+    assert noisy.min() == 0
+    assert noisy.max() == 1
 
 
 def test_faithfulness_is_the_probability_as_pixels_go(model: nn.Module, images: Tensor) -> None:

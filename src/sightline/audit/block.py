@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sightline.audit.similarity import MEASURES
 from sightline.audit.subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
+from sightline.encoded import ends_of
 from sightline.images import ImageBatch
 from sightline.sampling.seeds import image_key, seed_of
 
@@ -125,7 +126,7 @@ class Block:
         return total
 
     def _with_noise(self, share: float, draw: int) -> Asked:
-        """The images under Gaussian noise of a share of each one's own range."""
+        """The images under Gaussian noise of a share of each one's own range, within what a pixel can be."""
         tensor = self.tensor
         spread = (tensor.amax((1, 2, 3), keepdim=True) - tensor.amin((1, 2, 3), keepdim=True)) * share
         seeds = [seed_of(self.seed, draw, image_key(image)) for image in tensor]
@@ -133,7 +134,13 @@ class Block:
             torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
             for image, seed in zip(tensor, seeds, strict=True)
         ]
-        return with_tensor(self.images, tensor + spread * torch.stack(drawn).to(tensor))
+        noisy = tensor + spread * torch.stack(drawn).to(tensor)
+        ends = ends_of(self.model, self.images, tensor.shape[1])
+        if ends is not None:
+            # Some rules are defined for pixels alone.
+            low, high = (end.to(tensor).view(-1, 1, 1) for end in ends)
+            noisy = noisy.clamp(low, high)
+        return with_tensor(self.images, noisy)
 
     def each(self, test: str, case: str, method: str, measure: str, values: Tensor) -> Iterator[Score]:
         """One number for each image."""
