@@ -50,6 +50,8 @@ def save_audit_page(found: "Audit", path: Path) -> None:
 
 def _verdicts(axes: Axes, found: "Audit") -> None:
     verdicts = found.verdicts
+    # A test that judges nobody has nothing to show here.
+    verdicts = verdicts[[test for test in verdicts.columns if set(verdicts[test]) != {"reported"}]]
     for row, (method, said) in enumerate(verdicts.iterrows()):
         for column, (test, word) in enumerate(said.items()):
             axes.add_patch(mpl.patches.Rectangle((column, row), 0.98, 0.94, facecolor=_COLOURS[word], linewidth=0))
