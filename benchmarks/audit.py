@@ -4,7 +4,8 @@ The cascade from the output, ResNet-18 with random weights: the figures mean not
 public path, `sl.audit` with that one test: floors, ceilings, controls, all its measures and verdicts included. Quantus
 is asked for nothing but the rank correlation, of maps that it neither scales nor makes positive, and each library
 makes them in its fastest form. Both explain the same networks, which are ours; with `--stages 0` both go layer by
-layer, and Quantus randomises by itself. Needs the extra `bench` and Quantus 0.6; prints its tables. Run on a quiet machine.
+layer, and Quantus randomises by itself. Needs the extra `bench` and Quantus 0.6; prints its tables. Run on a quiet
+machine.
 """
 
 import argparse
