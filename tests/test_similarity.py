@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 
 import sightline as sl
 from sightline.audit import similarity
-from sightline.audit.similarity import MEASURES, cosine, flip_ssim, spearman, spearman_abs, ssim
+from sightline.audit.similarity import MEASURES, Ranked, cosine, flip_ssim, likeness, spearman, spearman_abs, ssim
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,6 +97,22 @@ def test_maps_of_a_classifier_s_size_agree_with_the_references(name: str) -> Non
     second[2] = 0
     second[2, 40, 30] = 5
     assert_measured(name, first, second)
+
+
+@given(two_batches(), st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_all_at_once_is_each_by_itself(maps: tuple[np.ndarray, np.ndarray], shift: int) -> None:
+    first, second = tensors(*maps)
+    found = likeness(Ranked(first), Ranked(second).rolled(shift))
+    assert list(found) == list(MEASURES)
+    for name, values in found.items():
+        torch.testing.assert_close(values, MEASURES[name](first, second.roll(shift, 0)), rtol=0, atol=0, equal_nan=True)
+
+
+def test_ranks_are_found_once() -> None:
+    ranked = Ranked(torch.randn(2, 9, 8))
+    assert ranked.ranks is ranked.ranks
+    assert ranked.rolled(1).magnitude_ranks.equal(ranked.magnitude_ranks[[1, 0]])
 
 
 def test_tied_ranks_by_hand() -> None:

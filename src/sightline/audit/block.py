@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sightline.audit.similarity import MEASURES
+from sightline.audit.similarity import MEASURES, Ranked, likeness
 from sightline.audit.subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
 from sightline.encoded import ends_of
 from sightline.images import ImageBatch
@@ -103,6 +103,11 @@ class Block:
         """The maps of the predicted class."""
         return self.maps["predicted"]
 
+    @cached_property
+    def ranked(self) -> dict[str, Ranked]:
+        """The maps of the predicted class, to be compared with."""
+        return ranked(self.base)
+
     def noisy(self, draw: int = 0) -> Maps:
         """The maps of the predicted class under slight noise on the images."""
         images = self._with_noise(SLIGHT, draw)
@@ -148,7 +153,7 @@ class Block:
             yield Score(test, case, method, measure, number, value)
 
     def compared(
-        self, test: str, case: str, maps: Maps, *, shift: int = 0, base: Maps | None = None
+        self, test: str, case: str, maps: Maps, *, shift: int = 0, base: dict[str, Ranked] | None = None
     ) -> Iterator[Score]:
         """How alike maps are to those of the predicted class, in every measure.
 
@@ -159,12 +164,12 @@ class Block:
             shift: by how many images they are shifted, to compare with other images.
             base: other maps to compare them with.
         """
-        for method, first in (self.base if base is None else base).items():
-            second = maps.get(method)
-            for name, measure in MEASURES.items():
-                values = first.new_full((len(first),), torch.nan)
-                if second is not None:
-                    values = measure(first, second.roll(shift, 0))
+        for method, first in (self.ranked if base is None else base).items():
+            found = dict.fromkeys(MEASURES, torch.full((len(first.maps),), torch.nan))
+            if method in maps:
+                second = first if maps[method] is first.maps else Ranked(maps[method])
+                found = likeness(first, second.rolled(shift) if shift else second)
+            for name, values in found.items():
                 yield from self.each(test, case, method, name, values)
 
     def references(self) -> Iterator[Score]:
@@ -172,3 +177,8 @@ class Block:
         if len(self.numbers) > 1:
             yield from self.compared(REFERENCE, FLOOR, self.base, shift=1)
         yield from self.compared(REFERENCE, CEILING, self.noisy())
+
+
+def ranked(maps: Maps) -> dict[str, Ranked]:
+    """Maps that will be compared more than once."""
+    return {method: Ranked(one) for method, one in maps.items()}

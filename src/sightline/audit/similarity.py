@@ -1,15 +1,16 @@
 """How alike two maps of an image are: one number per image, from two batches of maps.
 
 Every measure ignores a positive factor on either map, works in float64 on the maps' device, and has no number, so NaN,
-for a map that is not finite or says nothing: one that is constant, for `cosine` one that is zero.
+for a map that is not finite or says nothing: one that is constant, for `cosine` one that is zero. `likeness` gives all
+of them at once, and shares what they have in common.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from sightline.errors import InputError
 
@@ -30,7 +31,7 @@ def spearman(
         InputError: the shapes differ, or are not those of maps.
     """
     _check(first, second)
-    return cosine(_centred_ranks(first), _centred_ranks(second))
+    return _cosine(_centred_ranks(first).double(), _centred_ranks(second).double())
 
 
 def spearman_abs(
@@ -72,25 +73,7 @@ def ssim(
         InputError: the shapes differ, or are not those of maps.
     """
     _check(first, second)
-    side = (min(WINDOW, *first.shape[1:]) - 1) | 1
-    if side < 3:
-        return torch.full((len(first),), torch.nan, dtype=torch.float64, device=first.device)
-    maps = torch.stack([_normalised(first), _normalised(second)], 1)
-    means = maps.mean((2, 3), keepdim=True)
-    # Variances as a difference of squares keep their digits only where the means are small.
-    centred = maps - means
-    averaged: Tensor = avg_pool2d(torch.cat([centred, centred.square(), centred.prod(1, keepdim=True)], 1), side, 1)
-    local, squares, product = averaged.split([2, 2, 1], 1)
-    unbiased = side**2 / (side**2 - 1)
-    variances = unbiased * (squares - local.square()).sum(1)
-    covariance = unbiased * (product[:, 0] - local.prod(1))
-    local = local + means
-    largest = (centred.amax((2, 3)) - centred.amin((2, 3))).amax(1)[:, None, None]
-    c1, c2 = (0.01 * largest) ** 2, (0.03 * largest) ** 2
-    luminance = (2 * local.prod(1) + c1) / (local.square().sum(1) + c1)
-    structure = (2 * covariance + c2) / (variances + c2)
-    similarity: Tensor = luminance * structure
-    return similarity.mean((1, 2))
+    return _structural(first, second)[0]
 
 
 def flip_ssim(
@@ -106,7 +89,8 @@ def flip_ssim(
     Raises:
         InputError: the shapes differ, or are not those of maps.
     """
-    return torch.maximum(ssim(first, second), ssim(first, -second))
+    _check(first, second)
+    return torch.maximum(*_structural(first, second))
 
 
 def cosine(
@@ -121,8 +105,7 @@ def cosine(
         InputError: the shapes differ, or are not those of maps.
     """
     _check(first, second)
-    one, other = _scaled(first).flatten(1), _scaled(second).flatten(1)
-    return (one * other).sum(1) / (one.square().sum(1) * other.square().sum(1)).sqrt()
+    return _cosine(_scaled(first).flatten(1), _scaled(second).flatten(1))
 
 
 def entropy(maps: Float[Tensor, "batch height width"], bins: int = 100) -> Float[Tensor, " batch"]:
@@ -146,6 +129,50 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+class Ranked:
+    """Maps that are compared more than once, and whose ranks are found once.
+
+    Args:
+        maps: shape (batch, height, width).
+    """
+
+    def __init__(self, maps: Float[Tensor, "batch height width"]) -> None:
+        self.maps = maps
+
+    @cached_property
+    def ranks(self) -> Int[Tensor, "batch pixels"]:
+        """Twice the rank of each pixel less the mean rank; 0 everywhere for maps that are constant or not finite."""
+        return _centred_ranks(self.maps)
+
+    @cached_property
+    def magnitude_ranks(self) -> Int[Tensor, "batch pixels"]:
+        """The same of magnitudes."""
+        return _centred_ranks(self.maps.abs())
+
+    def rolled(self, shift: int) -> "Ranked":
+        """The same maps in another order, each `shift` places on."""
+        found = Ranked(self.maps.roll(shift, 0))
+        found.ranks, found.magnitude_ranks = self.ranks.roll(shift, 0), self.magnitude_ranks.roll(shift, 0)
+        return found
+
+
+def likeness(first: Ranked, second: Ranked) -> dict[str, Float[Tensor, " batch"]]:
+    """All measures at once, by name.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    _check(first.maps, second.maps)
+    plain, flipped = _structural(first.maps, second.maps)
+    return {
+        "spearman": _cosine(first.ranks.double(), second.ranks.double()),
+        "spearman_abs": _cosine(first.magnitude_ranks.double(), second.magnitude_ranks.double()),
+        "ssim": plain,
+        "flip_ssim": torch.maximum(plain, flipped),
+        "cosine": cosine(first.maps, second.maps),
+    }
+
+
 def _check(first: Tensor, second: Tensor) -> None:
     if first.dim() != 3 or first.shape != second.shape:
         raise InputError(
@@ -167,12 +194,54 @@ def _normalised(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "bat
     return torch.where(varied, scaled / scaled.square().mean((1, 2), keepdim=True).sqrt(), torch.nan)
 
 
-def _centred_ranks(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
-    """The average rank of each pixel less the mean rank, both exact; NaN for maps that are not finite."""
+def _cosine(first: Float[Tensor, "batch pixels"], second: Float[Tensor, "batch pixels"]) -> Float[Tensor, " batch"]:
+    return (first * second).sum(1) / (first.square().sum(1) * second.square().sum(1)).sqrt()
+
+
+def _structural(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """The structural similarity to the second map, and to its negative."""
+    side = (min(WINDOW, *first.shape[1:]) - 1) | 1
+    if side < 3:
+        none = torch.full((len(first),), torch.nan, dtype=torch.float64, device=first.device)
+        return none, none
+    maps = torch.stack([_normalised(first), _normalised(second)])
+    means = maps.mean((2, 3), keepdim=True)
+    # Variances as a difference of squares keep their digits only where the means are small.
+    centred = maps - means
+    local, squares = _averaged(centred, side), _averaged(centred.square(), side)
+    product = _averaged(centred[0] * centred[1], side)
+    unbiased = side**2 / (side**2 - 1)
+    variances = unbiased * (squares - local.square()).sum(0)
+    covariance = 2 * unbiased * (product - local[0] * local[1])
+    local = local + means
+    largest = (centred.amax((2, 3)) - centred.amin((2, 3))).amax(0)[:, None, None]
+    c1, c2 = (0.01 * largest) ** 2, (0.03 * largest) ** 2
+    together = 2 * local[0] * local[1]
+    # The negative of a map has other signs of its mean and of the covariance, and nothing else.
+    below = (local.square().sum(0) + c1) * (variances + c2)
+    plain, flipped = ((sign * together + c1) * (sign * covariance + c2) / below for sign in (1, -1))
+    return plain.mean((1, 2)), flipped.mean((1, 2))
+
+
+def _averaged(
+    maps: Float[Tensor, "*batch height width"], side: int
+) -> Float[Tensor, "*batch windows_down windows_across"]:
+    """The mean of each window, along one axis and then along the other, which is faster than average pooling."""
+    return maps.unfold(-2, side, 1).sum(-1).unfold(-1, side, 1).sum(-1) / side**2
+
+
+def _centred_ranks(maps: Float[Tensor, "batch height width"]) -> Int[Tensor, "batch pixels"]:
+    """Twice the average rank of each pixel less the mean rank, exact; 0 for maps that are constant or not finite."""
     ordered, places = maps.detach().flatten(1).sort(1)
     count = ordered.shape[1]
-    # The mean of how many values lie below one and how many up to it is its average rank, less a half for all.
-    ranks = torch.searchsorted(ordered, ordered) + torch.searchsorted(ordered, ordered, right=True)
-    centred = torch.empty_like(ranks).scatter(1, places, ranks).double() / 2 - count / 2
+    number = torch.arange(count, dtype=torch.int32, device=maps.device).expand_as(ordered)
+    # Equal values share the mean of the first and the last place that they take.
+    steps = ordered[:, 1:] != ordered[:, :-1]
+    edge = steps.new_ones(len(ordered), 1)
+    first = torch.where(torch.cat([edge, steps], 1), number, 0).cummax(1).values
+    last = torch.where(torch.cat([steps, edge], 1), number, count).flip(1).cummin(1).values.flip(1)
     finite = ordered.isfinite().all(1, keepdim=True)
-    return torch.where(finite, centred, torch.nan).view_as(maps)
+    ranks = torch.where(finite, first + last - (count - 1), 0)
+    return torch.empty_like(ranks).scatter(1, places, ranks)

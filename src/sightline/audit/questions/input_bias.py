@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from sightline.audit.block import Block, Score
+from sightline.audit.block import Block, Score, ranked
 from sightline.audit.encoding import reencoded, shifted
 from sightline.audit.questions.question import Question
 from sightline.audit.similarity import spearman
@@ -68,9 +68,9 @@ class InputBias(Question):
         predicted = [block.classes["predicted"]]
         yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)
         yield from self._null_patch(block)
-        local: Maps = {}
+        local = {}
         if self.local is not None:
-            local = self.local.maps(block.model, block.images, predicted, "without the input").maps[0]
+            local = ranked(self.local.maps(block.model, block.images, predicted, "without the input").maps[0])
         for shift in self.shifts:
             tell(self.case(shift))
             amount = shift * self.spread

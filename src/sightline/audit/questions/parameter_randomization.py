@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from sightline.audit.block import Block, Score
+from sightline.audit.block import Block, Score, ranked
 from sightline.audit.questions.question import Question
 from sightline.audit.randomisation import Explained, Order, Randomisation, Stage
 from sightline.audit.similarity import entropy
@@ -54,7 +54,8 @@ class ParameterRandomization(Question):
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         noise = self.how.smooth
-        trained = block.smoothed(block.model, noise, "trained") if noise else block.base
+        trained = ranked(block.smoothed(block.model, noise, "trained")) if noise else block.ranked
+        entropies = {method: entropy(one.maps) for method, one in trained.items()}
         reuse: Reuse | None = None
         for number, (stage, network) in enumerate(self.how.networks(block.model, self.stages), 1):
             tell(f"random: {self.case(number)}")
@@ -69,5 +70,5 @@ class ParameterRandomization(Question):
                 found = block.smoothed(network, noise, f"stage {number}", chosen)
             yield from block.compared(self.name, self.case(number), found, base=trained)
             for method, maps in found.items():
-                rise = entropy(maps) / entropy(trained[method]) - 1
+                rise = entropy(maps) / entropies[method] - 1
                 yield from block.each(self.name, self.case(number), method, "entropy_rise", rise)
