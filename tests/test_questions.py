@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline.aggregation import InputTimesSignal
 from sightline.audit import Randomisation, audit, from_callable
 from sightline.audit.block import CEILING, REFERENCE
 from sightline.audit.convergence import convergence
-from sightline.audit.questions.input_bias import NULL_PATCH, WITHOUT
+from sightline.audit.questions.input_bias import PATCH, WITHOUT
 from sightline.audit.similarity import cosine, entropy
 from sightline.models import ModelInfo, Preprocessing
+from sightline.sampling import Path
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_completeness_is_what_the_sum_misses(model: nn.Module, images: Tensor) -
 def test_what_multiplies_by_the_input_cannot_see_its_null_colour(model: nn.Module, images: Tensor) -> None:
     found = audit(model, images, ["gradient", "input_x_gradient", "lrp_epsilon", "grad_cam"], ["input_bias"])
     for method in ("input_x_gradient", "lrp_epsilon", "control: input"):
-        assert values(found, "input_bias", NULL_PATCH, method, "seen").max() == 0
+        assert values(found, "input_bias", PATCH + "zero", method, "seen").max() == 0
     patched = images.clone()
     patched[:, :, 4:8, 4:8] = 0
     with torch.no_grad():
@@ -77,7 +79,21 @@ def test_what_multiplies_by_the_input_cannot_see_its_null_colour(model: nn.Modul
     maps = gradient_of(model, patched, predicted).mean(1).abs().double()
     inside = maps[:, 4:8, 4:8].mean((1, 2))
     outside = (maps.sum((1, 2)) - maps[:, 4:8, 4:8].sum((1, 2))) / (144 - 16)
-    np.testing.assert_allclose(values(found, "input_bias", NULL_PATCH, "gradient", "seen"), inside / outside, rtol=1e-5)
+    seen = values(found, "input_bias", PATCH + "zero", "gradient", "seen")
+    np.testing.assert_allclose(seen, inside / outside, rtol=1e-5)
+    assert found.blind_to == {name: ["zero"] for name in ("input_x_gradient", "lrp_epsilon", "control: input")}
+
+
+def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) -> None:
+    encoding = Preprocessing(size=(12, 12), mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
+    model.sightline_info = ModelInfo(spec="test", preprocessing=encoding, weights="")
+    pictures = images.clamp(-2, 2)
+    path = sl.Method(sampling=Path(steps=4, start="black"), aggregation=InputTimesSignal(), name="from black")
+    found = audit(model, pictures, ["gradient", "input_x_gradient", path], ["input_bias"])
+    zero = "zero, which is the colour (102, 128, 153)"
+    assert found.blind_to == {"input_x_gradient": [zero], "from black": ["black"], "control: input": [zero]}
+    assert f"{zero} stays empty in the maps of input_x_gradient." in found.advice
+    assert "black stays empty in the maps of from black." in found.advice
 
 
 def test_input_bias_is_asked_again_without_the_input(model: nn.Module, images: Tensor) -> None:
@@ -247,3 +263,23 @@ def test_convergence_is_that_of_the_propagation(model: nn.Module, images: Tensor
         for measure in ("csc", "layer_cosine"):
             np.testing.assert_allclose(values(found, "convergence", case, method, measure), rows[measure], atol=1e-6)
     assert found.scores.query("method == 'grad_cam' and test == 'convergence'").empty
+
+
+def test_the_layer_where_the_class_is_lost_is_named(images: Tensor) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1), nn.ReLU()) for i in range(8)]
+    deep = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 144, 3)).eval()
+    found = audit(deep, images, ["lrp_z_plus", "gradient"], ["convergence"])
+    lost = convergence(deep, images, ["lrp_z_plus", "gradient"])
+    layer = lost.lost_at("lrp_z_plus")
+    assert layer is not None
+    assert lost.lost_at("gradient") is None
+    last = lost.values.query("method == 'lrp_z_plus' and layer == '<input>'")["layer_cosine"].mean()
+    words = (
+        f"on the way down the channels lose the class at {layer}; what is left at the input is where, not what "
+        f"(random logits send maps with a cosine of {last:.2f} there)"
+    )
+    reasons = found.reasons.set_index("method")["reason"]
+    assert reasons["lrp_z_plus"] == words
+    assert reasons["gradient"] == ""
+    assert f"Of lrp_z_plus: {words}." in found.advice

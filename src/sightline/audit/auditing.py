@@ -26,7 +26,7 @@ from sightline.audit.randomisation import Randomisation
 from sightline.audit.store import ScoreStore
 from sightline.audit.subjects import Asked, Custom, Subjects
 from sightline.audit.verdicts import Rule
-from sightline.encoded import as_images, whole
+from sightline.encoded import as_images, encoding_of, whole
 from sightline.errors import InputError
 from sightline.explanation import described
 from sightline.images import ImageBatch
@@ -121,11 +121,15 @@ def audit(
     names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
     rules: dict[str, Rule | None] = {}
     reasons: dict[str, str] = {}
+    told = {question.name: question.told for question in questions}
     for question in questions:
         own: dict[str, Rule | None] = {rule.test: rule for rule in question.rules} or {question.name: None}
         rules |= own
         reasons |= dict.fromkeys(own, question.cannot_bite(model, batch, logits))
-    return Audit.of(store.scores(), subjects, rules, reasons, names, identity)
+    encoding = encoding_of(model, images)
+    null = None if encoding is None else encoding.null_colour
+    settings = {**identity, "null_colour": null}
+    return Audit.of(store.scores(), subjects, rules, reasons, told, names, settings)
 
 
 def _named(row: Method) -> dict[str, Any]:

@@ -76,9 +76,7 @@ class Convergence:
         if rows.empty:
             known = alternatives(method, list(self.values["method"].unique()))
             raise InputError(f"The convergence of {method!r} was not asked for. {known}")
-        layers = rows.groupby("depth").agg({"layer": "first", "csc": "mean", "chance": "first"})
-        lost = layers["layer"][(layers["csc"] > LOST) & (layers["chance"] <= LOST)]
-        return None if lost.empty else str(lost.iloc[0])
+        return first_lost(rows.groupby("depth").agg({"layer": "first", "csc": "mean", "chance": "first"}))
 
 
 def convergence(
@@ -145,6 +143,16 @@ def convergence(
                         found += [(name, place, depth, number, value, by_chance, all_of_it) for name in sharers]
     rows = sorted((row for row in found if row[0] not in refused), key=lambda row: (order[row[0]], *row[2:4]))
     return Convergence(pd.DataFrame(rows, columns=_COLUMNS), refused)
+
+
+def first_lost(layers: pd.DataFrame) -> str | None:
+    """The first `layer` whose `csc` is above `LOST` while its `chance` is not; None where there is none.
+
+    Args:
+        layers: a row for each layer, from the output down.
+    """
+    lost = layers["layer"][(layers["csc"] > LOST) & (layers["chance"] <= LOST)]
+    return None if lost.empty else str(lost.iloc[0])
 
 
 def random_logits(image: Tensor, count: int, draws: int, seed: int) -> Float[Tensor, "draw class"]:

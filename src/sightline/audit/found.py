@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from sightline.audit.block import CEILING, FLOOR, REFERENCE
+from sightline.audit.questions.input_bias import PATCH, SEEN
 from sightline.audit.subjects import CONTROLS, Subjects
 from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
 from sightline.errors import InputError
 from sightline.explanation import versions
 from sightline.intervals import mean_interval
+
+_NOTHING = 1e-6
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,10 +48,21 @@ class Audit:
         subjects: Subjects,
         rules: Mapping[str, Rule | None],
         reasons: Mapping[str, str],
+        told: Mapping[str, Callable[[pd.DataFrame], str]],
         names: Sequence[str],
         settings: Mapping[str, Any],
     ) -> "Audit":
-        """Judge scores by rules; `reasons` says why a test cannot bite on this model."""
+        """Judge scores by rules.
+
+        Args:
+            scores: see `Audit`.
+            subjects: the methods.
+            rules: see `Audit`.
+            reasons: why a test cannot bite on this model; empty where it can.
+            told: of a test without a rule, what the scores of one method say in words.
+            names: see `Audit`.
+            settings: see `Audit`.
+        """
         findings = {}
         for test, rule in rules.items():
             for method in subjects.names:
@@ -57,7 +71,8 @@ class Audit:
                 elif reasons[test]:
                     found = undecided(reasons[test])
                 elif rule is None:
-                    found = reported("it is reported, and decides nothing")
+                    own = scores[(scores["test"] == test) & (scores["method"] == method)]
+                    found = reported(told[test](own))
                 else:
                     found = _judged(scores, rule, method, len(names))
                 findings[test, method] = found
@@ -122,7 +137,38 @@ class Audit:
             sentences.append(f"{method} fails {what}: do not read its maps as explanations of this model.")
         if lists[Said.UNDECIDED]:
             sentences.append(f"Nothing is decided of {_and(lists[Said.UNDECIDED])}; the reasons are in the table.")
+        words: dict[str, list[str]] = {}
+        for (test, method), found in self.findings.items():
+            if self.rules[test] is None and found.reason and method in verdicts.index:
+                words.setdefault(found.reason, []).append(method)
+        sentences += [f"Of {_and(methods)}: {reason}." for reason, methods in words.items()]
+        blind: dict[str, list[str]] = {}
+        for method, colours in self.blind_to.items():
+            if method in verdicts.index:
+                blind.setdefault(_and(colours), []).append(method)
+        sentences += [
+            f"Whatever the model does there, {colours} stays empty in the maps of {_and(methods)}."
+            for colours, methods in blind.items()
+        ]
         return " ".join(sentences)
+
+    @property
+    def blind_to(self) -> dict[str, list[str]]:
+        """For each method the colours at which its maps are zero whatever the network does, as far as input_bias saw.
+
+        Those that are tried are zero in the network's input, named with its colour where the encoding is known, black
+        and white.
+        """
+        rows = self.table
+        rows = rows[(rows["measure"] == SEEN) & (rows["mean"] < _NOTHING)]
+        found: dict[str, list[str]] = {}
+        for case, method in zip(rows["case"], rows["method"], strict=True):
+            colour = str(case).removeprefix(PATCH)
+            null = self.settings.get("null_colour")
+            if colour == "zero" and null is not None:
+                colour = f"zero, which is the colour {tuple(round(value) for value in null)}"
+            found.setdefault(str(method), []).append(colour)
+        return found
 
     def save(self, folder: str | Path) -> Path:
         """Write `audit.png`, `audit.json`, `verdicts.csv`, `reasons.csv`, `table.csv` and `scores.csv`.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
 _WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
 _MEASURE = "spearman"
+_LINES = 8
+"""Methods whose curves a person can still tell apart."""
 
 
 def audit_page(found: "Audit") -> Figure:
@@ -76,20 +78,46 @@ def _colour(number: int) -> tuple[float, float, float, float]:
 
 def _curves(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     stages = list(dict.fromkeys(table["case"]))
-    for number, method in enumerate(methods):
-        rows = table[table["method"] == method].set_index("case").reindex(stages)
-        if method in CONTROLS or rows["mean"].isna().all():
-            continue
-        places = np.arange(1, len(stages) + 1)
+    own = {
+        method: rows
+        for method in methods
+        if method not in CONTROLS
+        and not (rows := table[table["method"] == method].set_index("case").reindex(stages))["mean"].isna().all()
+    }
+    (_lines if len(own) <= _LINES else _shades)(axes, own)
+    axes.set_xticks(np.arange(1, len(stages) + 1), [fill(stage, 26) for stage in stages], rotation=60, ha="right")
+    axes.tick_params(labelsize=6.5)
+    axes.set_title("Likeness to the trained network's map as layers lose their weights", fontsize=9, loc="left")
+
+
+def _lines(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
+    for number, (method, rows) in enumerate(own.items()):
+        places = np.arange(1, len(rows) + 1)
         axes.fill_between(places, rows["low"], rows["high"], color=_colour(number), alpha=0.18, linewidth=0)
         axes.plot(places, rows["mean"], color=_colour(number), marker="o", markersize=3, linewidth=1.3, label=method)
     axes.axhline(0, color="#999999", linewidth=0.6)
     axes.set_ylim(None, 1.02)
-    axes.set_xticks(np.arange(1, len(stages) + 1), [fill(stage, 26) for stage in stages], rotation=60, ha="right")
-    axes.tick_params(labelsize=6.5)
-    axes.set_title("Likeness to the trained network's map as layers lose their weights", fontsize=9, loc="left")
     axes.set_ylabel("rank correlation", fontsize=8)
     axes.legend(fontsize=6.5, ncols=2, frameon=False, loc="best")
+
+
+def _shades(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
+    """More curves than a person can tell apart, as a table of their means: the darker, the more alike."""
+    for row, rows in enumerate(own.values()):
+        for place, mean in enumerate(rows["mean"], 1):
+            if not math.isfinite(mean):
+                continue
+            shade = 1 - 0.75 * min(abs(mean), 1)
+            box = mpl.patches.Rectangle((place - 0.5, row - 0.5), 0.97, 0.94, facecolor=str(shade), linewidth=0)
+            axes.add_patch(box)
+            ink = "white" if shade < 0.5 else "black"
+            axes.text(place, row, f"{mean:.2f}".replace("0.", ".", 1), fontsize=6, ha="center", va="center", color=ink)
+    axes.set_xlim(0.5, len(next(iter(own.values()))) + 0.5)
+    axes.set_ylim(len(own) - 0.5, -0.5)
+    axes.set_yticks(range(len(own)), list(own))
+    axes.set_xlabel("rank correlation", fontsize=7)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def _classes(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pandas as pd
+
 from sightline.audit.block import Block, Score
-from sightline.audit.convergence import convergence
+from sightline.audit.convergence import convergence, first_lost
 from sightline.audit.questions.question import Question
+from sightline.operations import INPUT
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,24 @@ class Convergence(Question):
     `csc` is the median |cos| over positions between what random logits send to the layer, `layer_cosine` that over the
     layer as a whole, `chance` what independent vectors would give. At 1 the class is lost. A high value at the input
     need not show in the maps, since the strength at each position may still depend on the class, so this is reported
-    and decides nothing; `sightline.audit.convergence` names the layer.
+    and decides nothing.
     """
 
     name: ClassVar[str] = "convergence"
+
+    def told(self, scores: pd.DataFrame) -> str:  # noqa: D102
+        if scores.empty:
+            return ""
+        means = scores.pivot_table(index="case", columns="measure", values="value", sort=False)
+        layers = means.assign(layer=[str(case).split(": ", 1)[1] for case in means.index])
+        lost = first_lost(layers)
+        if lost is None:
+            return ""
+        left = layers["layer_cosine"].iloc[-1]
+        return (
+            f"on the way down the channels lose the class at {'the input' if lost == INPUT else lost}; what is left at "
+            f"the input is where, not what (random logits send maps with a cosine of {left:.2f} there)"
+        )
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("random logits")

@@ -12,9 +12,10 @@ from sightline.audit.questions.question import Question
 from sightline.audit.similarity import spearman
 from sightline.audit.subjects import Maps, Subjects, with_tensor
 from sightline.audit.verdicts import Rule
+from sightline.encoded import ends_of
 from sightline.errors import RefusalError
 
-NULL_PATCH, SEEN = "a patch of the null colour", "seen"
+PATCH, SEEN = "a patch of ", "seen"
 WITHOUT = "input_bias_without_the_input"
 
 
@@ -26,8 +27,9 @@ class InputBias(Question):
     with the colour that happens to be encoded as zero, and is blind to it. `input` is the rank correlation of |map|
     with |input| in each encoding. Methods with a factor of the input are asked again without it.
 
-    `seen` looks at the null colour itself: the mean of |map| in a middle patch painted with it, over the mean outside.
-    It is 0 for a map that cannot see that colour whatever the network does there.
+    `seen` looks at colours that a method may be blind to: the mean of |map| in a middle patch painted with one, over
+    the mean outside. It is 0 for a map that cannot see that colour whatever the network does there: zero in the
+    network's input for one that multiplies by it, another for a path from another baseline.
 
     Attributes:
         spread: the standard deviation of all audited images' values.
@@ -67,7 +69,7 @@ class InputBias(Question):
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         predicted = [block.classes["predicted"]]
         yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)
-        yield from self._null_patch(block)
+        yield from self._patches(block)
         local = {}
         if self.local is not None:
             local = ranked(self.local.maps(block.model, block.images, predicted, "without the input").maps[0])
@@ -84,16 +86,24 @@ class InputBias(Question):
                 for score in block.compared(WITHOUT, self.case(shift), again, base=local):
                     yield score._replace(method=score.method.removesuffix(" without the input"))
 
-    def _null_patch(self, block: Block) -> Iterator[Score]:
+    def _patches(self, block: Block) -> Iterator[Score]:
         height, width = block.tensor.shape[2:]
         patch = torch.zeros(height, width, dtype=torch.bool, device=block.tensor.device)
         patch[height // 3 : height - height // 3, width // 3 : width - width // 3] = True
-        images = with_tensor(block.images, block.tensor.masked_fill(patch, 0))
-        found = block.subjects.maps(block.model, images, [block.classes["predicted"]], NULL_PATCH).maps[0]
-        for method, maps in found.items():
-            magnitude = maps.double().abs()
-            seen = magnitude[:, patch].mean(1) / magnitude[:, ~patch].mean(1)
-            yield from block.each(self.name, NULL_PATCH, method, SEEN, seen)
+        tensor = block.tensor
+        colours = {"zero": tensor.new_zeros(tensor.shape[1])}
+        ends = ends_of(block.model, block.images, tensor.shape[1]) or ()
+        for name, end in zip(("black", "white"), ends, strict=False):
+            if not torch.equal(end.to(tensor), colours["zero"]):
+                colours[name] = end.to(tensor)
+        for name, colour in colours.items():
+            case = PATCH + name
+            images = with_tensor(block.images, torch.where(patch, colour[:, None, None], tensor))
+            found = block.subjects.maps(block.model, images, [block.classes["predicted"]], case).maps[0]
+            for method, maps in found.items():
+                magnitude = maps.double().abs()
+                seen = magnitude[:, patch].mean(1) / magnitude[:, ~patch].mean(1)
+                yield from block.each(self.name, case, method, SEEN, seen)
 
 
 def _with_input(test: str, case: str, block: Block, maps: Maps, tensor: torch.Tensor) -> Iterator[Score]:

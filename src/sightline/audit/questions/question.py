@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
+import pandas as pd
 import torch
 
 from sightline.audit.block import Block, Score
@@ -27,6 +28,11 @@ class Question(ABC):
     def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
         """Why the test says nothing of this model on these images; empty where it does."""
         del model, images, logits
+        return ""
+
+    def told(self, scores: pd.DataFrame) -> str:
+        """What the scores of one method say in words where no rule judges them; empty where it is not worth a line."""
+        del scores
         return ""
 
     @abstractmethod
