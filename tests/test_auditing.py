@@ -82,8 +82,11 @@ def test_figures_are_those_of_torch_and_scipy(model: nn.Module, images: Tensor) 
     assert row["ceiling"] == pytest.approx(scores(REFERENCE, CEILING).mean())
     assert row["low"] < row["mean"] < row["high"]
     assert row["images"] == 24
+    value, floor, ceiling = (
+        np.abs(one).mean() for one in (expected, scores(REFERENCE, FLOOR), scores(REFERENCE, CEILING))
+    )
     finding = found.findings["parameter_randomization", "gradient"]
-    assert finding.figure == pytest.approx((row["mean"] - row["floor"]) / (row["ceiling"] - row["floor"]))
+    assert finding.figure == pytest.approx((value - floor) / (ceiling - floor))
 
 
 def test_a_function_of_the_users_gets_the_same_scores_as_the_row_it_repeats(model: nn.Module, images: Tensor) -> None:
@@ -94,6 +97,29 @@ def test_a_function_of_the_users_gets_the_same_scores_as_the_row_it_repeats(mode
         assert len(rows) == len(own)
         pd.testing.assert_frame_equal(rows.drop(columns="method"), own.drop(columns="method"), atol=1e-6)
     assert found.verdicts.loc["gradient_of"].tolist() == found.verdicts.loc["gradient"].tolist()
+
+
+def test_a_map_that_only_turns_its_sign_is_no_other_map(model: nn.Module, images: Tensor) -> None:
+    """What is left of a class where a propagation has lost it: its logit, times one and the same map."""
+
+    def lost(network: nn.Module, given: Tensor, classes: Tensor) -> Tensor:
+        logits = network(given).detach()
+        return given.mean(1) * (logits - logits.mean(1, keepdim=True)).gather(1, classes[:, None])[..., None]
+
+    found = audit(model, images, [from_callable(lost)], ["class_sensitivity"])
+    signed = found.scores.query("method == 'lost' and case == 'least likely class' and measure == 'spearman'")
+    assert (signed["value"] < -0.999).all()
+    assert found.verdicts.loc[["gradient", "lost"], "class_sensitivity"].tolist() == ["pass", "fail"]
+
+
+def test_classes_that_the_model_itself_tells_by_one_direction_judge_nobody(images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 1), nn.Linear(1, 4)).eval()
+    found = audit(model, images, ["gradient", "guided_backprop"], ["class_sensitivity"])
+    assert set(found.verdicts["class_sensitivity"]) == {"undecided"}
+    reasons = found.reasons.set_index("method")["reason"]
+    assert "even the maps of the gradient are alike (1.0" in reasons["guided_backprop"]
+    assert "the test has nothing to see" in reasons["control: edges"]
 
 
 def test_no_control_passes_overall(model: nn.Module, images: Tensor) -> None:

@@ -57,7 +57,7 @@ def test_an_audit_is_written_and_repeated(place: Path) -> None:
     with Image.open(place / "a" / "audit.png") as page:
         assert page.width > 1000
     table = pd.read_csv(place / "a" / "table.csv")
-    assert len(table.query("test == 'parameter_randomization' and method == 'gradient'")) == 3 * 6
+    assert len(table.query("test == 'parameter_randomization' and method == 'gradient'")) == 3 * 7
     text = (place / "a" / "scores.csv").read_text()
     again = run(place, *words)
     assert again.returncode == 0, again.stderr

@@ -13,7 +13,17 @@ from skimage.metrics import structural_similarity
 
 import sightline as sl
 from sightline.audit import similarity
-from sightline.audit.similarity import MEASURES, Ranked, cosine, flip_ssim, likeness, spearman, spearman_abs, ssim
+from sightline.audit.similarity import (
+    MEASURES,
+    Ranked,
+    cosine,
+    flip_spearman,
+    flip_ssim,
+    likeness,
+    spearman,
+    spearman_abs,
+    ssim,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,6 +61,7 @@ def by_hand(first: np.ndarray, second: np.ndarray) -> float:
 EXPECTED = {
     "spearman": by_scipy,
     "spearman_abs": lambda first, second: by_scipy(np.abs(first), np.abs(second)),
+    "flip_spearman": lambda first, second: abs(by_scipy(first, second)),
     "ssim": by_skimage,
     "flip_ssim": lambda first, second: np.maximum(by_skimage(first, second), by_skimage(first, -second)),
     "cosine": by_hand,
@@ -73,6 +84,7 @@ def test_the_table_has_every_measure_in_order() -> None:
         {
             "spearman": spearman,
             "spearman_abs": spearman_abs,
+            "flip_spearman": flip_spearman,
             "ssim": ssim,
             "flip_ssim": flip_ssim,
             "cosine": cosine,

@@ -76,6 +76,13 @@ class Audit:
                 else:
                     found = _judged(scores, rule, method, len(names))
                 findings[test, method] = found
+            witness = findings.get((test, rule.witness)) if rule is not None else None
+            if rule is not None and witness is not None and witness.said is Said.FAIL:
+                reason = (
+                    f"even the maps of the {rule.witness} are alike ({witness.figure:.2f}, bound {rule.bound:g}), so "
+                    "that on this model the test has nothing to see"
+                )
+                findings |= {(test, method): undecided(reason, witness.images) for method in subjects.names}
         return cls(scores, findings, rules, dict(subjects.refused), names, {**settings, "versions": versions()})
 
     def __repr__(self) -> str:

@@ -50,6 +50,23 @@ def spearman_abs(
     return spearman(first.abs(), second.abs())
 
 
+def flip_spearman(
+    first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """The rank correlation with a map or with its negative: |`spearman`|.
+
+    A propagation that has lost the class sends one and the same map down, times each class's own logit: a negative
+    logit turns its sign and nothing else. As `flip_ssim`, after Sixt et al. 2020, arXiv 1912.09818.
+
+    Returns:
+        0 to 1; NaN where `spearman` is.
+
+    Raises:
+        InputError: the shapes differ, or are not those of maps.
+    """
+    return spearman(first, second).abs()
+
+
 def ssim(
     first: Float[Tensor, "batch height width"], second: Float[Tensor, "batch height width"]
 ) -> Float[Tensor, " batch"]:
@@ -125,7 +142,7 @@ def entropy(maps: Float[Tensor, "batch height width"], bins: int = 100) -> Float
 
 
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    measure.__name__: measure for measure in (spearman, spearman_abs, ssim, flip_ssim, cosine)
+    measure.__name__: measure for measure in (spearman, spearman_abs, flip_spearman, ssim, flip_ssim, cosine)
 }
 
 
@@ -163,10 +180,12 @@ def likeness(first: Ranked, second: Ranked) -> dict[str, Float[Tensor, " batch"]
         InputError: the shapes differ, or are not those of maps.
     """
     _check(first.maps, second.maps)
+    signed = _cosine(first.ranks.double(), second.ranks.double())
     plain, flipped = _structural(first.maps, second.maps)
     return {
-        "spearman": _cosine(first.ranks.double(), second.ranks.double()),
+        "spearman": signed,
         "spearman_abs": _cosine(first.magnitude_ranks.double(), second.magnitude_ranks.double()),
+        "flip_spearman": signed.abs(),
         "ssim": plain,
         "flip_ssim": torch.maximum(plain, flipped),
         "cosine": cosine(first.maps, second.maps),

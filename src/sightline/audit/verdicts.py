@@ -38,6 +38,7 @@ class Rule:
         ceiling: what it is where all is alike that can be; measured under slight noise where it is None.
         silent: why methods of which the test says nothing are not judged; where it is empty they are undecided.
         counts: whether its verdict counts for the verdict over all tests.
+        witness: a method known to have the property; where it fails, the model gives the test nothing to see.
     """
 
     test: str
@@ -50,6 +51,7 @@ class Rule:
     ceiling: float | None = None
     silent: str = ""
     counts: bool = True
+    witness: str = ""
 
 
 class Finding(NamedTuple):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
 _WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
-_MEASURE = "spearman"
+_MEASURE = "flip_spearman"
 _LINES = 8
 """Methods whose curves a person can still tell apart."""
 
@@ -97,7 +97,7 @@ def _lines(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
         axes.plot(places, rows["mean"], color=_colour(number), marker="o", markersize=3, linewidth=1.3, label=method)
     axes.axhline(0, color="#999999", linewidth=0.6)
     axes.set_ylim(None, 1.02)
-    axes.set_ylabel("rank correlation", fontsize=8)
+    axes.set_ylabel("rank correlation, without its sign", fontsize=8)
     axes.legend(fontsize=6.5, ncols=2, frameon=False, loc="best")
 
 
@@ -115,7 +115,7 @@ def _shades(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
     axes.set_xlim(0.5, len(next(iter(own.values()))) + 0.5)
     axes.set_ylim(len(own) - 0.5, -0.5)
     axes.set_yticks(range(len(own)), list(own))
-    axes.set_xlabel("rank correlation", fontsize=7)
+    axes.set_xlabel("rank correlation, without its sign", fontsize=7)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -138,7 +138,7 @@ def _classes(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.set_title("Likeness to the map of the predicted class", fontsize=9, loc="left")
-    axes.set_xlabel("rank correlation (grey: from another image's map to that under slight noise)", fontsize=7)
+    axes.set_xlabel("rank correlation, no sign (grey: from another image's map to that under slight noise)", fontsize=7)
     legend = axes.legend(fontsize=6.5, frameon=False, loc="best")
     for handle in legend.legend_handles:
         if isinstance(handle, mpl.lines.Line2D):

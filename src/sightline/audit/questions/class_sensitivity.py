@@ -17,6 +17,8 @@ class ClassSensitivity(Question):
     """Whether the map of another class is another map.
 
     The map of the predicted class beside those of the second class, of a random other one and of the least likely one.
+    A map that only turns its sign is no other map: that much says the sign of the logit. Where even the gradient's maps
+    are alike, the classes themselves are, and nobody is judged.
     """
 
     name: ClassVar[str] = "class_sensitivity"
@@ -24,9 +26,9 @@ class ClassSensitivity(Question):
     @property
     def rules(self) -> Sequence[Rule]:  # noqa: D102
         rule = Rule(
-            self.name, "random class", "spearman", 0.7, True,
-            "the map of a random other class is less than 0.7 as like the map of the predicted class as that map under "
-            "slight noise (0: as another image's map)",
+            self.name, "random class", "flip_spearman", 0.7, True,
+            "but for its sign, the map of a random other class is less than 0.7 as like the map of the predicted class "
+            "as that map under slight noise (0: as another image's map)", witness="gradient",
         )  # fmt: skip
         return (rule,)
 

@@ -38,9 +38,9 @@ class ParameterRandomization(Question):
         if not self.stages or self.how.order is Order.ALONE:
             return ()
         rule = Rule(
-            self.name, self.case(len(self.stages)), "spearman", 0.5, True,
-            "with all layers random the map is less than 0.5 as like the map of the trained network as that map under "
-            "slight noise (0: as another image's map)",
+            self.name, self.case(len(self.stages)), "flip_spearman", 0.5, True,
+            "with all layers random the map is, but for its sign, less than 0.5 as like the map of the trained network "
+            "as that map under slight noise (0: as another image's map)",
         )  # fmt: skip
         return (rule,)
 
