@@ -25,7 +25,7 @@ from sightline.intervals import mean_interval
 from sightline.models.small_resnet import SmallResNet, train_on
 
 METHODS = ["gradient", "input_x_gradient", "integrated_gradients", "rect_grad", "lrp_epsilon", "lrp_epsilon_plus",
-           "lrp_alpha1_beta0", "deep_taylor", "guided_backprop", "grad_cam"]  # fmt: skip
+           "lrp_alpha1_beta0", "lrp_z_plus", "guided_backprop", "grad_cam"]  # fmt: skip
 # Creatures are encoded from -1 to 1.
 ENCODINGS = {"grey is zero": 0.0, "black is zero": 1.0}
 

@@ -109,7 +109,8 @@ def audit(
     ends = [*starts[1:], len(batch)]
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         rows = range(start, end)
-        part = Block(model, images[start:end], rows, logits[start:end], subjects, seed)
+        compares = "class_sensitivity" in tests
+        part = Block(model, images[start:end], rows, logits[start:end], subjects, seed, compares)
 
         def tell(words: str, done: int = number) -> None:
             if progress is not None:

@@ -53,6 +53,7 @@ class Block:
         logits: shape (image, output): what the network says of them; none where it gives no class scores.
         subjects: the methods.
         seed: base of all randomness.
+        compares: whether classes other than the predicted one will be asked about.
     """
 
     model: Any
@@ -61,6 +62,7 @@ class Block:
     logits: Tensor
     subjects: Subjects
     seed: int
+    compares: bool = True
 
     @property
     def tensor(self) -> Tensor:
@@ -84,14 +86,17 @@ class Block:
 
     @cached_property
     def _answers(self) -> Answers:
-        found = self.subjects.maps(self.model, self.images, list(self.classes.values()), "classes")
+        classes = list(self.classes.values())[: None if self.compares else 1]
+        found = self.subjects.maps(self.model, self.images, classes, "classes")
         self.subjects.refused |= found.refused
         return found
 
-    @property
-    def maps(self) -> dict[str, Maps]:
-        """The maps for each of the classes, by name; the first are those of the predicted class."""
-        return dict(zip(self.classes, self._answers.maps, strict=True))
+    def others(self) -> Iterator[tuple[str, Maps]]:
+        """The maps for each of the other classes, by name, once: they are not kept."""
+        maps = self._answers.maps
+        names = list(self.classes)[1 : len(maps)]
+        for name in names:
+            yield name, maps.pop(1)
 
     @property
     def sums(self) -> Sums:
@@ -101,7 +106,7 @@ class Block:
     @property
     def base(self) -> Maps:
         """The maps of the predicted class."""
-        return self.maps["predicted"]
+        return self._answers.maps[0]
 
     @cached_property
     def ranked(self) -> dict[str, Ranked]:

@@ -47,6 +47,5 @@ class ClassSensitivity(Question):
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("classes")
-        for case, maps in block.maps.items():
-            if case != "predicted":
-                yield from block.compared(self.name, "random class" if case == "other class" else case, maps)
+        for case, maps in block.others():
+            yield from block.compared(self.name, "random class" if case == "other class" else case, maps)

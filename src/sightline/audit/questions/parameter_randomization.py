@@ -72,3 +72,5 @@ class ParameterRandomization(Question):
             for method, maps in found.items():
                 rise = entropy(maps) / entropies[method] - 1
                 yield from block.each(self.name, self.case(number), method, "entropy_rise", rise)
+            # While the next network is asked, the maps of this one would only take room.
+            del found, maps
