@@ -235,7 +235,7 @@ def memory(size: int) -> list[str]:
         for batch, what in product((FEW, MANY), (PASS, AUDIT)):
             found[what] = np.array([pool.submit(peak, what, batch, size).result() for _ in range(3)])
             ratio = np.median(found[what]) / np.median(found[PASS])
-            lines.append(entry(batch, what, spread(found[what], 0), f"{ratio:.2f}"))
+            lines.append(entry(f"{batch}", what, spread(found[what], 0), f"{ratio:.2f}"))
     return lines
 
 
