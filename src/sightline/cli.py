@@ -23,6 +23,7 @@ from sightline.explain import explain as explain_images
 from sightline.explanation import Explanation
 from sightline.images import load_images
 from sightline.models import model_info
+from sightline.report.writing import write_page
 from sightline.targets import Pair, TargetLike
 
 app = typer.Typer(
@@ -110,6 +111,15 @@ def explain(
         f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}",
         soft_wrap=True,
     )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="What `sightline explain`, `audit`, `gad` or `demo` has written.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; by default report.html in the folder.")] = None,
+) -> None:
+    """Write one HTML page of all that a folder holds: verdicts, a gallery, curves, tables; it needs no network."""
+    console.print(f"Look at {escape(str(write_page(folder, out)))}.", soft_wrap=True)
 
 
 @app.command()

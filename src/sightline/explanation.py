@@ -25,6 +25,8 @@ from sightline.errors import InputError, RefusalError
 from sightline.method import Method
 from sightline.sampling.seeds import image_key
 
+PICTURES = "pictures.safetensors"
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -208,14 +210,22 @@ class Explanation:
         return montage(self)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `maps.safetensors`, `manifest.json` and `montage.png` into a folder, which is made if need be.
+        """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `montage.png` into a folder.
+
+        The folder is made if need be; `sightline report` makes a page of it.
 
         Raises:
             InputError: the folder cannot be written.
         """
         from sightline.report.montage import save_montage
 
-        return write_maps(folder, self.maps, self.manifest(), {"montage.png": lambda path: save_montage(self, path)})
+        files = {"montage.png": lambda path: save_montage(self, path), PICTURES: self.save_pictures}
+        return write_maps(folder, self.maps, self.manifest(), files)
+
+    def save_pictures(self, path: Path) -> None:
+        """Write the images as a person sees them: `pictures`, shape (batch, height, width, 3), of eight bits."""
+        seen = torch.from_numpy(np.ascontiguousarray((self.display * 255).round().clip(0, 255).astype(np.uint8)))
+        path.write_bytes(serialised({"pictures": seen}))
 
     def manifest(self) -> dict[str, Any]:
         """What was explained, with which settings, and where each map lies in original pixels; ready for JSON."""
@@ -223,7 +233,9 @@ class Explanation:
         for index, name in enumerate(self.names):
             entry: dict[str, Any] = {
                 "name": name,
+                "caption": self.caption(index),
                 "explained": self.targets[index],
+                "explained_name": self._named(self.targets[index]),
                 "value": float(self.values[index]),
                 "original_size": list(self.sizes[index]),
                 "file": self.paths[index],
@@ -244,6 +256,7 @@ class Explanation:
             entry = {
                 "formula": method.formula,
                 "source": method.source,
+                "reduction": method.reduction,
                 "sampling": described(method.sampling),
             }
             entry |= {"propagation": method.propagation.name, "aggregation": described(method.aggregation)}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from sightline.explanation import Explanation, map_of, write_maps
+from sightline.explanation import PICTURES, Explanation, map_of, write_maps
 from sightline.gad.consistency import Consistency, Consistent
 
 
@@ -69,7 +69,10 @@ class GADExplanation:
         return replace(self, original=self.original.subset(rows), stacks=stacks)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `maps.safetensors`, `manifest.json` and `gad.png` into a folder, which is made if need be.
+        """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `gad.png` into a folder.
+
+        The folder is made if need be; `sightline report` makes a page of it. The maps are what stays in all networks
+        (`METHOD`), and those of each network (`METHOD/0` of the original, `METHOD/1` of the first support network).
 
         Raises:
             InputError: the folder cannot be written.
@@ -77,16 +80,20 @@ class GADExplanation:
         from sightline.gad.figures import save_side_by_side
 
         maps = {name: self[name] for name in self.stacks}
-        return write_maps(folder, maps, self.manifest(), {"gad.png": lambda path: save_side_by_side(self, path)})
+        for name, stack in self.stacks.items():
+            maps |= {f"{name}/{number}": one[:, None].clone() for number, one in enumerate(stack)}
+        files = {"gad.png": lambda path: save_side_by_side(self, path), PICTURES: self.original.save_pictures}
+        return write_maps(folder, maps, self.manifest(), files)
+
+    @property
+    def networks(self) -> list[str]:
+        """The networks of a stack in words, in order."""
+        steps = self.settings.get("alphas") or ()
+        return ["original", *(f"alpha {a:g}" if a == b else f"alpha {a:g}, {b:g}" for a, b in steps)]
 
     def manifest(self) -> dict[str, Any]:
         """What was explained and how, ready for JSON."""
-        images = [
-            {"name": name, "explained": target, "value": float(value)}
-            for name, target, value in zip(
-                self.original.names, self.original.targets, self.original.values, strict=True
-            )
-        ]
+        images = self.original.manifest()["images"]
         methods = {}
         for name in self.stacks:
             found = self.consistent(name)
@@ -97,6 +104,7 @@ class GADExplanation:
             }
         return {
             "images": images,
+            "networks": self.networks,
             "methods": methods,
             "refused": dict(self.refused),
             "reading": {

@@ -1,0 +1,196 @@
+"""What a page shows of saved maps: pictures, and maps as small pictures of eight bits that a script reads back."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sightline.errors import InputError
+from sightline.explanation import PICTURES
+
+BUDGET = 6_500_000
+"""Bytes that all maps of a page may take before they are written as text, which adds a third."""
+_SIDES = (256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
+_CLIP = 0.98
+STAYS = "what stays in all"
+
+
+@dataclass(frozen=True)
+class MapSet:
+    """The maps of one method for some images.
+
+    Attributes:
+        network: whose they are: the original, a support network, or what stays important in all.
+        target: what is explained.
+        method: by which method.
+        images: the number of each map's image on the page.
+        captions: what a reader should know of each.
+        heatmaps: shape (image, height, width), at their own resolution.
+    """
+
+    network: str
+    target: str
+    method: str
+    images: Sequence[int]
+    captions: Sequence[str]
+    heatmaps: Tensor
+
+
+class Gallery:
+    """Pictures and maps collected from the folders of explanations."""
+
+    def __init__(self) -> None:
+        self.images: list[dict[str, Any]] = []
+        self.sets: list[MapSet] = []
+        self._numbers: dict[tuple[str, bytes], int] = {}
+
+    def add(self, folder: Path) -> dict[str, Any]:
+        """Take in what `save` has written to a folder, and return its manifest.
+
+        Raises:
+            InputError: the files cannot be read, or do not belong together.
+        """
+        manifest = read_manifest(folder)
+        maps, pictures = _tensors(folder / "maps.safetensors"), _tensors(folder / PICTURES)["pictures"]
+        numbers = [
+            self._image(entry, picture.numpy()) for entry, picture in zip(manifest["images"], pictures, strict=True)
+        ]
+        networks = manifest.get("networks", ["the network"])
+        order = {name: number for number, name in enumerate(manifest["methods"])}
+        for target in dict.fromkeys(_target(entry) for entry in manifest["images"]):
+            rows = [row for row, entry in enumerate(manifest["images"]) if _target(entry) == target]
+            for name, values in sorted(maps.items(), key=lambda item: order[item[0].partition("/")[0]]):
+                # Of GAD the map by the method's own name is what stays in all networks, and METHOD/0 the original's.
+                method, slash, place = name.partition("/") if "networks" in manifest else (name, "/", "0")
+                network = networks[int(place)] if slash else STAYS
+                heat = _joined(values, manifest["methods"][method].get("reduction", "mean"))[rows]
+                captions = [str(manifest["images"][row].get("caption", "")) for row in rows]
+                self.sets.append(MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
+        return manifest
+
+    def _image(self, entry: dict[str, Any], picture: NDArray[np.uint8]) -> int:
+        key = (str(entry["name"]), picture.tobytes())
+        if key not in self._numbers:
+            self._numbers[key] = len(self.images)
+            height, width = picture.shape[:2]
+            self.images.append(
+                {
+                    "name": str(entry["name"]),
+                    "notes": [str(note) for note in entry.get("notes", [])],
+                    "width": width,
+                    "height": height,
+                    "picture": _uri(_jpeg(picture), "jpeg"),
+                }
+            )
+        return self._numbers[key]
+
+    def payload(self) -> dict[str, Any]:
+        """Everything the script needs, ready for JSON; maps at the highest resolution that the budget allows."""
+        for side in _SIDES:
+            sets = [self._encoded(one, side) for one in self.sets]
+            if sum(len(m["map"]) for one in sets for m in one["maps"]) * 3 / 4 <= BUDGET or side == _SIDES[-1]:
+                break
+        return {"images": self.images, "sets": sets}
+
+    def _encoded(self, one: MapSet, side: int) -> dict[str, Any]:
+        maps = []
+        shrunk = _shrunk(one.heatmaps, side).numpy()
+        for number, caption, heat in zip(one.images, one.captions, shrunk, strict=True):
+            maps.append({"image": number, "caption": caption} | encoded(heat))
+        return {"network": one.network, "target": one.target, "method": one.method, "maps": maps}
+
+
+def encoded(heat: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """A map as an eight-bit PNG and the numbers that turn its bytes back into values.
+
+    A signed map is (byte - 128) / 127 * scale, one without negative values byte / 255 * scale.
+    """
+    finite = np.nan_to_num(heat.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    magnitude = np.abs(finite)
+    scale, signed = float(magnitude.max()), bool((finite < 0).any())
+    share = finite / scale if scale > 0 else finite
+    values = np.round(share * 127 + 128) if signed else np.round(share * 255)
+    clip = float(np.quantile(magnitude, _CLIP)) / scale if scale > 0 else 1.0
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    height, width = heat.shape
+    return {
+        "map": _uri(buffer.getvalue(), "png"),
+        "width": width,
+        "height": height,
+        "scale": scale,
+        "signed": signed,
+        "clip": clip or 1.0,
+        "whole": bool(np.isfinite(heat).all()),
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a folder says of its maps.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = folder / "manifest.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Explain the images again.") from error
+    if not isinstance(found, dict) or not {"images", "methods"} <= found.keys():
+        raise InputError(f"{path} is not what `sightline explain` writes. Explain the images again.")
+    return found
+
+
+def folders_of(folder: Path) -> Iterator[Path]:
+    """The folder itself and those in it that hold maps with their pictures."""
+    for path in sorted(folder.rglob(PICTURES), key=lambda path: (len(path.parts), path)):
+        yield path.parent
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Explain the images again.") from error
+
+
+def _target(entry: dict[str, Any]) -> str:
+    # Which class was predicted may differ from image to image; that it was the predicted one is one target.
+    words = str(entry.get("explained", ""))
+    return "the predicted class" if words.startswith("predicted ") else str(entry.get("explained_name", words))
+
+
+def _joined(values: Tensor, reduction: str) -> Tensor:
+    wide = values.float()
+    return wide.amax(1) if reduction == "max" and wide.shape[1] > 1 else wide.mean(1)
+
+
+def _shrunk(heat: Tensor, side: int) -> Tensor:
+    height, width = heat.shape[1:]
+    if max(height, width) <= side:
+        return heat
+    size = [max(1, round(length * side / max(height, width))) for length in (height, width)]
+    small: Tensor = interpolate(torch.nan_to_num(heat)[:, None], size, mode="area")[:, 0]
+    return small
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=85, optimize=True)
+    return buffer.getvalue()
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

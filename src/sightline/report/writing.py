@@ -1,0 +1,246 @@
+"""The report: one HTML file of what a folder holds, which needs no network and no other file."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sightline import __version__
+from sightline.audit.subjects import CONTROLS
+from sightline.cards import card
+from sightline.catalogue import as_method
+from sightline.errors import InputError
+from sightline.report.gallery import Gallery, folders_of
+
+LARGEST = 200_000_000
+"""Bytes of a file that a report reads whole."""
+_CONTROLS = set(CONTROLS)
+_MEASURE = "flip_spearman"
+
+
+def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write one self-contained HTML file of all that a folder and the folders in it hold.
+
+    What `Explanation.save`, `GADExplanation.save`, `Audit.save` and the evaluation of GAD have written is found by
+    itself: explanations become a gallery, audits and evaluations verdicts, curves and tables.
+
+    Args:
+        folder: where to look.
+        out: the file to write; by default `report.html` in the folder.
+
+    Raises:
+        InputError: there is nothing to report on, or something cannot be read or written.
+    """
+    folder = Path(folder)
+    path = folder / "report.html" if out is None else Path(out)
+    gallery = Gallery()
+    manifests = [gallery.add(place) for place in folders_of(folder)]
+    audits = [_audit(place) for place in sorted(folder.rglob("audit.json"))]
+    gains = [_gains(place.parent) for place in sorted(folder.rglob("regions.csv"))]
+    if not manifests and not audits and not gains:
+        raise InputError(
+            f"{folder} holds nothing to report on: no maps with their pictures, no audit, no evaluation. Name a folder "
+            "that `sightline explain`, `audit`, `gad` or `demo` has written."
+        )
+    environment = Environment(
+        loader=PackageLoader("sightline.report", "page"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["figure"] = _figure
+    text = environment.get_template("page.html").render(
+        title=folder.resolve().name or "report",
+        story=_story(manifests, audits, gains),
+        gallery=gallery.payload() if gallery.sets else None,
+        audits=audits,
+        gains=gains,
+        cards=_cards(manifests, audits),
+        settings=[_pretty(m.get("settings", {})) for m in manifests] + [_pretty(one["settings"]) for one in audits],
+        style=_own("page.css"),
+        script=_own("page.js"),
+        version=__version__,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def _own(name: str) -> Markup:
+    """A part of the page that is ours, and so needs no escaping."""
+    return Markup((Path(__file__).parent / "page" / name).read_text(encoding="utf-8"))  # noqa: S704
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST} bytes, which no audit is.")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a table ({error}).") from error
+
+
+def _audit(path: Path) -> dict[str, Any]:
+    """An audit as the page shows it."""
+    try:
+        record = json.loads(_read(path))
+        verdicts, images = record["verdicts"], record["images"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no audit ({error}). Audit again.") from error
+    reasons, table = _table(path.parent / "reasons.csv"), _table(path.parent / "table.csv")
+    found = {(row["test"], row["method"]): row for row in reasons.fillna("").to_dict("records")}
+    judged = [
+        test for test in next(iter(verdicts.values()), {}) if {said[test] for said in verdicts.values()} != {"reported"}
+    ]
+    rows = [
+        {
+            "method": method,
+            "control": method in _CONTROLS,
+            "cells": [{"said": said[test]} | _found(found.get((test, method))) for test in judged],
+        }
+        for method, said in verdicts.items()
+    ]
+    counts = {
+        word: [method for method, said in verdicts.items() if method not in _CONTROLS and said["overall"] == word]
+        for word in ("pass", "fail", "undecided")
+    }
+    return {
+        "place": str(path.parent.name),
+        "images": len(images),
+        "tests": [{"name": test, "rule": record["rules"].get(test) or ""} for test in judged],
+        "rows": rows,
+        "advice": str(record.get("advice", "")),
+        "counts": counts,
+        "curves": _curves(table),
+        "figures": table.to_dict("records"),
+        "columns": list(table.columns),
+        "settings": record.get("settings", {}),
+        "methods": [method for method in verdicts if method not in _CONTROLS],
+    }
+
+
+def _found(row: dict[Any, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {"figure": "", "interval": "", "reason": ""}
+    known = isinstance(row["figure"], float)
+    return {
+        "figure": f"{row['figure']:.2f}" if known else "",
+        "interval": f"{row['low']:.2f} to {row['high']:.2f}" if known else "",
+        "reason": str(row["reason"]),
+    }
+
+
+def _curves(table: pd.DataFrame) -> dict[str, Any] | None:
+    """Likeness by stage of the randomisation, for each method."""
+    rows = table[(table["test"] == "parameter_randomization") & (table["measure"] == _MEASURE)]
+    rows = rows[~rows["method"].isin(_CONTROLS)]
+    if rows.empty:
+        return None
+    stages = list(dict.fromkeys(rows["case"]))
+    lines = []
+    for method, own in rows.groupby("method", sort=False):
+        placed = own.set_index("case").reindex(stages)
+        numbers = {
+            name: [None if pd.isna(v) else round(float(v), 4) for v in placed[name]] for name in ("mean", "low", "high")
+        }
+        lines.append({"method": str(method), **numbers})
+    return {"stages": stages, "lines": lines}
+
+
+def _gains(folder: Path) -> dict[str, Any]:
+    """An evaluation of GAD as the page shows it."""
+    tables = [
+        {"title": title, "columns": list(table.columns), "rows": table.to_dict("records")}
+        for name, title in (
+            ("verdicts", "Verdicts: does GAD gain over every control?"),
+            ("gains", "GAD less each control, paired by image"),
+            ("complexity", "Complexity: on how many images which hull is smaller"),
+            ("sensitivity", "Sensitivity: what occluding a region does, per pixel"),
+        )
+        if (folder / f"{name}.csv").is_file() and not (table := _table(folder / f"{name}.csv")).empty
+    ]
+    verdicts = _table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else pd.DataFrame()
+    said = verdicts["verdict"].value_counts().to_dict() if "verdict" in verdicts else {}
+    return {"place": folder.name, "tables": tables, "said": {str(key): int(value) for key, value in said.items()}}
+
+
+def _story(
+    manifests: Sequence[dict[str, Any]],
+    audits: Sequence[dict[str, Any]],
+    gains: Sequence[dict[str, Any]],
+) -> list[str]:
+    """What a reader should know first, in sentences."""
+    sentences = []
+    for manifest in manifests:
+        settings = manifest.get("settings", {})
+        made = [name for name, entry in manifest["methods"].items() if "refused" not in entry]
+        model = f"{settings['model']} (weights: {settings['weights']})" if "model" in settings else "The network"
+        sentences.append(
+            f"{model} was explained on {len(manifest['images'])} image(s) by {len(made)} method(s): {', '.join(made)}."
+        )
+        if "networks" in manifest:
+            sentences.append(
+                "Gradient Artificial Distancing: beside the original stand its support networks, and what stays "
+                "important in all of them."
+            )
+        sentences += [
+            f"{name} was refused: {entry['refused']}"
+            for name, entry in manifest["methods"].items()
+            if "refused" in entry
+        ]
+        sentences += [str(note) for note in manifest.get("notes", [])]
+    for one in audits:
+        sentences.append(
+            f"An audit of {one['images']} image(s) asked whether these maps explain this model at all. {one['advice']}"
+        )
+    for one in gains:
+        if one["said"]:
+            words = ", ".join(f"{count} x {verdict}" for verdict, count in one["said"].items())
+            sentences.append(f"GAD against its controls, over methods, classes and readings: {words}.")
+    if not audits:
+        sentences.append(
+            "Nothing here says whether these maps explain the model: a map can be handsome and say nothing. An audit "
+            "asks (`sightline audit`)."
+        )
+    # Several folders may say the same of one network.
+    return list(dict.fromkeys(sentences))
+
+
+def _cards(manifests: Sequence[dict[str, Any]], audits: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(
+        [name for manifest in manifests for name in manifest["methods"]]
+        + [name for one in audits for name in one["methods"]]
+    )
+    found = []
+    for name in names:
+        try:
+            found.append({"name": name, "rows": card(as_method(name)).rows})
+        except InputError:
+            # A method of the user's own, of which nothing more is known than what was written.
+            entry: dict[str, Any] = next((m["methods"][name] for m in manifests if name in m["methods"]), {})
+            rows = [(key, entry[key]) for key in ("formula", "source", "propagation") if entry.get(key)]
+            found.append({"name": name, "rows": rows or [("method", "a method of the user's own")]})
+    return found
+
+
+def _pretty(settings: object) -> str:
+    return json.dumps(settings, indent=2, ensure_ascii=False, default=str)
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}"
+    return str(value)
