@@ -188,7 +188,7 @@ def _shrunk(heat: Tensor, side: int) -> Tensor:
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=85, optimize=True)
+    Image.fromarray(picture).save(buffer, "JPEG", quality=85, subsampling=0, optimize=True)
     return buffer.getvalue()
 
 

@@ -101,7 +101,7 @@ def _audit(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no audit ({error}). Audit again.") from error
     reasons, table = _table(path.parent / "reasons.csv"), _table(path.parent / "table.csv")
-    found = {(row["test"], row["method"]): row for row in reasons.fillna("").to_dict("records")}
+    found = {(row["test"], row["method"]): row for row in reasons.to_dict("records")}
     judged = [
         test for test in next(iter(verdicts.values()), {}) if {said[test] for said in verdicts.values()} != {"reported"}
     ]
@@ -135,11 +135,11 @@ def _audit(path: Path) -> dict[str, Any]:
 def _found(row: dict[Any, Any] | None) -> dict[str, Any]:
     if row is None:
         return {"figure": "", "interval": "", "reason": ""}
-    known = isinstance(row["figure"], float)
+    known = pd.notna(row["figure"])
     return {
         "figure": f"{row['figure']:.2f}" if known else "",
         "interval": f"{row['low']:.2f} to {row['high']:.2f}" if known else "",
-        "reason": str(row["reason"]),
+        "reason": str(row["reason"]) if pd.notna(row["reason"]) else "",
     }
 
 

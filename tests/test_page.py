@@ -1,0 +1,146 @@
+"""The page of a folder: what is in it against what was saved, and that nothing in it can do harm."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import sightline as sl
+from sightline.models import ModelInfo, Preprocessing
+from sightline.report.gallery import encoded
+from sightline.report.writing import write_page
+
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(150, 3),
+    ).eval()  # fmt: skip
+    network.sightline_info = ModelInfo(
+        spec=EVIL, preprocessing=Preprocessing(size=(12, 12)), class_names=("cat", EVIL, "hen")
+    )
+    return network
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(22, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+
+
+class Seen(HTMLParser):
+    """Tags, and the text of scripts by their type."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self._open: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self._open = str(dict(attrs).get("type", "script"))
+
+    def handle_data(self, data: str) -> None:
+        if self._open is not None:
+            self.scripts[self._open] = self.scripts.get(self._open, "") + data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "script":
+            self._open = None
+
+
+def values_of(found: dict[str, Any]) -> np.ndarray:
+    raw = base64.b64decode(found["map"].removeprefix("data:image/png;base64,"))
+    pixels = np.asarray(Image.open(io.BytesIO(raw))).astype(float)
+    return ((pixels - 128) / 127 if found["signed"] else pixels / 255) * found["scale"]
+
+
+def test_a_page_holds_the_maps_that_were_saved(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    methods = ["input_x_gradient", "gradient", "grad_cam"]
+    found = sl.explain(model, images[:3], methods)
+    found.save(tmp_path)
+    other = sl.explain(model, images[:3], ["gradient"], target=1)
+    other.save(tmp_path / "other")
+    page = Seen(write_page(tmp_path).read_text(encoding="utf-8"))
+    data = json.loads(page.scripts["application/json"])
+    assert [one["name"] for one in data["images"]] == ["image 0", "image 1", "image 2"]
+    keys = [(one["method"], one["target"]) for one in data["sets"]]
+    assert keys == [*((method, "the predicted class") for method in methods), ("gradient", EVIL)]
+    for one, source in zip(data["sets"], [found] * 3 + [other], strict=True):
+        assert [m["image"] for m in one["maps"]] == [0, 1, 2]
+        for number, m in enumerate(one["maps"]):
+            raw = source[one["method"]][number].mean(0).numpy()
+            np.testing.assert_allclose(values_of(m), raw, atol=m["scale"] / 127 / 2 + 1e-12)
+            assert m["scale"] == pytest.approx(np.abs(raw).max())
+            assert m["caption"] == source.caption(number)
+    picture = Image.open(io.BytesIO(base64.b64decode(data["images"][0]["picture"].split(",")[1])))
+    np.testing.assert_allclose(np.asarray(picture) / 255, found.display[0], atol=0.25)
+
+
+def test_nothing_that_comes_from_outside_is_code(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    sl.explain(model, images[:2], ["gradient"], target=1).save(tmp_path)
+    text = write_page(tmp_path).read_text(encoding="utf-8")
+    page = Seen(text)
+    assert "<script>alert" not in text
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_an_audit_s_verdicts_and_figures_are_on_the_page(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    found = sl.audit(model, images, ["gradient", "guided_backprop"], ["class_sensitivity", "parameter_randomization"])
+    found.save(tmp_path)
+    text = write_page(tmp_path).read_text(encoding="utf-8")
+    for (test, method), finding in found.findings.items():
+        assert test.replace("_", " ") in text
+        assert method in text
+        if np.isfinite(finding.figure):
+            assert f"{finding.figure:.2f} <small>{finding.low:.2f} to {finding.high:.2f}</small>" in text
+    boxes = [a["data-curves"] for tag, a in Seen(text).tags if "data-curves" in a]
+    curves = json.loads(str(boxes[0]))
+    table = found.table.query("test == 'parameter_randomization' and measure == 'flip_spearman'")
+    for line in curves["lines"]:
+        np.testing.assert_allclose(line["mean"], table[table["method"] == line["method"]]["mean"], atol=1e-4)
+    assert [line["method"] for line in curves["lines"]] == ["gradient", "guided_backprop"]
+
+
+def test_maps_of_eight_bits() -> None:
+    rng = np.random.default_rng(0)
+    for heat in (rng.standard_normal((5, 7)), rng.random((5, 7)) * 1e-9, np.zeros((2, 2)), -np.ones((3, 3))):
+        found = encoded(heat)
+        step = found["scale"] / (127 if found["signed"] else 255)
+        np.testing.assert_allclose(values_of(found), heat, atol=step / 2 * 1.0001 + 1e-30)
+    holes = rng.standard_normal((4, 4))
+    holes[0, 0], holes[1, 1] = np.nan, np.inf
+    found = encoded(holes)
+    assert not found["whole"]
+    assert values_of(found)[[0, 1], [0, 1]].tolist() == [0, 0]
+
+
+def test_what_cannot_be_reported_on_is_said(tmp_path: Path) -> None:
+    with pytest.raises(sl.InputError, match="holds nothing to report on"):
+        write_page(tmp_path)
+    (tmp_path / "audit.json").write_text("[1]")
+    with pytest.raises(sl.InputError, match="is no audit"):
+        write_page(tmp_path)
+    (tmp_path / "audit.json").unlink()
+    (tmp_path / "pictures.safetensors").write_bytes(b"no")
+    with pytest.raises(sl.InputError, match="manifest.json cannot be read"):
+        write_page(tmp_path)
