@@ -142,5 +142,5 @@ def test_what_cannot_be_reported_on_is_said(tmp_path: Path) -> None:
         write_page(tmp_path)
     (tmp_path / "audit.json").unlink()
     (tmp_path / "pictures.safetensors").write_bytes(b"no")
-    with pytest.raises(sl.InputError, match="manifest.json cannot be read"):
+    with pytest.raises(sl.InputError, match=r"manifest\.json cannot be read"):
         write_page(tmp_path)

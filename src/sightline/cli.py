@@ -71,9 +71,9 @@ def explain(
         str,
         typer.Option(help="predicted; a class; a class per image (1,5,7); or a pair, 281-207: why 281 and not 207."),
     ] = "predicted",
-    out: Annotated[Path, typer.Option(help="Folder for maps.safetensors, manifest.json and montage.png.")] = Path(
-        "out"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for maps.safetensors, manifest.json, montage.png and report.html.")
+    ] = Path("out"),
     references: Annotated[
         list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
     ] = None,
@@ -106,9 +106,11 @@ def explain(
             progress=advance,
         )
     folder = result.save(out)
+    page = write_page(folder)
     _summary(result)
     console.print(
-        f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}",
+        f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}; to look closer "
+        f"open {escape(str(page))} in a browser",
         soft_wrap=True,
     )
 

@@ -17,6 +17,7 @@ from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError
 from sightline.images import load_images
+from sightline.report.writing import write_page
 
 FAILED = 1
 
@@ -74,10 +75,12 @@ def audit_command(
             progress=lambda words, done, of: advance(done, of, words),
         )
     found.save(out)
+    page = write_page(out)
     console.print(verdict_table(found))
     say_refused(found.refused)
     console.print(escape(found.advice), soft_wrap=True, highlight=False)
-    console.print(f"Look at {escape(str(out / 'audit.png'))}; all figures are in {escape(str(out))}.", soft_wrap=True)
+    look = f"Look at {escape(str(out / 'audit.png'))}, or closer at {escape(str(page))} in a browser"
+    console.print(f"{look}; all figures are in {escape(str(out))}.", soft_wrap=True)
     worse = _worse(before, found)
     for sentence in worse:
         say("worse", sentence)

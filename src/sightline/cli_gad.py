@@ -21,6 +21,7 @@ from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
 from sightline.images import PictureStore, first_of_each, labelled_pictures, load_images, store_pictures
 from sightline.models import load_model, model_info
+from sightline.report.writing import write_page
 
 app = typer.Typer(
     help="Gradient Artificial Distancing: keep what stays important when two classes are pushed apart.",
@@ -137,11 +138,14 @@ def explain(
         batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
     )
     folder = found.save(out)
+    page = write_page(folder)
     say_refused(found.refused)
     for note in found.notes:
         say("note", note)
     console.print(
-        f"{len(found)} image(s), {len(found.stacks)} method(s): {escape(str(folder / 'gad.png'))}", soft_wrap=True
+        f"{len(found)} image(s), {len(found.stacks)} method(s): {escape(str(folder / 'gad.png'))}; to look closer open "
+        f"{escape(str(page))} in a browser",
+        soft_wrap=True,
     )
 
 
@@ -259,7 +263,11 @@ def _verdicts(found: Evaluation, out: Path) -> None:
     for row in found.verdicts.itertuples(index=False):
         table.add_row(*map(str, row))
     console.print(table)
-    console.print(f"Tables, controls and pictures: {escape(str(out / 'report.md'))}", soft_wrap=True)
+    page = write_page(out)
+    console.print(
+        f"Tables, controls and pictures: {escape(str(out / 'report.md'))}, or in a browser {escape(str(page))}",
+        soft_wrap=True,
+    )
 
 
 def _names(support: GAD, network: nn.Module, labels: str | None) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from sightline.gad.truth import gains_on_truth, on_truth
 from sightline.images.creatures import Creatures, passes_twin_test
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models.small_resnet import SmallResNet, train_on
+from sightline.report.writing import write_page
 from sightline.sampling.seeds import seed_of
 
 TRAINING, HELD_OUT, SCORED, SHOWN, REFERENCES = 12_000, 1000, 48, 6, 100
@@ -84,8 +85,9 @@ def run_demo(out: Path, seed: int, console: Console) -> pd.DataFrame:
     _distanced(model, held_out, passed, seed, out, console)
     pictures = [str(out / name) for name in ("montage.png", "audit/audit.png", "gad/gad.png")]
     tables = [str(out / name) for name in ("scores.csv", "audit/reasons.csv", "gad/scores.csv")]
+    page = write_page(out)
     console.print(
-        f"Look at {', '.join(pictures)}; the tables are in {', '.join(tables)}.",
+        f"Open {page} in a browser. The pictures are {', '.join(pictures)}; the tables are in {', '.join(tables)}.",
         soft_wrap=True,
         markup=False,
     )

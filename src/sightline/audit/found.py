@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sightline.audit.block import CEILING, FLOOR, REFERENCE
-from sightline.audit.questions.input_bias import PATCH, SEEN
+from sightline.audit.questions.input_bias import PATCH, SEEN, WITHOUT, InputBias
 from sightline.audit.subjects import CONTROLS, Subjects
 from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
 from sightline.errors import InputError
@@ -141,7 +141,13 @@ class Audit:
         for method in lists[Said.FAIL]:
             failed = [test for test in self.rules if self.findings[test, method].said is Said.FAIL]
             what = _and([f"{test} ({self.findings[test, method].figure:.2f})" for test in failed])
-            sentences.append(f"{method} fails {what}: do not read its maps as explanations of this model.")
+            cured = failed == [InputBias.name] and self.findings[WITHOUT, method].said is Said.PASS
+            advice = (
+                "read its maps only without its factor of the input, which pass"
+                if cured
+                else ("do not read its maps as explanations of this model")
+            )
+            sentences.append(f"{method} fails {what}: {advice}.")
         if lists[Said.UNDECIDED]:
             sentences.append(f"Nothing is decided of {_and(lists[Said.UNDECIDED])}; the reasons are in the table.")
         words: dict[str, list[str]] = {}

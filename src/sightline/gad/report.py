@@ -218,6 +218,7 @@ def _draw(
     labels = [gad.classes[names.index(str(label))] for label in images.labels]
     rows = first_of_each(images.labels, names, 3)
     few = gad.explain_each(images[rows], methods, reading=reading)
+    few[0].save(folder / "examples")
     first = methods[-1].name
     least = _least(before, gad.classes)
     clues = gad.explain_each(images[least], methods, reading=reading)
