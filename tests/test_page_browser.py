@@ -1,0 +1,185 @@
+"""The page in a real browser: every promise by a click, in light and dark, wide and narrow."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sightline as sl
+from sightline.models import ModelInfo, Preprocessing
+from sightline.report.writing import write_page
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def found() -> sl.Explanation:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(6 * 11 * 11, 3),
+    ).eval()  # fmt: skip
+    names = ("cat", "<i>dog</i>", "hen")
+    model.sightline_info = ModelInfo(spec="test", preprocessing=Preprocessing(size=(SIDE, SIDE)), class_names=names)
+    images = torch.randn(22, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    found = sl.explain(model, images[:3], ["gradient", "saliency", "grad_cam"])
+    object.__setattr__(found, "audit", lambda: sl.audit(model, images, ["gradient", "guided_backprop"]))
+    object.__setattr__(found, "other", lambda: sl.explain(model, images[:3], ["gradient"], target=1))
+    return found
+
+
+@pytest.fixture(scope="module")
+def file(found: sl.Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    found.save(folder)
+    found.other().save(folder / "other")  # type: ignore[attr-defined]
+    found.audit().save(folder / "audit")  # type: ignore[attr-defined]
+    return write_page(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: "sync_api.Browser", file: Path) -> Iterator["sync_api.Page"]:
+    said: list[str] = []
+    opened = browser.new_page(viewport={"width": 1280, "height": 1400})
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else said.append(request.url)
+    )
+    opened.goto(file.as_uri())
+    opened.wait_for_selector("#strip button")
+    yield opened
+    opened.close()
+    # Neither an error nor a request to anywhere.
+    assert said == []
+
+
+def canvas(page: "sync_api.Page") -> str:
+    found: str = page.evaluate("document.getElementById('stage').toDataURL()")
+    return found
+
+
+def changed(page: "sync_api.Page", before: str) -> None:
+    page.wait_for_function("before => document.getElementById('stage').toDataURL() !== before", arg=before)
+
+
+def test_a_person_flips_between_images_methods_and_classes(page: "sync_api.Page") -> None:
+    label = page.locator("#stage").get_attribute
+    assert "map of gradient, the predicted class" in str(label("aria-label"))
+    for act, words in (
+        (lambda: page.click("#strip button[data-method=saliency]"), "map of saliency"),
+        (lambda: page.click("#next"), "image 1"),
+        (lambda: page.keyboard.press("ArrowRight"), "image 2"),
+        (lambda: page.keyboard.press("ArrowLeft"), "image 1"),
+        (lambda: page.keyboard.press("ArrowUp"), "map of gradient"),
+        (lambda: page.keyboard.press("c"), "<i>dog</i>"),
+        (lambda: page.select_option("#method", "grad_cam"), "map of grad_cam, the predicted class"),
+        (lambda: page.select_option("#image", "0"), "image 0"),
+    ):
+        before = canvas(page)
+        act()
+        changed(page, before)
+        page.wait_for_function("w => document.getElementById('stage').ariaLabel.includes(w)", arg=words)
+
+
+def test_values_under_the_cursor_are_those_of_the_map(page: "sync_api.Page", found: sl.Explanation) -> None:
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    heat = found.heatmap("gradient")[0].numpy()
+    for row, column in ((0, 0), (5, 17), (23, 23)):
+        page.mouse.move(box["x"] + (column + 0.5) * box["width"] / SIDE, box["y"] + (row + 0.5) * box["height"] / SIDE)
+        said = page.locator("#reading").inner_text()
+        assert said.startswith(f"row {row}, column {column}: ")
+        value = float(said.split(": ")[1].split(" ")[0])
+        # Of eight bits, and three digits shown.
+        assert value == pytest.approx(heat[row, column], abs=float(np.abs(heat).max()) / 127)
+
+
+def test_the_overlay_the_hull_and_the_zoom_are_dragged(page: "sync_api.Page") -> None:
+    for name, value in (("strength", "0"), ("strength", "100"), ("cut", "5"), ("cut", "90")):
+        before = canvas(page)
+        page.locator(f"#{name}").fill(value)
+        changed(page, before)
+        assert page.locator(f"#{name}said").inner_text() == f"{value} %"
+    for name in ("in", "fit"):
+        before = canvas(page)
+        page.click(f"#{name}")
+        changed(page, before)
+    before = canvas(page)
+    page.uncheck("#hull")
+    changed(page, before)
+
+
+def test_without_overlay_and_hull_it_is_the_picture(page: "sync_api.Page", found: sl.Explanation) -> None:
+    page.uncheck("#hull")
+    page.locator("#strength").fill("0")
+    seen = page.evaluate(
+        "n => { const c = document.createElement('canvas'); c.width = c.height = n; const x = c.getContext('2d');"
+        "x.drawImage(document.getElementById('stage'), 0, 0, n, n); return [...x.getImageData(0, 0, n, n).data]; }",
+        SIDE,
+    )
+    pixels = np.array(seen).reshape(SIDE, SIDE, 4)[..., :3] / 255
+    assert np.abs(pixels - found.display[0]).mean() < 0.1
+
+
+def test_tables_sort_and_curves_are_chosen(page: "sync_api.Page") -> None:
+    table = page.locator("table.verdicts")
+    for order in ("ascending", "descending"):
+        table.locator("thead button").first.click()
+        assert table.locator("thead th").first.get_attribute("aria-sort") == order
+        names = table.locator("tbody th").all_inner_texts()
+        assert names == sorted(names, reverse=order == "descending")
+    chosen = page.locator(".legend button", has_text="guided_backprop")
+    chosen.click()
+    assert chosen.get_attribute("aria-pressed") == "true"
+    assert page.locator(".curves path.on title").text_content() == "guided_backprop"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_and_is_accessible(
+    browser: "sync_api.Browser", file: Path, scheme: str, width: int, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.goto(file.as_uri())
+    page.wait_for_selector("#strip button")
+    for details in page.locator("main > section > details").all():
+        details.evaluate("one => { one.open = true; }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    results = axe.Axe().run(page).response["violations"]
+    grave = [(one["id"], one["nodes"][0]["html"]) for one in results if one["impact"] in {"serious", "critical"}]
+    assert json.dumps(grave) == "[]"
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    page.close()
+
+
+def test_it_prints(browser: "sync_api.Browser", file: Path, tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector("#strip button")
+    page.emulate_media(media="print")
+    assert not page.locator(".controls").is_visible()
+    assert page.locator("#stage").is_visible()
+    page.pdf(path=tmp_path / "page.pdf", print_background=True)
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    page.close()
