@@ -209,6 +209,18 @@ class Explanation:
 
         return montage(self)
 
+    def _repr_html_(self) -> str:
+        from sightline.report.notebook import pictured
+
+        return pictured(repr(self), self.show(), self.checks.notes)
+
+    @property
+    def bibliography(self) -> str:
+        """Whom to cite for these methods, in BibTeX."""
+        from sightline.report.paper import bibliography
+
+        return bibliography(self.methods.values())
+
     def save(self, folder: str | Path) -> Path:
         """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `montage.png` into a folder.
 

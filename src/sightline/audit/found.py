@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, report
 from sightline.errors import InputError
 from sightline.explanation import versions
 from sightline.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _NOTHING = 1e-6
 
@@ -182,6 +185,47 @@ class Audit:
                 colour = f"zero, which is the colour {tuple(round(value) for value in null)}"
             found.setdefault(str(method), []).append(colour)
         return found
+
+    def show(self) -> "Figure":
+        """Verdicts and curves on one page, as a matplotlib figure."""
+        from sightline.report.audit_page import audit_page
+
+        return audit_page(self)
+
+    def _repr_html_(self) -> str:
+        from sightline.report.notebook import verdicts
+
+        return verdicts(self)
+
+    def latex(self) -> str:
+        """The verdicts with their figures and intervals, as a table in LaTeX."""
+        from sightline.report.paper import latex
+
+        def cell(test: str, method: str, word: str) -> str:
+            found = self.findings.get((test, method))
+            if found is None or not math.isfinite(found.figure):
+                return word
+            return f"{word} {found.figure:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+        table = self.verdicts
+        cells = {
+            str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
+            for test in table.columns
+        }
+        return latex(pd.DataFrame(cells, index=table.index.rename(None)), f"Audit of {len(self.names)} images.")
+
+    @property
+    def bibliography(self) -> str:
+        """Whom to cite for the tests and for the methods of the catalogue, in BibTeX."""
+        from sightline.catalogue import catalogue
+        from sightline.report.paper import CONVERGENCE, SANITY, bibliography
+
+        known = catalogue()
+        methods = list(dict.fromkeys(method for _, method in self.findings))
+        tests = {"parameter_randomization": SANITY, "convergence": CONVERGENCE}
+        return bibliography(
+            [known[name] for name in methods if name in known], *(tests[test] for test in self.rules if test in tests)
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write `audit.png`, `audit.json`, `verdicts.csv`, `reasons.csv`, `table.csv` and `scores.csv`.

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sightline.explanation import PICTURES, Explanation, map_of, write_maps
 from sightline.gad.consistency import Consistency, Consistent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,6 +70,24 @@ class GADExplanation:
         rows = [range(len(self))[int(row)] for row in images]
         stacks = {name: stack[:, rows] for name, stack in self.stacks.items()}
         return replace(self, original=self.original.subset(rows), stacks=stacks)
+
+    def show(self) -> "Figure":
+        """Original maps and what stays of them, side by side, as a matplotlib figure (the first images)."""
+        from sightline.gad.figures import side_by_side
+
+        return side_by_side({"": self})
+
+    def _repr_html_(self) -> str:
+        from sightline.report.notebook import pictured
+
+        return pictured(repr(self), self.show(), self.notes)
+
+    @property
+    def bibliography(self) -> str:
+        """Whom to cite for GAD and for these methods, in BibTeX."""
+        from sightline.report.paper import GAD, bibliography
+
+        return bibliography([self.original.methods[name] for name in self.stacks], GAD)
 
     def save(self, folder: str | Path) -> Path:
         """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `gad.png` into a folder.

@@ -138,7 +138,9 @@ def _classes(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.set_title("Likeness to the map of the predicted class", fontsize=9, loc="left")
-    axes.set_xlabel("rank correlation, no sign (grey: from another image's map to that under slight noise)", fontsize=6.5)
+    axes.set_xlabel(
+        "rank correlation, no sign (grey: from another image's map to that under slight noise)", fontsize=6.5
+    )
     legend = axes.legend(fontsize=6.5, frameon=False, loc="best")
     for handle in legend.legend_handles:
         if isinstance(handle, mpl.lines.Line2D):

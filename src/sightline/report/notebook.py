@@ -1,0 +1,44 @@
+"""What a notebook shows of an object: HTML with its pictures in it."""
+
+import base64
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from markupsafe import escape
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from sightline.audit.found import Audit
+
+_COLOURS = {"pass": "#0b7a57", "fail": "#b54708", "undecided": "inherit", "reported": "inherit"}
+
+
+def pictured(title: str, figure: Figure, notes: Iterable[str] = ()) -> str:
+    """A title, a figure as a picture, and notes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
+    words = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    head = escape(title)
+    shown = f'<img alt="{head}" src="data:image/png;base64,{picture}">'
+    return f"<figure><figcaption>{head}</figcaption>{shown}{words}</figure>"
+
+
+def verdicts(found: "Audit") -> str:
+    """The verdicts of an audit as a table, and its advice."""
+    table = found.verdicts
+    head = "".join(f"<th>{escape(str(test).replace('_', ' '))}</th>" for test in table.columns)
+    rows = []
+    for method, said in table.iterrows():
+        cells = []
+        for test, word in said.items():
+            finding = found.findings.get((str(test), str(method)))
+            figure = f" {finding.figure:.2f}" if finding is not None and finding.figure == finding.figure else ""
+            reason = escape(finding.reason) if finding is not None else ""
+            cells.append(f'<td title="{reason}" style="color:{_COLOURS[word]}">{escape(word)}{figure}</td>')
+        rows.append(f"<tr><th>{escape(str(method))}</th>{''.join(cells)}</tr>")
+    return (
+        f"<p>Audit of {len(found.names)} image(s)</p><table><thead><tr><th>method</th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table><p>{escape(found.advice)}</p>"
+    )
