@@ -215,15 +215,47 @@ def report(out: Path) -> str:
     return "\n".join(lines)
 
 
+NETWORKS = ("resnet20", "squeezenet", "dense")
+
+
+def together(folder: Path) -> str:
+    """One table for all networks: the verdict of each method on each, and what random logits keep at the input."""
+    audits = {name: place for name in NETWORKS if ((place := folder / name / "one-pass") / "reasons.csv").exists()}
+    found = {name: pd.read_csv(place / "reasons.csv").set_index(["test", "method"]) for name, place in audits.items()}
+    tables = {name: pd.read_csv(place / "table.csv") for name, place in audits.items()}
+
+    def cell(name: str, test: str, method: str) -> str:
+        row = found[name].loc[test, method]
+        if not np.isfinite(row["figure"]):
+            return row["said"]
+        return f"{row['said']} {row['figure']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+    def arrived(name: str, method: str) -> str:
+        rows = tables[name]
+        rows = rows[(rows["method"] == method) & (rows["measure"] == "layer_cosine")]
+        rows = rows[rows["case"].str.endswith("<input>")]
+        return "" if rows.empty else f"{rows['mean'].iloc[0]:.2f}"
+
+    heads = [f"{what}, {name}" for what in ("another class", "random weights", "random logits") for name in audits]
+    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for method in ONE_PASS:
+        cells = [cell(name, test, method) for test in TESTS[:2] for name in audits]
+        lines.append(f"| {method} | {' | '.join(cells + [arrived(name, method) for name in audits])} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=["resnet20", "squeezenet", "dense"])
+    parser.add_argument("network", choices=[*NETWORKS, "all"], help="all: one table of what is there")
     parser.add_argument("--folder", type=Path, default=Path("claims"))
     parser.add_argument("--classifier", type=Path, default=Path("gad-photographs/dense-train"))
     parser.add_argument("--images", type=int, default=200, help="for methods of one pass; a quarter for the others")
     parser.add_argument("--parts", default="likeness,bias,sensitivity", help="with a comma; none: only the report")
     options = parser.parse_args()
     print(conditions(), file=sys.stderr)
+    if options.network == "all":
+        print(together(options.folder))
+        return
     made: dict[str, Callable[[], tuple[nn.Module, sl.ImageBatch]]] = {
         "resnet20": resnet20, "squeezenet": squeezenet, "dense": lambda: classifier(options.classifier),
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """The command `sightline`: parses, calls, prints; no arithmetic."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -143,6 +144,29 @@ def methods(
             cost = "" if row.cost is None else f"{row.cost:g}"
             table.add_row(title, Text(f"{row.formula}\n{choices(row)}\n{row.source}"), cost)
     console.print(table)
+
+
+@app.command("app")
+@with_model
+def app_command(
+    network: nn.Module,
+    support: Annotated[
+        Path | None, typer.Option("--gad", help="The folder that `gad fit` wrote, to show what stays important.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's own asks for a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+) -> None:
+    """Serve an app in the browser: drop photographs, choose, look. The password comes from SIGHTLINE_PASSWORD."""
+    from sightline.app import check_host, serve
+    from sightline.gad import GAD
+
+    password = os.environ.get("SIGHTLINE_PASSWORD")
+    check_host(host, password)
+    distanced = None if support is None else GAD.load(support, network)
+    console.print(f"Open http://{host}:{port} in a browser; Ctrl-C stops it.", soft_wrap=True)
+    serve(network, gad=distanced, host=host, port=port, password=password)
 
 
 @app.command()

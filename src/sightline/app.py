@@ -1,0 +1,281 @@
+"""The app: drop photographs, choose methods and classes, look at maps, a short audit, and the page of it all.
+
+Thin over `explain`, `audit` and the report. It listens on this machine alone unless told otherwise, and then asks for a
+password; uploads are read and deleted at once; what is made for one user lies in a folder of their own until they
+leave.
+"""
+
+import ipaddress
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from sightline.audit import Randomisation, audit
+from sightline.catalogue import catalogue
+from sightline.errors import InputError, SightlineError
+from sightline.explain import explain
+from sightline.gad import GAD
+from sightline.images import ImageBatch, load_images
+from sightline.images.files import Found, unique_names
+from sightline.models import model_info
+from sightline.report.writing import write_page
+from sightline.targets import Pair, TargetLike
+
+if TYPE_CHECKING:
+    import gradio
+    from fastapi import FastAPI
+
+LARGEST = 20 * 1024 * 1024
+"""Bytes of an uploaded file."""
+PIXELS = 40_000_000
+"""Pixels of an uploaded photograph."""
+PICTURES = 32
+"""Photographs at a time."""
+WAITING = 16
+"""Requests that may wait for the one that is computed."""
+_PREDICTED, _NONE, _OPEN = "the predicted class", "none", -1
+_DEFAULT = ["gradient", "integrated_gradients", "grad_cam"]
+_STAGES = 4
+# Nothing is fetched from anywhere else, whatever the library's own page asks for.
+_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def serve(
+    network: nn.Module,
+    *,
+    gad: GAD | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    password: str | None = None,
+) -> None:
+    """Serve the app until it is stopped.
+
+    Args:
+        network: a loaded model.
+        gad: its support networks, if there are some.
+        host: the address to listen on.
+        port: and the port.
+        password: of the user `sightline`; needed wherever others can reach the address.
+
+    Raises:
+        InputError: others can reach the address and there is no password, or the extra `app` is missing.
+    """
+    check_host(host, password)
+    import uvicorn
+
+    with tempfile.TemporaryDirectory(prefix="sightline-app-") as folder:
+        uvicorn.run(
+            application(network, Path(folder), gad=gad, password=password), host=host, port=port, log_level="warning"
+        )
+
+
+def check_host(host: str, password: str | None) -> None:
+    """Refuse to be reached by others without a password.
+
+    Raises:
+        InputError: they could.
+    """
+    try:
+        inside = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        inside = False
+    if not inside and not password:
+        raise InputError(
+            f"At {host} others could use the app, so a password is needed: put one into the environment variable "
+            "SIGHTLINE_PASSWORD, or leave --host at 127.0.0.1."
+        )
+
+
+def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, password: str | None = None) -> "FastAPI":
+    """The web application; all that it keeps for a while lies in `folder`.
+
+    Raises:
+        InputError: the extra `app` is missing.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    try:
+        import gradio as gr
+        from fastapi import FastAPI, Request, Response
+    except ImportError as error:
+        raise InputError("The app needs Gradio: pip install 'sightline[app]'.") from error
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def guard(request: Request, call_next: Callable[..., Any]) -> Response:
+        response: Response = await call_next(request)
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    server.middleware("http")(guard)
+    return gr.mount_gradio_app(
+        server,
+        _page(gr, Desk(network, folder, gad)),
+        path="/",
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        auth=("sightline", password) if password else None,
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=LARGEST,
+        ssr_mode=False,
+        enable_monitoring=False,
+        footer_links=[],
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+    )
+
+
+class Desk:
+    """What the buttons do.
+
+    Args:
+        network: the model.
+        folder: where results lie until their user leaves.
+        gad: its support networks.
+    """
+
+    def __init__(self, network: nn.Module, folder: Path, gad: GAD | None = None) -> None:
+        self.network, self.folder, self.gad = network, folder, gad
+        self.info = model_info(network)
+
+    @property
+    def classes(self) -> list[tuple[str, int]]:
+        """Names of the classes, with their numbers where two share a name."""
+        names = self.info.class_names or ()
+        return [(f"{number}: {name}", number) for number, name in enumerate(names)]
+
+    def read(self, files: list[str] | None) -> tuple[ImageBatch | None, str]:
+        """Load what was uploaded, and delete the files.
+
+        Returns:
+            The pictures, or None; and what a user should know, in sentences.
+        """
+        paths = [Path(file) for file in files or []]
+        try:
+            if not paths:
+                return None, "Drop photographs first."
+            if len(paths) > PICTURES:
+                return None, f"Up to {PICTURES} photographs at a time, please; {len(paths)} came."
+            if heavy := [path.name for path in paths if path.stat().st_size > LARGEST]:
+                return None, f"{heavy[0]} is larger than {LARGEST // 1024**2} MB. Make it smaller."
+            batch = load_images([str(path) for path in paths], self.network, max_pixels=PIXELS)
+        except SightlineError as error:
+            return None, self._named(str(error), paths)
+        except OSError as error:
+            return None, f"{Path(str(error.filename)).name} cannot be read; upload it again."
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        skipped = [self._named(reason, paths) for _, reason in batch.failures]
+        names = unique_names([Found(Path(path.name), Path()) for path in batch.paths])
+        batch = replace(batch, names=names, paths=[Path(path.name) for path in batch.paths], failures=[])
+        return batch, "\n".join([f"{len(batch)} photograph(s) ready.", *skipped])
+
+    @staticmethod
+    def _named(words: str, paths: list[Path]) -> str:
+        """Where a file lies here is nobody's business."""
+        for path in paths:
+            words = words.replace(str(path), path.name)
+        return words
+
+    def explain(
+        self, batch: ImageBatch, place: Path, methods: list[str], first: int | None, second: int | None
+    ) -> tuple[str, str]:
+        """Explain, and write the page; the picture to show, and what a user should know."""
+        target: TargetLike = first
+        if second is not None:
+            if first is None or first == second:
+                raise InputError("To compare two classes, choose both, and two different ones.")
+            target = Pair(first, second)
+        found = explain(self.network, batch, methods, target, on_refusal="record")
+        found.save(place)
+        if second is not None:
+            for number, one in enumerate((first, second)):
+                explain(self.network, batch, methods, one, on_refusal="record").save(place / f"class {number}")
+        notes = [*found.checks.notes, *(f"{name} was refused: {why}" for name, why in found.refused.items())]
+        if self.gad is not None:
+            kept = self.gad.explain(batch, methods, on_refusal="record")
+            kept.save(place / "gad")
+            notes += kept.notes
+        return str(place / "montage.png"), "\n".join(dict.fromkeys(notes)) or "Done."
+
+    def audit(
+        self, batch: ImageBatch, place: Path, methods: list[str], tell: Callable[[float, str], None]
+    ) -> tuple[str, str]:
+        """A short audit of these photographs; its picture, and its advice."""
+        found = audit(
+            self.network,
+            batch,
+            methods,
+            ("class_sensitivity", "parameter_randomization", "input_bias"),
+            randomisation=Randomisation(stages=_STAGES),
+            progress=lambda words, done, of: tell(done / of, words),
+        )
+        found.save(place / "audit")
+        return str(place / "audit" / "audit.png"), found.advice
+
+
+def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
+    # Folders and pictures of someone who left without a word go after a day.
+    with gr.Blocks(title="Sightline", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
+        mine = gr.State(None, time_to_live=86_400)
+        place = gr.State(None, time_to_live=86_400, delete_callback=_forget)
+        gr.Markdown("# Sightline\nWhat does this classifier look at, and do its maps deserve belief?")
+        said = gr.Textbox(label="What to know", lines=3, max_lines=12, interactive=False)
+        with gr.Row():
+            with gr.Column(scale=1):
+                files = gr.File(label=f"Photographs (up to {PICTURES})", file_count="multiple", type="filepath")
+                methods = gr.Dropdown(list(catalogue()), value=_DEFAULT, multiselect=True, label="Methods")
+                first = gr.Dropdown([(_PREDICTED, _OPEN), *desk.classes], value=_OPEN, label="Class to explain")
+                second = gr.Dropdown([(_NONE, _OPEN), *desk.classes], value=_OPEN, label="Rather than")
+                go, ask = gr.Button("Explain", variant="primary"), gr.Button("Short audit")
+            with gr.Column(scale=2):
+                picture = gr.Image(label="Maps", type="filepath", interactive=False, buttons=["fullscreen", "download"])
+                report = gr.File(label="The page of it all, for your browser", interactive=False)
+
+        def read(given: list[str] | None, old: str | None) -> tuple[Any, ...]:
+            _forget(old)
+            batch, words = desk.read(given)
+            own = None if batch is None else tempfile.mkdtemp(dir=desk.folder)
+            # The files are gone, so nothing is left to show of the upload itself.
+            return batch, own, words, None, None, None
+
+        def work(
+            batch: ImageBatch | None, own: str | None, run: Callable[[ImageBatch, Path], tuple[str, str]]
+        ) -> tuple[Any, ...]:
+            if batch is None or own is None:
+                return None, None, "Drop photographs first."
+            try:
+                shown, words = run(batch, Path(own))
+                return shown, str(write_page(own)), words
+            except SightlineError as error:
+                return None, None, str(error)
+
+        def explained(batch: Any, own: Any, names: list[str], one: int, other: int) -> tuple[Any, ...]:
+            chosen = [None if number in {_OPEN, None} else number for number in (one, other)]
+            return work(batch, own, lambda b, p: desk.explain(b, p, names, *chosen))
+
+        def audited(batch: Any, own: Any, names: list[str], progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+            return work(
+                batch, own, lambda b, p: desk.audit(b, p, names, lambda share, words: progress(share, desc=words))
+            )
+
+        files.upload(read, [files, place], [mine, place, said, files, picture, report], api_visibility="private")
+        go.click(explained, [mine, place, methods, first, second], [picture, report, said], api_visibility="private")
+        ask.click(audited, [mine, place, methods], [picture, report, said], api_visibility="private")
+    page.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
+    return page
+
+
+def _forget(own: str | None) -> None:
+    if own is not None:
+        shutil.rmtree(own, ignore_errors=True)
