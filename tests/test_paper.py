@@ -68,6 +68,19 @@ def test_an_audit_in_a_notebook_and_in_a_paper(model: nn.Module, images: Tensor,
     assert (tmp_path / "audit.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_support_networks_in_a_notebook(model: nn.Module, images: Tensor) -> None:
+    gad = sl.GAD(model, (0, 1), (2,), steps=2, batch_size=8, rate=1e-3)
+    assert "Not fitted yet." in gad._repr_html_()
+    labels = torch.arange(22) % 2
+    gad.fit((images, labels), controls=False)
+    html = gad._repr_html_()
+    assert "GAD of outputs 0 and 1, trained, eval mode" in html
+    for name in gad.report.columns:
+        assert f"<th>{name}</th>" in html
+    for value in gad.report.select_dtypes("float").iloc[0]:
+        assert f"<td>{value:.4g}</td>" in html
+
+
 def test_an_explanation_in_a_notebook(model: nn.Module, images: Tensor) -> None:
     found = sl.explain(model, images[:2], ["gradient"])
     html = found._repr_html_()

@@ -437,6 +437,12 @@ class GAD:
             fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
         )  # fmt: skip
 
+    def _repr_html_(self) -> str:
+        from sightline.report.notebook import tabled
+
+        title = f"GAD of outputs {self.classes[0]} and {self.classes[1]}, {self.strategy}, {self.recipe.mode} mode"
+        return tabled(title, self.report, self.notes)
+
     def said(self, data: object, *, names: Labels = None) -> tuple[Said, dict[Step, Said]]:
         """What the original network says of the pair's images, and what each support network does."""
         samples = samples_of(data, self.classes, names, model_info(self.model).class_names)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from markupsafe import escape
 from matplotlib.figure import Figure
 
@@ -23,6 +24,13 @@ def pictured(title: str, figure: Figure, notes: Iterable[str] = ()) -> str:
     head = escape(title)
     shown = f'<img alt="{head}" src="data:image/png;base64,{picture}">'
     return f"<figure><figcaption>{head}</figcaption>{shown}{words}</figure>"
+
+
+def tabled(title: str, table: pd.DataFrame, notes: Iterable[str] = ()) -> str:
+    """A title, a table of figures, and notes; all text escaped."""
+    words = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    shown = table.to_html(index=False, border=0, float_format="%.4g") if len(table) else "<p>Not fitted yet.</p>"
+    return f"<p>{escape(title)}</p>{shown}{words}"
 
 
 def verdicts(found: "Audit") -> str:
