@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.models import ModelInfo, Preprocessing
+from sightline.report import gallery as module
 from sightline.report.gallery import encoded
 from sightline.report.writing import write_page
 
@@ -132,6 +133,34 @@ def test_maps_of_eight_bits() -> None:
     found = encoded(holes)
     assert not found["whole"]
     assert values_of(found)[[0, 1], [0, 1]].tolist() == [0, 0]
+
+
+def test_many_maps_keep_to_the_budget(
+    model: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sl.explain(model, images.repeat(1, 1, 8, 8)[:1, :, :12, :12], ["gradient"])
+    large = torch.randn(40, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    many = found.subset([0] * 40)
+    object.__setattr__(many, "maps", {"gradient": large})
+    object.__setattr__(many, "names", [f"image {i}" for i in range(40)])
+    many.save(tmp_path)
+
+    def sizes() -> list[tuple[int, int]]:
+        page = Seen(write_page(tmp_path).read_text(encoding="utf-8"))
+        maps = json.loads(page.scripts["application/json"])["sets"][0]["maps"]
+        assert len(maps) == 40
+        assert sum(len(base64.b64decode(m["map"].split(",")[1])) for m in maps) <= module.BUDGET
+        for number, m in enumerate(maps):
+            side = m["width"]
+            whole = large[number, 0].unfold(0, 64 // side, 64 // side).unfold(1, 64 // side, 64 // side)
+            expected = whole.mean((2, 3)).numpy()
+            np.testing.assert_allclose(values_of(m), expected, atol=m["scale"] / 127)
+        return [(m["width"], m["height"]) for m in maps]
+
+    assert sizes() == [(64, 64)] * 40
+    # Noise of 64 x 64 takes some 4 kB, of 32 x 32 some 1 kB.
+    monkeypatch.setattr(module, "BUDGET", 60_000)
+    assert sizes() == [(32, 32)] * 40
 
 
 def test_what_cannot_be_reported_on_is_said(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from sightline.errors import InputError
 from sightline.explanation import PICTURES
 
-BUDGET = 6_500_000
+BUDGET = 5_000_000
 """Bytes that all maps of a page may take before they are written as text, which adds a third."""
 _SIDES = (256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
 _CLIP = 0.98
@@ -99,15 +99,21 @@ class Gallery:
     def payload(self) -> dict[str, Any]:
         """Everything the script needs, ready for JSON; maps at the highest resolution that the budget allows."""
         for side in _SIDES:
+            last = side == _SIDES[-1]
+            # The first map of each set tells about how large the others will be.
+            first = [self._encoded(replace(one, images=one.images[:1]), side) for one in self.sets]
+            share = sum(_bytes(few) * len(one.images) for few, one in zip(first, self.sets, strict=True))
+            if share > 1.2 * BUDGET and not last:
+                continue
             sets = [self._encoded(one, side) for one in self.sets]
-            if sum(len(m["map"]) for one in sets for m in one["maps"]) * 3 / 4 <= BUDGET or side == _SIDES[-1]:
+            if sum(map(_bytes, sets)) <= BUDGET or last:
                 break
         return {"images": self.images, "sets": sets}
 
     def _encoded(self, one: MapSet, side: int) -> dict[str, Any]:
         maps = []
-        shrunk = _shrunk(one.heatmaps, side).numpy()
-        for number, caption, heat in zip(one.images, one.captions, shrunk, strict=True):
+        shrunk = _shrunk(one.heatmaps[: len(one.images)], side).numpy()
+        for number, caption, heat in zip(one.images, one.captions, shrunk, strict=False):
             maps.append({"image": number, "caption": caption} | encoded(heat))
         return {"network": one.network, "target": one.target, "method": one.method, "maps": maps}
 
@@ -170,6 +176,10 @@ def _target(entry: dict[str, Any]) -> str:
     # Which class was predicted may differ from image to image; that it was the predicted one is one target.
     words = str(entry.get("explained", ""))
     return "the predicted class" if words.startswith("predicted ") else str(entry.get("explained_name", words))
+
+
+def _bytes(found: dict[str, Any]) -> int:
+    return sum(len(one["map"]) * 3 // 4 for one in found["maps"])
 
 
 def _joined(values: Tensor, reduction: str) -> Tensor:
