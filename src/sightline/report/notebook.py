@@ -29,7 +29,8 @@ def pictured(title: str, figure: Figure, notes: Iterable[str] = ()) -> str:
 def tabled(title: str, table: pd.DataFrame, notes: Iterable[str] = ()) -> str:
     """A title, a table of figures, and notes; all text escaped."""
     words = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    shown = table.to_html(index=False, border=0, float_format="{:.4g}".format) if len(table) else "<p>Not fitted yet.</p>"
+    shown = table.to_html(index=False, border=0, float_format="{:.4g}".format)
+    shown = shown if len(table) else "<p>Not fitted yet.</p>"
     return f"<p>{escape(title)}</p>{shown}{words}"
 
 
