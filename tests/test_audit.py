@@ -41,7 +41,10 @@ def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.loc["oracle", "ring"] == 0
     assert set(sightline.demo.catalogue()) < set(first.index)
     written = {path.name for path in (tmp_path / "one").iterdir()}
-    assert written == {"montage.png", "manifest.json", "maps.safetensors", "scores.csv", "audit", "gad"}
+    assert written == {
+        "montage.png", "manifest.json", "maps.safetensors", "pictures.safetensors", "report.html", "scores.csv",
+        "audit", "gad",
+    }  # fmt: skip
     verdicts = pd.read_csv(tmp_path / "one" / "audit" / "verdicts.csv", index_col=0)
     assert set(sightline.demo.AUDIT_METHODS) < set(verdicts.index)
     # Four pictures carry no verdict.
