@@ -122,6 +122,21 @@ def test_an_audit_s_verdicts_and_figures_are_on_the_page(model: nn.Module, image
     assert [line["method"] for line in curves["lines"]] == ["gradient", "guided_backprop"]
 
 
+def test_an_audit_of_one_image_has_curves_without_intervals(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    found = sl.audit(model, images[:1], ["gradient"], ["parameter_randomization"])
+    found.save(tmp_path)
+    text = write_page(tmp_path).read_text(encoding="utf-8")
+    (box,) = [a["data-curves"] for tag, a in Seen(text).tags if "data-curves" in a]
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    (line,) = json.loads(str(box), parse_constant=refuse)["lines"]
+    assert len(line["mean"]) == 3
+    assert "inf" in (tmp_path / "table.csv").read_text()
+    assert line["low"] == [None] * 3
+
+
 def test_maps_of_eight_bits() -> None:
     rng = np.random.default_rng(0)
     for heat in (rng.standard_normal((5, 7)), rng.random((5, 7)) * 1e-9, np.zeros((2, 2)), -np.ones((3, 3))):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -52,6 +53,8 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["figure"] = _figure
+    # A script cannot read what JSON has no words for.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     text = environment.get_template("page.html").render(
         title=folder.resolve().name or "report",
         story=_story(manifests, audits, gains),
@@ -154,7 +157,8 @@ def _curves(table: pd.DataFrame) -> dict[str, Any] | None:
     for method, own in rows.groupby("method", sort=False):
         placed = own.set_index("case").reindex(stages)
         numbers = {
-            name: [None if pd.isna(v) else round(float(v), 4) for v in placed[name]] for name in ("mean", "low", "high")
+            name: [round(float(v), 4) if np.isfinite(v) else None for v in placed[name]]
+            for name in ("mean", "low", "high")
         }
         lines.append({"method": str(method), **numbers})
     return {"stages": stages, "lines": lines}
