@@ -22,6 +22,8 @@ LARGEST = 200_000_000
 """Bytes of a file that a report reads whole."""
 _CONTROLS = set(CONTROLS)
 _MEASURE = "flip_spearman"
+_NAMED = 12
+"""Methods that a sentence may name."""
 
 
 def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -58,6 +60,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     text = environment.get_template("page.html").render(
         title=folder.resolve().name or "report",
         story=_story(manifests, audits, gains),
+        notes=list(dict.fromkeys(str(note) for one in manifests for note in one.get("notes", []))),
         gallery=gallery.payload() if gallery.sets else None,
         audits=audits,
         gains=gains,
@@ -192,8 +195,9 @@ def _story(
         settings = manifest.get("settings", {})
         made = [name for name, entry in manifest["methods"].items() if "refused" not in entry]
         model = f"{settings['model']} (weights: {settings['weights']})" if "model" in settings else "The network"
+        which = f": {', '.join(made)}" if len(made) <= _NAMED else ""
         sentences.append(
-            f"{model} was explained on {len(manifest['images'])} image(s) by {len(made)} method(s): {', '.join(made)}."
+            f"{model} was explained on {len(manifest['images'])} image(s) by {len(made)} method(s){which}."
         )
         if "networks" in manifest:
             sentences.append(
@@ -205,15 +209,13 @@ def _story(
             for name, entry in manifest["methods"].items()
             if "refused" in entry
         ]
-        sentences += [str(note) for note in manifest.get("notes", [])]
-    for one in audits:
-        sentences.append(
-            f"An audit of {one['images']} image(s) asked whether these maps explain this model at all. {one['advice']}"
-        )
     for one in gains:
         if one["said"]:
             words = ", ".join(f"{count} x {verdict}" for verdict, count in one["said"].items())
             sentences.append(f"GAD against its controls, over methods, classes and readings: {words}.")
+    for one in audits:
+        # Its verdicts follow on the page.
+        sentences.append(f"An audit of {one['images']} image(s) asked whether these maps explain this model at all:")
     if not audits:
         sentences.append(
             "Nothing here says whether these maps explain the model: a map can be handsome and say nothing. An audit "
