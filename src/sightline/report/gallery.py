@@ -3,7 +3,8 @@
 import base64
 import io
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Gallery:
         order = {name: number for number, name in enumerate(manifest["methods"])}
         for target in dict.fromkeys(_target(entry) for entry in manifest["images"]):
             rows = [row for row, entry in enumerate(manifest["images"]) if _target(entry) == target]
-            for name, values in sorted(maps.items(), key=lambda item: order[item[0].partition("/")[0]]):
+            for name, values in sorted(maps.items(), key=lambda item: _place(item[0], order)):
                 # Of GAD the map by the method's own name is what stays in all networks, and METHOD/0 the original's.
                 method, slash, place = name.partition("/") if "networks" in manifest else (name, "/", "0")
                 network = networks[int(place)] if slash else STAYS
@@ -176,6 +177,12 @@ def _target(entry: dict[str, Any]) -> str:
     # Which class was predicted may differ from image to image; that it was the predicted one is one target.
     words = str(entry.get("explained", ""))
     return "the predicted class" if words.startswith("predicted ") else str(entry.get("explained_name", words))
+
+
+def _place(name: str, order: Mapping[str, int]) -> tuple[int, int]:
+    """Methods in the order they were asked for, of each the original network's first and what stays in all last."""
+    method, slash, number = name.partition("/")
+    return order[method], int(number) if slash else sys.maxsize
 
 
 def _bytes(found: dict[str, Any]) -> int:
