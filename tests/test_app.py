@@ -1,5 +1,6 @@
 """The app: uploads that do no harm, what the buttons do, and who may come in."""
 
+import gc
 import json
 import re
 import socket
@@ -153,3 +154,6 @@ def test_the_page_is_guarded(model: nn.Module, tmp_path: Path) -> None:
     assert not re.search(r'"analytics_enabled":\s*true', text)
     server.should_exit = True
     thread.join(10)
+    del served, server, thread
+    # Now, and not in some later test that would be blamed.
+    gc.collect()

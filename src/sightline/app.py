@@ -118,7 +118,7 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
         return response
 
     server.middleware("http")(guard)
-    return gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         server,
         _page(gr, Desk(network, folder, gad)),
         path="/",
@@ -132,6 +132,7 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
         footer_links=[],
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
+    return mounted
 
 
 class Desk:
@@ -273,7 +274,8 @@ def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
         go.click(explained, [mine, place, methods, first, second], [picture, report, said], api_visibility="private")
         ask.click(audited, [mine, place, methods], [picture, report, said], api_visibility="private")
     page.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
-    return page
+    made: gradio.Blocks = page
+    return made
 
 
 def _forget(own: str | None) -> None:
