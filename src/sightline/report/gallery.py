@@ -115,7 +115,8 @@ class Gallery:
         maps = []
         shrunk = _shrunk(one.heatmaps[: len(one.images)], side).numpy()
         for number, caption, heat in zip(one.images, one.captions, shrunk, strict=False):
-            maps.append({"image": number, "caption": caption} | encoded(heat))
+            whole = {"rows": one.heatmaps.shape[1], "columns": one.heatmaps.shape[2]}
+            maps.append({"image": number, "caption": caption} | whole | encoded(heat))
         return {"network": one.network, "target": one.target, "method": one.method, "maps": maps}
 
 

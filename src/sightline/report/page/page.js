@@ -196,7 +196,8 @@
     shown = { picture, image, map, large, stays: other && sized(other, mapOf(stays), image.width, image.height), overlay: coloured(large, map, image.width, image.height, $("strength").value / 100) };
     ramp(map.signed);
     $("caption").textContent = map.caption || image.name;
-    $("notes").textContent = [...image.notes, map.whole ? "" : "Some values of this map are not finite and are shown as zero."].join(" ");
+    const coarse = map.width < map.columns ? `Shown, and hulls drawn, at ${map.width} x ${map.height} instead of ${map.columns} x ${map.rows}.` : "";
+    $("notes").textContent = [...image.notes, coarse, map.whole ? "" : "Some values of this map are not finite and are shown as zero."].join(" ");
     stage.setAttribute("aria-label", `${(map.caption || image.name).replace(/\n/g, ", ")}; map of ${state.method}, ${state.target}, ${state.network}`);
     draw();
     strip(mine);
