@@ -84,6 +84,17 @@ def test_what_multiplies_by_the_input_cannot_see_its_null_colour(model: nn.Modul
     assert found.blind_to == {name: ["zero"] for name in ("input_x_gradient", "lrp_epsilon", "control: input")}
 
 
+def test_a_function_that_multiplies_by_the_input_has_no_form_without_it(model: nn.Module, images: Tensor) -> None:
+    """Nothing else that is audited has a factor of the input, so that no test without it was made."""
+
+    def product(network: nn.Module, given: Tensor, classes: Tensor) -> Tensor:
+        return given * gradient_of(network, given, classes)
+
+    found = audit(model, images, [from_callable(product)], ["input_bias"])
+    assert found.verdicts.loc["product", "input_bias"] == "fail"
+    assert "do not read its maps as explanations of this model" in found.advice
+
+
 def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) -> None:
     encoding = Preprocessing(size=(12, 12), mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
     model.sightline_info = ModelInfo(spec="test", preprocessing=encoding, weights="")

@@ -144,12 +144,11 @@ class Audit:
         for method in lists[Said.FAIL]:
             failed = [test for test in self.rules if self.findings[test, method].said is Said.FAIL]
             what = _and([f"{test} ({self.findings[test, method].figure:.2f})" for test in failed])
-            cured = failed == [InputBias.name] and self.findings[WITHOUT, method].said is Said.PASS
-            advice = (
-                "read its maps only without its factor of the input, which pass"
-                if cured
-                else ("do not read its maps as explanations of this model")
-            )
+            without = self.findings.get((WITHOUT, method))
+            cured = failed == [InputBias.name] and without is not None and without.said is Said.PASS
+            advice = "do not read its maps as explanations of this model"
+            if cured:
+                advice = "read its maps only without its factor of the input, which pass"
             sentences.append(f"{method} fails {what}: {advice}.")
         if lists[Said.UNDECIDED]:
             sentences.append(f"Nothing is decided of {_and(lists[Said.UNDECIDED])}; the reasons are in the table.")
