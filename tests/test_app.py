@@ -97,6 +97,8 @@ def test_the_buttons_do_what_the_library_does(model: nn.Module, tmp_path: Path) 
     for folder, target in (("", "class 1 rather than class 0"), ("class 0", "class 1"), ("class 1", "class 0")):
         manifest = json.loads((place / folder / "manifest.json").read_text())
         assert {entry["explained"] for entry in manifest["images"]} == {target}
+    desk.explain(batch, place, ["gradient"], None, None)
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == []
     told: list[float] = []
     picture, advice = desk.audit(batch, place, ["gradient"], lambda share, _: told.append(share))
     expected = sl.audit(

@@ -178,6 +178,38 @@ def test_many_maps_keep_to_the_budget(
     assert sizes() == [(32, 32)] * 40
 
 
+def test_a_method_s_name_may_hold_a_slash(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    mine = sl.Method(name="mine/2")
+    sl.explain(model, images[:1], [mine]).save(tmp_path)
+    gad = sl.GAD(model, (0, 1), (2,), steps=2, batch_size=8, rate=1e-3).fit(
+        (images, torch.arange(22) % 2), controls=False
+    )
+    gad.explain(images[:1], [mine]).save(tmp_path / "gad")
+    data = json.loads(Seen(write_page(tmp_path).read_text(encoding="utf-8")).scripts["application/json"])
+    assert [(one["method"], one["network"]) for one in data["sets"]] == [
+        ("mine/2", "the network"), ("mine/2", "original"), ("mine/2", "alpha 2"), ("mine/2", "what stays in all"),
+    ]  # fmt: skip
+
+
+def test_files_that_do_not_belong_together_are_said(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    for folder, count in (("a", 1), ("b", 2)):
+        sl.explain(model, images[:count], ["gradient"]).save(tmp_path / folder)
+    for name in ("pictures.safetensors", "maps.safetensors"):
+        own = (tmp_path / "a" / name).read_bytes()
+        (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+        with pytest.raises(sl.InputError, match="do not belong together"):
+            write_page(tmp_path / "a")
+        (tmp_path / "a" / name).write_bytes(own)
+    (tmp_path / "a" / "manifest.json").write_text('{"images": [{"name": "x"}], "methods": {}}')
+    with pytest.raises(sl.InputError, match="do not belong together"):
+        write_page(tmp_path / "a")
+    found = sl.audit(model, images[:2], ["gradient"], ["class_sensitivity"])
+    found.save(tmp_path / "c")
+    (tmp_path / "c" / "reasons.csv").write_text("one,other\n1,2\n")
+    with pytest.raises(sl.InputError, match="is no audit"):
+        write_page(tmp_path / "c")
+
+
 def test_what_cannot_be_reported_on_is_said(tmp_path: Path) -> None:
     with pytest.raises(sl.InputError, match="holds nothing to report on"):
         write_page(tmp_path)

@@ -19,7 +19,7 @@ from torch import nn
 from sightline.audit import Randomisation, audit
 from sightline.catalogue import catalogue
 from sightline.errors import InputError, SightlineError
-from sightline.explain import explain
+from sightline.explain import explain_each
 from sightline.gad import GAD
 from sightline.images import ImageBatch, load_images
 from sightline.images.files import Found, unique_names
@@ -192,16 +192,18 @@ class Desk:
         self, batch: ImageBatch, place: Path, methods: list[str], first: int | None, second: int | None
     ) -> tuple[str, str]:
         """Explain, and write the page; the picture to show, and what a user should know."""
-        target: TargetLike = first
+        targets: list[TargetLike] = [first]
         if second is not None:
             if first is None or first == second:
                 raise InputError("To compare two classes, choose both, and two different ones.")
-            target = Pair(first, second)
-        found = explain(self.network, batch, methods, target, on_refusal="record")
+            targets = [Pair(first, second), first, second]
+        found, *each = explain_each(self.network, batch, methods, targets, on_refusal="record")
+        for old in (*place.glob("class *"), place / "gad"):
+            # Of what was asked before, only the audit still holds.
+            shutil.rmtree(old, ignore_errors=True)
         found.save(place)
-        if second is not None:
-            for number, one in enumerate((first, second)):
-                explain(self.network, batch, methods, one, on_refusal="record").save(place / f"class {number}")
+        for number, one in enumerate(each):
+            one.save(place / f"class {number}")
         notes = [*found.checks.notes, *(f"{name} was refused: {why}" for name, why in found.refused.items())]
         if self.gad is not None:
             kept = self.gad.explain(batch, methods, on_refusal="record")

@@ -23,6 +23,8 @@ from sightline.explanation import PICTURES
 
 BUDGET = 5_000_000
 """Bytes that all maps of a page may take before they are written as text, which adds a third."""
+LARGEST = 200_000_000
+"""Bytes of a file of text that a report reads whole."""
 _SIDES = (256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
 _CLIP = 0.98
 STAYS = "what stays in all"
@@ -64,22 +66,39 @@ class Gallery:
             InputError: the files cannot be read, or do not belong together.
         """
         manifest = read_manifest(folder)
-        maps, pictures = _tensors(folder / "maps.safetensors"), _tensors(folder / PICTURES)["pictures"]
-        numbers = [
-            self._image(entry, picture.numpy()) for entry, picture in zip(manifest["images"], pictures, strict=True)
-        ]
-        networks = manifest.get("networks", ["the network"])
-        order = {name: number for number, name in enumerate(manifest["methods"])}
-        for target in dict.fromkeys(_target(entry) for entry in manifest["images"]):
-            rows = [row for row, entry in enumerate(manifest["images"]) if _target(entry) == target]
-            for name, values in sorted(maps.items(), key=lambda item: _place(item[0], order)):
-                # Of GAD the map by the method's own name is what stays in all networks, and METHOD/0 the original's.
-                method, slash, place = name.partition("/") if "networks" in manifest else (name, "/", "0")
-                network = networks[int(place)] if slash else STAYS
-                heat = _joined(values, manifest["methods"][method].get("reduction", "mean"))[rows]
-                captions = [str(manifest["images"][row].get("caption", "")) for row in rows]
-                self.sets.append(MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
+        maps, pictures = _tensors(folder / "maps.safetensors"), _tensors(folder / PICTURES)
+        try:
+            self._take(manifest, maps, pictures["pictures"])
+        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"The manifest, the maps and the pictures in {folder} do not belong together "
+                f"({type(error).__name__}: {error}). Explain the images again."
+            ) from error
         return manifest
+
+    def _take(self, manifest: dict[str, Any], maps: Mapping[str, Tensor], pictures: Tensor) -> None:
+        entries, order = manifest["images"], list(manifest["methods"])
+        numbers = [self._image(entry, picture.numpy()) for entry, picture in zip(entries, pictures, strict=True)]
+        placed = []
+        for name, values in maps.items():
+            # Of GAD the map by the method's own name is what stays in all networks, and METHOD/0 the original's.
+            method, place = (name, None) if name in order else (name.rpartition("/")[0], int(name.rpartition("/")[2]))
+            if len(values) != len(entries):
+                raise ValueError(f"{len(values)} maps by {method} of {len(entries)} images")
+            last = sys.maxsize if place is None else place
+            placed.append((order.index(method), last, method, self._network(manifest, place), values))
+        for target in dict.fromkeys(map(_target, entries)):
+            rows = [row for row, entry in enumerate(entries) if _target(entry) == target]
+            for _, _, method, network, values in sorted(placed, key=lambda one: one[:2]):
+                heat = _joined(values, manifest["methods"][method].get("reduction", "mean"))[rows]
+                captions = [str(entries[row].get("caption", "")) for row in rows]
+                self.sets.append(MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
+
+    @staticmethod
+    def _network(manifest: dict[str, Any], place: int | None) -> str:
+        if place is None:
+            return STAYS if "networks" in manifest else "the network"
+        return str(manifest["networks"][place])
 
     def _image(self, entry: dict[str, Any], picture: NDArray[np.uint8]) -> int:
         key = (str(entry["name"]), picture.tobytes())
@@ -109,7 +128,7 @@ class Gallery:
             sets = [self._encoded(one, side) for one in self.sets]
             if sum(map(_bytes, sets)) <= BUDGET or last:
                 break
-        return {"images": self.images, "sets": sets}
+        return {"images": self.images, "sets": sets, "stays": STAYS}
 
     def _encoded(self, one: MapSet, side: int) -> dict[str, Any]:
         maps = []
@@ -145,6 +164,20 @@ def encoded(heat: NDArray[np.floating[Any]]) -> dict[str, Any]:
     }
 
 
+def read_text(path: Path) -> str:
+    """A file of text, read whole.
+
+    Raises:
+        InputError: it cannot be read, or is too large to be what it is taken for.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST} bytes, and no part of a report is.")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}). Explain or audit again.") from error
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What a folder says of its maps.
 
@@ -152,9 +185,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         InputError: it cannot be read.
     """
     path = folder / "manifest.json"
+    text = read_text(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(text)
+    except ValueError as error:
         raise InputError(f"{path} cannot be read ({error}). Explain the images again.") from error
     if not isinstance(found, dict) or not {"images", "methods"} <= found.keys():
         raise InputError(f"{path} is not what `sightline explain` writes. Explain the images again.")
@@ -178,12 +212,6 @@ def _target(entry: dict[str, Any]) -> str:
     # Which class was predicted may differ from image to image; that it was the predicted one is one target.
     words = str(entry.get("explained", ""))
     return "the predicted class" if words.startswith("predicted ") else str(entry.get("explained_name", words))
-
-
-def _place(name: str, order: Mapping[str, int]) -> tuple[int, int]:
-    """Methods in the order they were asked for, of each the original network's first and what stays in all last."""
-    method, slash, number = name.partition("/")
-    return order[method], int(number) if slash else sys.maxsize
 
 
 def _bytes(found: dict[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """The report: one HTML file of what a folder holds, which needs no network and no other file."""
 
+import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,10 +17,8 @@ from sightline.audit.subjects import CONTROLS
 from sightline.cards import card
 from sightline.catalogue import as_method
 from sightline.errors import InputError
-from sightline.report.gallery import Gallery, folders_of
+from sightline.report.gallery import Gallery, folders_of, read_text
 
-LARGEST = 200_000_000
-"""Bytes of a file that a report reads whole."""
 _CONTROLS = set(CONTROLS)
 _MEASURE = "flip_spearman"
 _NAMED = 12
@@ -83,30 +82,28 @@ def _own(name: str) -> Markup:
     return Markup((Path(__file__).parent / "page" / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path} is larger than {LARGEST} bytes, which no audit is.")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
 def _table(path: Path) -> pd.DataFrame:
+    text = read_text(path)
     try:
-        return pd.read_csv(path, keep_default_na=True)
-    except (OSError, ValueError) as error:
+        return pd.read_csv(io.StringIO(text))
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as a table ({error}).") from error
 
 
 def _audit(path: Path) -> dict[str, Any]:
     """An audit as the page shows it."""
+    text = read_text(path)
     try:
-        record = json.loads(_read(path))
-        verdicts, images = record["verdicts"], record["images"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no audit ({error}). Audit again.") from error
-    reasons, table = _table(path.parent / "reasons.csv"), _table(path.parent / "table.csv")
+        return _shown(path.parent, json.loads(text))
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no audit ({type(error).__name__}: {error}). Audit again.") from error
+
+
+def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    verdicts, images = record["verdicts"], record["images"]
+    reasons, table = _table(folder / "reasons.csv"), _table(folder / "table.csv")
     found = {(row["test"], row["method"]): row for row in reasons.to_dict("records")}
     judged = [
         test for test in next(iter(verdicts.values()), {}) if {said[test] for said in verdicts.values()} != {"reported"}
@@ -124,7 +121,7 @@ def _audit(path: Path) -> dict[str, Any]:
         for word in ("pass", "fail", "undecided")
     }
     return {
-        "place": str(path.parent.name),
+        "place": folder.name,
         "images": len(images),
         "tests": [{"name": test, "rule": record["rules"].get(test) or ""} for test in judged],
         "rows": rows,
@@ -204,6 +201,7 @@ def _story(
                 "Gradient Artificial Distancing: beside the original stand its support networks, and what stays "
                 "important in all of them."
             )
+        sentences += [f"{name} was refused: {reason}" for name, reason in manifest.get("refused", {}).items()]
         sentences += [
             f"{name} was refused: {entry['refused']}"
             for name, entry in manifest["methods"].items()

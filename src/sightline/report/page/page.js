@@ -63,10 +63,9 @@
 
   // The gallery.
   if (!$("data")) return;
-  const { images, sets } = JSON.parse($("data").textContent);
+  const { images, sets, stays: STAYS } = JSON.parse($("data").textContent);
   const SIGNED = [[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]];
   const UNSIGNED = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
-  const STAYS = "what stays in all";
   const colour = (ramp, share) => {
     const place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1), i = Math.min(Math.floor(place), ramp.length - 2), t = place - i;
     return ramp[i].map((c, k) => c + t * (ramp[i + 1][k] - c));
