@@ -1,8 +1,9 @@
-"""A page for people at its real size: 50 photographs, 12 methods, MobileNetV2, an audit; its bytes and its seconds.
+"""A page for people at its real size: 50 photographs, 12 methods, MobileNetV2, an audit, GAD; its bytes and seconds.
 
 Ready is when the first map is drawn and the strip of all methods stands beneath it, in Chromium without a screen; the
 median of five openings. Photographs and weights are looked for in `../shared/data`, or where the environment variable
-SIGHTLINE_DATA says. An audit that was interrupted goes on.
+SIGHTLINE_DATA says. The photographs are ImageNet's and 13 pets, and GAD distances tabby from Labrador on photographs of
+cats and dogs and explains the pets. An audit or a fit that was interrupted goes on.
 
     python benchmarks/page.py --folder page
 """
@@ -28,18 +29,22 @@ DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
 METHODS = ["gradient", "saliency", "input_x_gradient", "integrated_gradients", "grad_cam", "grad_cam_plus_plus",
            "layer_cam", "guided_backprop", "full_grad", "lrp_epsilon_plus", "rect_grad",
            "excitation_backprop"]  # fmt: skip
+PETS = 13
+TABBY, LABRADOR = 281, 208
 # Fifty times the cost of the others together.
 AUDITED = [name for name in METHODS if name != "integrated_gradients"]
 
 
 def made(folder: Path, images: int, audited: int) -> None:
-    """Explain and audit, unless that was done."""
+    """Explain, audit and distance, unless that was done."""
     model = sl.load_model(
         f"{ROOT}/tests/networks.py:mobilenet_v2", weights=DATA / "weights/mobilenet_v2_imagenet_fp16.pt"
     )
-    batch = sl.load_images(DATA / "images/imagenet", model)
+    pets = sorted((DATA / "images/pets").glob("*.jpg"))[:PETS]
+    photographs = sorted((DATA / "images/imagenet").glob("*.jpg"))[: images - len(pets)]
+    batch = sl.load_images([*photographs, *pets], model)
     if not (folder / "manifest.json").exists():
-        sl.explain(model, batch[:images], METHODS).save(folder)
+        sl.explain(model, batch, METHODS).save(folder)
     if audited and not (folder / "audit" / "audit.json").exists():
         found = sl.audit(
             model, batch[:audited], AUDITED, ["class_sensitivity", "parameter_randomization", "input_bias"],
@@ -47,6 +52,19 @@ def made(folder: Path, images: int, audited: int) -> None:
             progress=lambda words, done, of: print(f"{done}/{of} {words}", file=sys.stderr, flush=True),
         )  # fmt: skip
         found.save(folder / "audit")
+    if pets and not (folder / "gad" / "manifest.json").exists():
+        training = sl.load_images(DATA / "images/cats_and_dogs/train", model, limit=400)
+        gad = sl.GAD(
+            model,
+            (TABBY, LABRADOR),
+            (2, 4),
+            strategy="interpolated",
+            steps=100,
+            batch_size=32,
+            folder=folder / "support",
+        ).fit(training, names=("cat", "dog"), controls=False)
+        print(gad.report.to_string(), *gad.notes, sep="\n", file=sys.stderr)
+        gad.explain(batch[-len(pets) :], METHODS).save(folder / "gad")
 
 
 def ready(page: Path, screenshot: Path) -> list[float]:

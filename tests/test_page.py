@@ -1,6 +1,7 @@
 """The page of a folder: what is in it against what was saved, and that nothing in it can do harm."""
 
 import base64
+import copy
 import io
 import json
 import re
@@ -187,7 +188,20 @@ def test_a_method_s_name_may_hold_a_slash(model: nn.Module, images: Tensor, tmp_
     gad.explain(images[:1], [mine]).save(tmp_path / "gad")
     data = json.loads(Seen(write_page(tmp_path).read_text(encoding="utf-8")).scripts["application/json"])
     assert [(one["method"], one["network"]) for one in data["sets"]] == [
-        ("mine/2", "the network"), ("mine/2", "original"), ("mine/2", "alpha 2"), ("mine/2", "what stays in all"),
+        ("mine/2", "the network"), ("mine/2", "alpha 2"), ("mine/2", "what stays in all"),
+    ]  # fmt: skip
+
+
+def test_networks_that_contradict_each_other_are_both_shown(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        next(other.parameters()).neg_()
+    for place, network, count in (("a", model, 2), ("b/x", other, 2), ("c/x", model, 3)):
+        sl.explain(network, images[:count], ["gradient"], target=0).save(tmp_path / place)
+    data = json.loads(Seen(write_page(tmp_path).read_text(encoding="utf-8")).scripts["application/json"])
+    # Of maps that are there already only those of further images are taken.
+    assert [(one["network"], [found["image"] for found in one["maps"]]) for one in data["sets"]] == [
+        ("the network", [0, 1]), ("the network of b/x", [0, 1]), ("the network", [2]),
     ]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The page in a real browser: every promise by a click, in light and dark, wide and narrow."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,16 +14,24 @@ import sightline as sl
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report.writing import write_page
 
-sync_api = pytest.importorskip("playwright.sync_api")
+if TYPE_CHECKING:
+    from playwright import sync_api
+
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 SIDE = 24
 
 
+class Made(NamedTuple):
+    """What the page shows."""
+
+    file: Path
+    found: sl.Explanation
+    kept: sl.GADExplanation
+
+
 @pytest.fixture(scope="module")
-def found() -> sl.Explanation:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
@@ -32,29 +40,28 @@ def found() -> sl.Explanation:
     names = ("cat", "<i>dog</i>", "hen")
     model.sightline_info = ModelInfo(spec="test", preprocessing=Preprocessing(size=(SIDE, SIDE)), class_names=names)
     images = torch.randn(22, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    found = sl.explain(model, images[:3], ["gradient", "saliency", "grad_cam"])
-    object.__setattr__(found, "audit", lambda: sl.audit(model, images, ["gradient", "guided_backprop"]))
-    object.__setattr__(found, "other", lambda: sl.explain(model, images[:3], ["gradient"], target=1))
-    return found
-
-
-@pytest.fixture(scope="module")
-def file(found: sl.Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
+    found = sl.explain(model, images[:3], ["gradient", "saliency", "grad_cam"])
     found.save(folder)
-    found.other().save(folder / "other")  # type: ignore[attr-defined]
-    found.audit().save(folder / "audit")  # type: ignore[attr-defined]
-    return write_page(folder)
+    sl.explain(model, images[:3], ["gradient"], target=1).save(folder / "other")
+    sl.audit(model, images, ["gradient", "guided_backprop"]).save(folder / "audit")
+    gad = sl.GAD(model, (0, 1), (2, 4), steps=3, batch_size=8, rate=1e-2).fit(
+        (images, torch.arange(22) % 2), controls=False
+    )
+    kept = gad.explain(images[:3], ["gradient"])
+    kept.save(folder / "gad")
+    gad.evaluate(images[:2], ["gradient"]).save(folder / "evaluation")
+    return Made(write_page(folder), found, kept)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
+@pytest.fixture
+def file(made: Made) -> Path:
+    return made.file
+
+
+@pytest.fixture
+def found(made: Made) -> sl.Explanation:
+    return made.found
 
 
 @pytest.fixture
@@ -142,6 +149,31 @@ def test_without_overlay_and_hull_it_is_the_picture(page: "sync_api.Page", found
     assert np.abs(pixels - found.display[0]).mean() < 0.1
 
 
+def test_networks_are_flipped_and_gad_s_hull_is_drawn(page: "sync_api.Page", made: Made) -> None:
+    page.select_option("#method", "gradient")
+    # The original of GAD is the network that was explained, and is shown once.
+    networks = ["the network", "alpha 2", "alpha 4", "what stays in all"]
+    assert page.locator("#network option").all_inner_texts() == networks
+    maps = [*made.kept.stacks["gradient"], made.kept.heatmap("gradient")]
+    maps[0] = made.found.heatmap("gradient")
+    for network, heat in zip(networks, maps, strict=True):
+        page.wait_for_function("w => document.getElementById('stage').ariaLabel.endsWith(w)", arg=network)
+        box = page.locator("#stage").bounding_box()
+        assert box is not None
+        row, column = divmod(int(heat[0].abs().argmax()), SIDE)
+        page.mouse.move(box["x"] + (column + 0.5) * box["width"] / SIDE, box["y"] + (row + 0.5) * box["height"] / SIDE)
+        value = float(page.locator("#reading").inner_text().split(": ")[1].split(" ")[0])
+        assert value == pytest.approx(float(heat[0, row, column]), rel=0.01)
+        # What stays in all lies over each of them as a dashed hull.
+        before = canvas(page)
+        page.uncheck("#gadhull")
+        changed(page, before)
+        page.check("#gadhull")
+        page.keyboard.press("Escape")
+        page.locator("#stage").click()
+        page.keyboard.press("n")
+
+
 def test_tables_sort_and_curves_are_chosen(page: "sync_api.Page") -> None:
     table = page.locator("table.verdicts")
     for order in ("ascending", "descending"):
@@ -158,7 +190,7 @@ def test_tables_sort_and_curves_are_chosen(page: "sync_api.Page") -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_fits_and_is_accessible(
-    browser: "sync_api.Browser", file: Path, scheme: str, width: int, tmp_path: Path
+    browser: "sync_api.Browser", file: Path, scheme: str, width: int, screenshots: Path
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page.goto(file.as_uri())
@@ -169,7 +201,7 @@ def test_it_fits_and_is_accessible(
     results = axe.Axe().run(page).response["violations"]
     grave = [(one["id"], one["nodes"][0]["html"]) for one in results if one["impact"] in {"serious", "critical"}]
     assert json.dumps(grave) == "[]"
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    page.screenshot(path=screenshots / f"page-{scheme}-{width}.png", full_page=True)
     page.close()
 
 

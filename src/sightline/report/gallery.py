@@ -27,7 +27,9 @@ LARGEST = 200_000_000
 """Bytes of a file of text that a report reads whole."""
 _SIDES = (256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
 _CLIP = 0.98
-STAYS = "what stays in all"
+ORIGINAL, STAYS = "the network", "what stays in all"
+_ALIKE = 1 / 255
+"""What eight bits cannot show: maps of one network made in batches of different sizes differ by less."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,14 @@ class Gallery:
         self.images: list[dict[str, Any]] = []
         self.sets: list[MapSet] = []
         self._numbers: dict[tuple[str, bytes], int] = {}
+        self._known: dict[tuple[str, str, str, int], Tensor] = {}
 
-    def add(self, folder: Path) -> dict[str, Any]:
+    def add(self, folder: Path, name: str = "") -> dict[str, Any]:
         """Take in what `save` has written to a folder, and return its manifest.
+
+        Args:
+            folder: where it lies.
+            name: what the network is called if another folder's maps of the same images contradict these.
 
         Raises:
             InputError: the files cannot be read, or do not belong together.
@@ -68,7 +75,7 @@ class Gallery:
         manifest = read_manifest(folder)
         maps, pictures = _tensors(folder / "maps.safetensors"), _tensors(folder / PICTURES)
         try:
-            self._take(manifest, maps, pictures["pictures"])
+            self._take(name or folder.name, manifest, maps, pictures["pictures"])
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise InputError(
                 f"The manifest, the maps and the pictures in {folder} do not belong together "
@@ -76,29 +83,42 @@ class Gallery:
             ) from error
         return manifest
 
-    def _take(self, manifest: dict[str, Any], maps: Mapping[str, Tensor], pictures: Tensor) -> None:
+    def _take(self, place: str, manifest: dict[str, Any], maps: Mapping[str, Tensor], pictures: Tensor) -> None:
         entries, order = manifest["images"], list(manifest["methods"])
         numbers = [self._image(entry, picture.numpy()) for entry, picture in zip(entries, pictures, strict=True)]
         placed = []
         for name, values in maps.items():
             # Of GAD the map by the method's own name is what stays in all networks, and METHOD/0 the original's.
-            method, place = (name, None) if name in order else (name.rpartition("/")[0], int(name.rpartition("/")[2]))
+            method, number = (name, None) if name in order else (name.rpartition("/")[0], int(name.rpartition("/")[2]))
             if len(values) != len(entries):
                 raise ValueError(f"{len(values)} maps by {method} of {len(entries)} images")
-            last = sys.maxsize if place is None else place
-            placed.append((order.index(method), last, method, self._network(manifest, place), values))
+            last = sys.maxsize if number is None else number
+            placed.append((order.index(method), last, method, _network(manifest, number), values))
         for target in dict.fromkeys(map(_target, entries)):
             rows = [row for row, entry in enumerate(entries) if _target(entry) == target]
             for _, _, method, network, values in sorted(placed, key=lambda one: one[:2]):
                 heat = _joined(values, manifest["methods"][method].get("reduction", "mean"))[rows]
                 captions = [str(entries[row].get("caption", "")) for row in rows]
-                self.sets.append(MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
+                self._add(place, MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
 
-    @staticmethod
-    def _network(manifest: dict[str, Any], place: int | None) -> str:
-        if place is None:
-            return STAYS if "networks" in manifest else "the network"
-        return str(manifest["networks"][place])
+    def _add(self, place: str, one: MapSet) -> None:
+        """Take in maps, but those already there; maps that contradict them are another network's."""
+        known = [self._known.get((one.network, one.target, one.method, image)) for image in one.images]
+        if any(old is not None and not _alike(old, new) for old, new in zip(known, one.heatmaps, strict=True)):
+            one = replace(one, network=f"{one.network} of {place}")
+            known = [None] * len(one.images)
+        fresh = [row for row, old in enumerate(known) if old is None]
+        if fresh:
+            self.sets.append(
+                replace(
+                    one,
+                    images=[one.images[row] for row in fresh],
+                    captions=[one.captions[row] for row in fresh],
+                    heatmaps=one.heatmaps[fresh],
+                )
+            )
+        for image, heat in zip(one.images, one.heatmaps, strict=True):
+            self._known.setdefault((one.network, one.target, one.method, image), heat)
 
     def _image(self, entry: dict[str, Any], picture: NDArray[np.uint8]) -> int:
         key = (str(entry["name"]), picture.tobytes())
@@ -206,6 +226,19 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}). Explain the images again.") from error
+
+
+def _network(manifest: dict[str, Any], number: int | None) -> str:
+    if number is None:
+        return STAYS if "networks" in manifest else ORIGINAL
+    return str(manifest["networks"][number]) if number else ORIGINAL
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    most = torch.nan_to_num(one.abs(), posinf=0.0).amax().item()
+    return torch.allclose(one, other, rtol=0, atol=_ALIKE * most, equal_nan=True)
 
 
 def _target(entry: dict[str, Any]) -> str:

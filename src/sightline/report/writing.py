@@ -41,7 +41,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     folder = Path(folder)
     path = folder / "report.html" if out is None else Path(out)
     gallery = Gallery()
-    manifests = [gallery.add(place) for place in folders_of(folder)]
+    manifests = [gallery.add(place, str(place.relative_to(folder))) for place in folders_of(folder)]
     audits = [_audit(place) for place in sorted(folder.rglob("audit.json"))]
     gains = [_gains(place.parent) for place in sorted(folder.rglob("regions.csv"))]
     if not manifests and not audits and not gains:
