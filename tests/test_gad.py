@@ -365,6 +365,9 @@ def test_maps_of_each_network_are_those_of_explain(model: nn.Module, data) -> No
     for i in range(3):
         likelier = first if scores[i, 2] >= scores[i, 0] else second
         assert torch.equal(predicted.stacks["gradient"][:, i], likelier.stacks["gradient"][:, i])
+        # The likelier of two is called predicted only where no third is likelier still.
+        number, best = 2 if likelier is first else 0, int(scores[i].argmax())
+        assert predicted.original.targets[i] == f"{'predicted ' if number == best else ''}class {number}"
 
 
 def test_support_networks_explain_the_class_that_the_original_predicts(data) -> None:

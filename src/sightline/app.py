@@ -5,6 +5,7 @@ password; uploads are read and deleted at once; what is made for one user lies i
 leave.
 """
 
+import base64
 import ipaddress
 import os
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from torch import nn
 
 from sightline.audit import Randomisation, audit
@@ -46,6 +48,10 @@ _STAGES = 4
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
     "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; connect-src 'self'; frame-ancestors 'none'"
+)
+# The theme's greys and its white on a middle blue are too pale to be read by everybody.
+_CONTRAST = (
+    ".or, .subdued { color: var(--body-text-color) !important } button.primary { background: #1d4ed8 !important }"
 )
 
 
@@ -102,7 +108,10 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
         InputError: the extra `app` is missing.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    # What lies in that folder is served to whoever knows its path, so the work lies beside it.
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "served")
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
     try:
         import gradio as gr
         from fastapi import FastAPI, Request, Response
@@ -111,6 +120,8 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     async def guard(request: Request, call_next: Callable[..., Any]) -> Response:
+        if int(request.headers.get("content-length", "0")) > PICTURES * LARGEST:
+            return Response(f"Up to {PICTURES} photographs of {LARGEST // 1024**2} MB, please.", status_code=413)
         response: Response = await call_next(request)
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -120,7 +131,7 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
     server.middleware("http")(guard)
     mounted: FastAPI = gr.mount_gradio_app(
         server,
-        _page(gr, Desk(network, folder, gad)),
+        _page(gr, Desk(network, work, gad)),
         path="/",
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         auth=("sightline", password) if password else None,
@@ -130,7 +141,10 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
         ssr_mode=False,
         enable_monitoring=False,
         footer_links=[],
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Default(
+            primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+        css=_CONTRAST,
     )
     return mounted
 
@@ -206,7 +220,7 @@ class Desk:
             one.save(place / f"class {number}")
         notes = [*found.checks.notes, *(f"{name} was refused: {why}" for name, why in found.refused.items())]
         if self.gad is not None:
-            kept = self.gad.explain(batch, methods, on_refusal="record")
+            kept = self.gad.explain(batch, methods, targets[0], on_refusal="record")
             kept.save(place / "gad")
             notes += kept.notes
         return str(place / "montage.png"), "\n".join(dict.fromkeys(notes)) or "Done."
@@ -242,7 +256,7 @@ def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
                 second = gr.Dropdown([(_NONE, _OPEN), *desk.classes], value=_OPEN, label="Rather than")
                 go, ask = gr.Button("Explain", variant="primary"), gr.Button("Short audit")
             with gr.Column(scale=2):
-                picture = gr.Image(label="Maps", type="filepath", interactive=False, buttons=["fullscreen", "download"])
+                picture = gr.HTML()
                 report = gr.File(label="The page of it all, for your browser", interactive=False)
 
         def read(given: list[str] | None, old: str | None) -> tuple[Any, ...]:
@@ -250,18 +264,18 @@ def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
             batch, words = desk.read(given)
             own = None if batch is None else tempfile.mkdtemp(dir=desk.folder)
             # The files are gone, so nothing is left to show of the upload itself.
-            return batch, own, words, None, None, None
+            return batch, own, words, None, "", None
 
         def work(
             batch: ImageBatch | None, own: str | None, run: Callable[[ImageBatch, Path], tuple[str, str]]
         ) -> tuple[Any, ...]:
             if batch is None or own is None:
-                return None, None, "Drop photographs first."
+                return "", None, "Drop photographs first."
             try:
                 shown, words = run(batch, Path(own))
-                return shown, str(write_page(own)), words
+                return _picture(Path(shown)), str(write_page(own)), words
             except SightlineError as error:
-                return None, None, str(error)
+                return "", None, str(error)
 
         def explained(batch: Any, own: Any, names: list[str], one: int, other: int) -> tuple[Any, ...]:
             chosen = [None if number in {_OPEN, None} else number for number in (one, other)]
@@ -278,6 +292,15 @@ def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
     page.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
     made: gradio.Blocks = page
     return made
+
+
+def _picture(path: Path) -> str:
+    """A picture in the page itself, so that no address leads to it."""
+    words = {"montage.png": "The photographs, and their maps by each method", "audit.png": "The audit's figures"}
+    data = base64.b64encode(path.read_bytes()).decode()
+    return Markup('<img alt="{}" src="data:image/png;base64,{}" style="max-width: 100%">').format(
+        words[path.name], data
+    )
 
 
 def _forget(own: str | None) -> None:

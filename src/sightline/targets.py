@@ -55,12 +55,14 @@ class Classes(Target):
     def __init__(self, classes: Tensor | None, count: int, among: Sequence[int] = ()) -> None:
         self._predicted, self._among = classes is None, list(among)
         self.classes = torch.full((count,), -1) if classes is None else classes
+        self._likeliest = self.classes.clone()
 
     def predict(self, scores: Tensor, images: Tensor) -> None:
         """Fill in the predicted class of some images, where that is what is explained."""
         if self._predicted:
+            self._likeliest[images.cpu()] = scores.detach().argmax(1).cpu()
             if not self._among:
-                self.classes[images.cpu()] = scores.detach().argmax(1).cpu()
+                self.classes[images.cpu()] = self._likeliest[images.cpu()]
             elif max(self._among) >= scores.shape[1]:
                 raise InputError(
                     f"Class {max(self._among)} was asked for, but the model has {_outputs(scores.shape[1])}."
@@ -83,7 +85,9 @@ class Classes(Target):
             raise InputError(f"Class {outside[0]} was asked for, but the model has {_outputs(count)}.")
 
     def describe(self, image: int) -> str:  # noqa: D102
-        return f"{'predicted ' if self._predicted else ''}class {int(self.classes[image])}"
+        # The likelier of two is not what the network predicts, where a third is likelier still.
+        predicted = self._predicted and bool(self.classes[image] == self._likeliest[image])
+        return f"{'predicted ' if predicted else ''}class {int(self.classes[image])}"
 
 
 @dataclass(frozen=True)
