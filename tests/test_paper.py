@@ -3,17 +3,28 @@
 import base64
 import io
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
 from sightline.catalogue import catalogue
 from sightline.report.paper import bibliography, sources
+
+
+def assert_printable(figure: Figure, folder: Path) -> None:
+    """A PDF that a publisher takes: its fonts are TrueType (matplotlib's own are Type 3), and its text can be read."""
+    figure.savefig(folder / "figure.pdf")
+    written = (folder / "figure.pdf").read_bytes()
+    assert written.startswith(b"%PDF")
+    assert b"/Subtype /Type3" not in written
+    assert b"/FontFile2" in written
 
 
 @pytest.fixture
@@ -64,11 +75,10 @@ def test_an_audit_in_a_notebook_and_in_a_paper(model: nn.Module, images: Tensor,
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {3}
     assert re.findall(r"@\w+\{(\w+),", found.bibliography) == ["simonyan2014deep", "adebayo2018sanity"]
-    found.show().savefig(tmp_path / "audit.pdf")
-    assert (tmp_path / "audit.pdf").read_bytes().startswith(b"%PDF")
+    assert_printable(found.show(), tmp_path)
 
 
-def test_support_networks_in_a_notebook(model: nn.Module, images: Tensor) -> None:
+def test_support_networks_in_a_notebook(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     gad = sl.GAD(model, (0, 1), (2,), steps=2, batch_size=8, rate=1e-3)
     assert "Not fitted yet." in gad._repr_html_()
     labels = torch.arange(22) % 2
@@ -79,9 +89,32 @@ def test_support_networks_in_a_notebook(model: nn.Module, images: Tensor) -> Non
         assert f"<th>{name}</th>" in html
     for value in gad.report.select_dtypes("float").iloc[0]:
         assert f"<td>{value:.4g}</td>" in html
+    assert_printable(gad.explain(images[:2], ["gradient"]).show(), tmp_path)
 
 
-def test_an_explanation_in_a_notebook(model: nn.Module, images: Tensor) -> None:
+def test_an_evaluation_in_a_notebook_and_in_a_paper(model: nn.Module, images: Tensor) -> None:
+    gad = sl.GAD(model, (0, 1), (2,), steps=2, batch_size=8, rate=1e-3).fit((images, torch.arange(22) % 2))
+    found = gad.evaluate(images[:3], ["gradient", "saliency"], fills=["mean"])
+    text, html = found.latex(), found._repr_html_()
+    # Each row as it should stand in the table, with what LaTeX takes for commands escaped; a row for each region.
+    expected = [row.tolist() for _, row in found.verdicts.iterrows()]
+    for _, row in found.complexity.iterrows():
+        expected += [
+            [row["reading"], row["method"], row["class"], arm]
+            + [row[f"{arm} {name}"] for name in ("wins", "loses", "degenerate", "RC")]
+            for arm in ("gad", "shuffled", "threshold at equal pixels", "pair at equal pixels")
+        ]
+    for _, row in found.sensitivity.iterrows():
+        key = [row[name] for name in ("reading", "method", "class", "fill")]
+        expected += [[*key, arm, row[arm]] for arm in ("supplementary", "gad", "original", "random at equal area")]
+    for row in expected:
+        cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        assert " & ".join(cells).replace("_", r"\_").replace("%", r"\%").replace("nan", "--") in text
+    assert text.count(r"\begin{table}") == html.count("<table") == 3
+    assert f"<td>{found.complexity['gad RC'].iloc[0]:.4g}</td>" in html
+
+
+def test_an_explanation_in_a_notebook(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     found = sl.explain(model, images[:2], ["gradient"])
     html = found._repr_html_()
     assert "Explanation(2 image(s), maps: gradient)" in html
@@ -89,3 +122,12 @@ def test_an_explanation_in_a_notebook(model: nn.Module, images: Tensor) -> None:
     assert Image.open(io.BytesIO(raw)).width > 200
     for note in found.checks.notes:
         assert note in html
+    assert_printable(found.show(), tmp_path)
+
+
+def test_letters_that_no_font_has_are_no_warning(model: nn.Module, images: Tensor) -> None:
+    found = sl.explain(model, images[:1], ["gradient"])
+    object.__setattr__(found, "names", ["\u3042\U0001f408"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found._repr_html_()

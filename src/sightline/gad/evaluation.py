@@ -160,6 +160,40 @@ class Evaluation:
             getattr(self, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
         return folder
 
+    def latex(self) -> str:
+        """Tables 1 and 2 of the paper with the controls, and the verdicts, in LaTeX."""
+        from sightline.report.paper import latex
+
+        return "\n".join(latex(table, title) for title, table in self._titled())
+
+    def _repr_html_(self) -> str:
+        from sightline.report.notebook import tabled
+
+        return "".join(tabled(title, table) for title, table in self._titled())
+
+    def _titled(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Tables that fit a page, with a row for each region instead of a column."""
+        yield "Verdicts: does GAD gain over every control?", self.verdicts
+        rows = []
+        for entry in self.complexity.to_dict("records"):
+            key = {name: entry[name] for name in ("reading", "method", "class")}
+            arms = [str(name).removesuffix(" RC") for name in entry if str(name).endswith(" RC")]
+            figures = ("wins", "loses", "degenerate", "RC")
+            rows += [{**key, "region": arm} | {name: entry[f"{arm} {name}"] for name in figures} for arm in arms]
+        yield (
+            "Complexity: on how many images a region's hull is smaller than the original's, and its share.",
+            (pd.DataFrame(rows)),
+        )
+        keys = ["reading", "method", "class", "fill"]
+        yield (
+            "Sensitivity: what occluding a region does, per pixel, times 100.",
+            (
+                self.sensitivity.melt(keys, var_name="region", value_name="RS x 100").sort_values(
+                    keys, kind="stable", ignore_index=True
+                )
+            ),
+        )
+
     def _cells(self, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         names = ["reading", "method", "class", *more]
         for key, group in self.rows.groupby(names, sort=False):

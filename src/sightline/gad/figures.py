@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from sightline.gad.explained import GADExplanation
 from sightline.gad.survey import Said
 from sightline.gad.targets import Step
 from sightline.regions import Important, hulls
+from sightline.report.figure import PaperFigure
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -40,8 +40,7 @@ def logit_scatter(before: Said, after: Mapping[Step, Said], classes: tuple[int, 
     """
     steps: list[tuple[str, Said]] = [("original", before)]
     steps += [(f"alpha {a:g}" if a == b else f"alpha {a:g}, {b:g}", said) for (a, b), said in after.items()]
-    figure = Figure(figsize=(2.5 * len(steps) + 0.6, 3.1), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = PaperFigure(figsize=(2.5 * len(steps) + 0.6, 3.1), layout="constrained")
     panels = figure.subplots(1, len(steps), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, said) in zip(panels, steps, strict=True):
         for c, name, colour, marker in zip(classes, names, (BLUE, RED), ("o", "^"), strict=True):
@@ -172,8 +171,7 @@ def _told(one: GADExplanation, image: int) -> str:
 
 
 def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
-    figure = Figure(figsize=(_TILE * columns + 0.3, _TILE * rows + 0.5), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = PaperFigure(figsize=(_TILE * columns + 0.3, _TILE * rows + 0.5), facecolor="white", layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:
         axes.set_xticks([])

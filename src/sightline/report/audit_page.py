@@ -9,10 +9,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sightline.audit.subjects import CONTROLS
+from sightline.report.figure import PaperFigure
 
 if TYPE_CHECKING:
     from sightline.audit.found import Audit
@@ -31,8 +31,7 @@ def audit_page(found: "Audit") -> Figure:
     table = found.table
     parts = [test for test in ("parameter_randomization", "class_sensitivity") if test in set(table["test"])]
     height = 1.5 + 0.26 * rows + (0.4 + 0.3 * rows if parts else 0)
-    figure = Figure(figsize=(11, max(height, 6.0)), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = PaperFigure(figsize=(11, max(height, 6.0)), facecolor="white", layout="constrained")
     heights = [0.6 + 0.26 * rows, 0.6 + 0.3 * rows] if parts else [1]
     grid = figure.add_gridspec(len(heights), max(len(parts), 1), height_ratios=heights)
     _verdicts(figure.add_subplot(grid[0, :]), found)

@@ -1,19 +1,19 @@
 """The montage: each image and its maps side by side, on scales that a colour-blind reader can tell apart."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
+
+from sightline.report.figure import PaperFigure, any_script
 
 if TYPE_CHECKING:
     from sightline.explanation import Explanation
@@ -34,10 +34,7 @@ _SMALLEST_WIDTH = 5.0
 
 def save_montage(explanation: "Explanation", path: Path) -> None:
     """Write the montage as a PNG."""
-    with warnings.catch_warnings():
-        # Names may be in any script; a font that lacks a letter shows a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        montage(explanation).savefig(path, dpi=110)
+    montage(explanation).savefig(path, dpi=110)
 
 
 def montage(explanation: "Explanation") -> Figure:
@@ -58,8 +55,7 @@ def montage(explanation: "Explanation") -> Figure:
     block = tall + _CAPTION if lines == 1 else lines * (tall + above) + above / 2
     width = max(_TILE * (1 + min(len(names), COLUMNS)) + 2 * _LEFT, _SMALLEST_WIDTH)
     height = block * len(shown) + (_HEAD - above) + _FOOT
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = PaperFigure(figsize=(width, height), facecolor="white")
     heat = {name: shown.heatmap(name).detach().float().cpu().numpy() for name in names}
     # A map that is zero everywhere has no sign of its own, and is white.
     signed = {name: bool((values < 0).any()) or not bool((values > 0).any()) for name, values in heat.items()}
@@ -150,7 +146,8 @@ def _fitted(line: str, size: float, inches: float = _TILE - _GAP) -> str:
     font = FontProperties(size=size)
 
     def fits(text: str) -> bool:
-        return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] <= inches * 72
+        with any_script():
+            return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] <= inches * 72
 
     if fits(line):
         return line

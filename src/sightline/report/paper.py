@@ -44,7 +44,10 @@ def sources(method: Method) -> list[str]:
 
 def latex(table: pd.DataFrame, caption: str = "") -> str:
     """A table in LaTeX, with the rules of `booktabs` and numbers to three digits; text is escaped."""
+    # Rows that only have a number need no name.
     styled = table.style.format(precision=3, na_rep="--", escape="latex")
+    if isinstance(table.index, pd.RangeIndex):
+        styled = styled.hide(axis="index")
     for axis in (0, 1):
         styled = styled.format_index(escape="latex", axis=axis)
     return str(styled.to_latex(hrules=True, caption=caption or None, position_float="centering" if caption else None))

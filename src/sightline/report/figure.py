@@ -1,0 +1,31 @@
+"""A figure that a journal takes: text stays text in its vectors."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+class PaperFigure(Figure):
+    """A matplotlib figure whose PDF and PostScript hold TrueType fonts, where matplotlib's default is Type 3."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        FigureCanvasAgg(self)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the figure; see matplotlib."""
+        with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}), any_script():
+            super().savefig(fname, **options)
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Names may be in any script; a letter that the font lacks is a box, and no warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
