@@ -28,7 +28,7 @@ from sightline.sampling.seeds import image_key
 PICTURES = "pictures.safetensors"
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from sightline.report.figure import PaperFigure
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Explanation:
     def _named(self, words: str) -> str:
         return re.sub(r"class (\d+)", lambda match: self._class_name(int(match[1])), words)
 
-    def show(self) -> "Figure":
+    def show(self) -> "PaperFigure":
         """The montage as a matplotlib figure: the images and their maps side by side (the first twelve)."""
         from sightline.report.montage import montage
 

@@ -19,7 +19,7 @@ from sightline.explanation import versions
 from sightline.intervals import mean_interval
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from sightline.report.figure import PaperFigure
 
 _NOTHING = 1e-6
 
@@ -141,15 +141,22 @@ class Audit:
                 f"On these {len(self.names)} images the maps of {_and(lists[Said.PASS])} depend on the class and on "
                 "what this model has learned, as far as these tests can tell; prefer them."
             )
+        alike: dict[tuple[tuple[str, ...], bool], list[str]] = {}
         for method in lists[Said.FAIL]:
-            failed = [test for test in self.rules if self.findings[test, method].said is Said.FAIL]
-            what = _and([f"{test} ({self.findings[test, method].figure:.2f})" for test in failed])
+            failed = tuple(test for test in self.rules if self.findings[test, method].said is Said.FAIL)
             without = self.findings.get((WITHOUT, method))
-            cured = failed == [InputBias.name] and without is not None and without.said is Said.PASS
-            advice = "do not read its maps as explanations of this model"
+            cured = failed == (InputBias.name,) and without is not None and without.said is Said.PASS
+            alike.setdefault((failed, cured), []).append(method)
+        for (failed, cured), methods in alike.items():
+            told = [
+                f"{method} ({', '.join(f'{self.findings[test, method].figure:.2f}' for test in failed)})"
+                for method in methods
+            ]
+            one = len(methods) == 1
+            advice = f"do not read {'its' if one else 'their'} maps as explanations of this model"
             if cured:
-                advice = "read its maps only without its factor of the input, which pass"
-            sentences.append(f"{method} fails {what}: {advice}.")
+                advice = "read the maps only without the factor of the input, which pass"
+            sentences.append(f"{_and(told)} {'fails' if one else 'fail'} {_and(failed)}: {advice}.")
         if lists[Said.UNDECIDED]:
             sentences.append(f"Nothing is decided of {_and(lists[Said.UNDECIDED])}; the reasons are in the table.")
         words: dict[str, list[str]] = {}
@@ -185,7 +192,7 @@ class Audit:
             found.setdefault(str(method), []).append(colour)
         return found
 
-    def show(self) -> "Figure":
+    def show(self) -> "PaperFigure":
         """Verdicts and curves on one page, as a matplotlib figure."""
         from sightline.report.audit_page import audit_page
 

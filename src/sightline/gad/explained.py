@@ -12,7 +12,7 @@ from sightline.explanation import PICTURES, Explanation, map_of, write_maps
 from sightline.gad.consistency import Consistency, Consistent
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from sightline.report.figure import PaperFigure
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +71,7 @@ class GADExplanation:
         stacks = {name: stack[:, rows] for name, stack in self.stacks.items()}
         return replace(self, original=self.original.subset(rows), stacks=stacks)
 
-    def show(self) -> "Figure":
+    def show(self) -> "PaperFigure":
         """Original maps and what stays of them, side by side, as a matplotlib figure (the first images)."""
         from sightline.gad.figures import side_by_side
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from torch import Tensor
@@ -29,7 +28,9 @@ _DOT = 0.025
 Picture = NDArray[np.floating]
 
 
-def logit_scatter(before: Said, after: Mapping[Step, Said], classes: tuple[int, int], names: tuple[str, str]) -> Figure:
+def logit_scatter(
+    before: Said, after: Mapping[Step, Said], classes: tuple[int, int], names: tuple[str, str]
+) -> PaperFigure:
     """The two logits of each training image, before and after distancing (the paper's figure 1).
 
     Args:
@@ -58,7 +59,7 @@ def logit_scatter(before: Said, after: Mapping[Step, Said], classes: tuple[int, 
     return figure
 
 
-def grey_maps(found: Sequence[GADExplanation], method: str, names: Sequence[str]) -> Figure:
+def grey_maps(found: Sequence[GADExplanation], method: str, names: Sequence[str]) -> PaperFigure:
     """Each image and its original map for each class, white to black (the paper's figure 2)."""
     count = len(found[0])
     figure, panels = _grid(count, 1 + len(found), ["image", *(f"{method}, {name}" for name in names)])
@@ -69,7 +70,7 @@ def grey_maps(found: Sequence[GADExplanation], method: str, names: Sequence[str]
     return figure
 
 
-def per_alpha(one: GADExplanation, method: str, image: int) -> Figure:
+def per_alpha(one: GADExplanation, method: str, image: int) -> PaperFigure:
     """The map of each network for one image, and what stays in all (the paper's figure 3)."""
     stack, kept = one.stacks[method][:, image], one.consistent(method)
     alphas = [f"alpha {a:g}" if a == b else f"alpha {a:g}, {b:g}" for a, b in one.settings["alphas"]]
@@ -82,7 +83,7 @@ def per_alpha(one: GADExplanation, method: str, image: int) -> Figure:
     return figure
 
 
-def hull_figure(one: GADExplanation, method: str, share: float = 0.1) -> Figure:
+def hull_figure(one: GADExplanation, method: str, share: float = 0.1) -> PaperFigure:
     """The hull around the pixels of GAD's map above a share of its maximum (the paper's figure 4, at 10 %)."""
     heatmaps = one.heatmap(method)
     regions = hulls(Important(share)(heatmaps)).masks.cpu().numpy()
@@ -95,7 +96,7 @@ def hull_figure(one: GADExplanation, method: str, share: float = 0.1) -> Figure:
     return figure
 
 
-def side_by_side(found: Mapping[str, GADExplanation]) -> Figure:
+def side_by_side(found: Mapping[str, GADExplanation]) -> PaperFigure:
     """Original maps in blue over GAD's in red, for each method; several networks side by side (the paper's figure 5).
 
     Args:
@@ -135,7 +136,7 @@ def visual_clues(
     classes: tuple[int, int],
     names: tuple[str, str],
     count: int = 5,
-) -> Figure:
+) -> PaperFigure:
     """Hulls of the original (red) and of GAD (green) on the images that speak least for their class (figure 6).
 
     Args:
@@ -170,7 +171,7 @@ def _told(one: GADExplanation, image: int) -> str:
     return one.original.caption(image).split("\n", 1)[-1]
 
 
-def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
+def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[PaperFigure, list[list[Axes]]]:
     figure = PaperFigure(figsize=(_TILE * columns + 0.3, _TILE * rows + 0.5), facecolor="white", layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:

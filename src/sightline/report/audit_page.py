@@ -9,7 +9,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from sightline.audit.subjects import CONTROLS
 from sightline.report.figure import PaperFigure
@@ -24,7 +23,7 @@ _LINES = 8
 """Methods whose curves a person can still tell apart."""
 
 
-def audit_page(found: "Audit") -> Figure:
+def audit_page(found: "Audit") -> PaperFigure:
     """Verdicts with their figures above; below, the randomisation's curves and the maps of other classes."""
     verdicts = found.verdicts
     rows = len(verdicts)

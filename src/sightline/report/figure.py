@@ -1,5 +1,6 @@
 """A figure that a journal takes: text stays text in its vectors."""
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,12 @@ class PaperFigure(Figure):
         """Write the figure; see matplotlib."""
         with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}), any_script():
             super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows, also where no plotting backend was chosen."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=90)
+        return buffer.getvalue()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
@@ -37,7 +36,7 @@ def save_montage(explanation: "Explanation", path: Path) -> None:
     montage(explanation).savefig(path, dpi=110)
 
 
-def montage(explanation: "Explanation") -> Figure:
+def montage(explanation: "Explanation") -> PaperFigure:
     """A row for each of the first images, a column for each method; beyond eight methods, several lines for each image.
 
     Signed maps have a symmetric scale about zero, white where nothing speaks either way; maps without negative
@@ -126,7 +125,7 @@ def _draw(axes: Axes, values: NDArray[np.floating], under: NDArray[np.floating] 
     )
 
 
-def _legend(figure: Figure, width: float, height: float, *, signed_too: bool, unsigned_too: bool) -> None:
+def _legend(figure: PaperFigure, width: float, height: float, *, signed_too: bool, unsigned_too: bool) -> None:
     bars = []
     if signed_too:
         bars.append((_SIGNED, Normalize(-1, 1), [-1, 0, 1], ["against", "0", "for"]))

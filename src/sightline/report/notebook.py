@@ -1,13 +1,13 @@
 """What a notebook shows of an object: HTML with its pictures in it."""
 
 import base64
-import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from markupsafe import escape
-from matplotlib.figure import Figure
+
+from sightline.report.figure import PaperFigure
 
 if TYPE_CHECKING:
     from sightline.audit.found import Audit
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 _COLOURS = {"pass": "#0b7a57", "fail": "#b54708", "undecided": "inherit", "reported": "inherit"}
 
 
-def pictured(title: str, figure: Figure, notes: Iterable[str] = ()) -> str:
+def pictured(title: str, figure: PaperFigure, notes: Iterable[str] = ()) -> str:
     """A title, a figure as a picture, and notes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    picture = base64.b64encode(buffer.getvalue()).decode("ascii")
+    picture = base64.b64encode(figure._repr_png_()).decode("ascii")
     words = "".join(f"<p>{escape(note)}</p>" for note in notes)
     head = escape(title)
     shown = f'<img alt="{head}" src="data:image/png;base64,{picture}">'

@@ -59,7 +59,9 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     text = environment.get_template("page.html").render(
         title=folder.resolve().name or "report",
         story=_story(manifests, audits, gains),
-        notes=list(dict.fromkeys(str(note) for one in manifests for note in one.get("notes", []))),
+        notes=list(
+            dict.fromkeys(str(note) for one in manifests if "networks" not in one for note in one.get("notes", []))
+        ),
         gallery=gallery.payload() if gallery.sets else None,
         audits=audits,
         gains=gains,
@@ -191,16 +193,19 @@ def _story(
     for manifest in manifests:
         settings = manifest.get("settings", {})
         made = [name for name, entry in manifest["methods"].items() if "refused" not in entry]
-        model = f"{settings['model']} (weights: {settings['weights']})" if "model" in settings else "The network"
         which = f": {', '.join(made)}" if len(made) <= _NAMED else ""
-        sentences.append(
-            f"{model} was explained on {len(manifest['images'])} image(s) by {len(made)} method(s){which}."
-        )
+        shown = f"{len(manifest['images'])} image(s) by {len(made)} method(s)"
         if "networks" in manifest:
+            support = ", ".join(map(str, manifest["networks"][1:]))
             sentences.append(
-                "Gradient Artificial Distancing: beside the original stand its support networks, and what stays "
-                "important in all of them."
+                f"Gradient Artificial Distancing explained {shown}: beside the original network stand its support "
+                f"networks ({support}), and what stays important in all of them."
             )
+            # Whether the networks moved at all decides what their maps are worth.
+            sentences += [str(note) for note in manifest.get("notes", [])]
+        else:
+            model = f"{settings['model']} (weights: {settings['weights']})" if "model" in settings else "The network"
+            sentences.append(f"{model} was explained on {shown}{which}.")
         sentences += [f"{name} was refused: {reason}" for name, reason in manifest.get("refused", {}).items()]
         sentences += [
             f"{name} was refused: {entry['refused']}"
