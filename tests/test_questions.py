@@ -95,10 +95,10 @@ def test_a_function_that_multiplies_by_the_input_has_no_form_without_it(model: n
     assert "do not read its maps as explanations of this model" in found.advice
     twice = audit(model, images, [from_callable(product, "one"), from_callable(product, "two")], ["input_bias"])
     figure = twice.findings["input_bias", "one"].figure
-    assert twice.advice.startswith(
+    assert (
         f"one ({figure:.2f}) and two ({figure:.2f}) fail input_bias: do not read their maps as explanations of this "
         "model."
-    )
+    ) in twice.advice
 
 
 def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) -> None:
