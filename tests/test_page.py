@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import html
 import io
 import json
 import re
@@ -190,6 +191,11 @@ def test_a_method_s_name_may_hold_a_slash(model: nn.Module, images: Tensor, tmp_
     assert [(one["method"], one["network"]) for one in data["sets"]] == [
         ("mine/2", "the network"), ("mine/2", "alpha 2"), ("mine/2", "what stays in all"),
     ]  # fmt: skip
+    # Two steps move no network, which decides what its maps are worth.
+    assert gad.notes[0].startswith("The network for alpha 2 hardly moved")
+    text = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    story = text.split('<section class="story"')[1].split("<details>")[0]
+    assert all(note in story for note in gad.notes)
 
 
 def test_networks_that_contradict_each_other_are_both_shown(model: nn.Module, images: Tensor, tmp_path: Path) -> None:

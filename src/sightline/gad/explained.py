@@ -133,7 +133,8 @@ class GADExplanation:
                 "share": self.reading.share,
                 "allow_new": self.reading.allow_new,
             },
-            "notes": list(self.notes),
+            "notes": list(self.original.checks.notes),
+            "notes on the networks": [note for note in self.notes if note not in self.original.checks.notes],
             "gad": dict(self.settings),
             "settings": dict(self.original.checks.settings),
         }

@@ -202,7 +202,7 @@ def _story(
                 f"networks ({support}), and what stays important in all of them."
             )
             # Whether the networks moved at all decides what their maps are worth.
-            sentences += [str(note) for note in manifest.get("notes", [])]
+            sentences += [str(note) for note in manifest.get("notes on the networks", [])]
         else:
             model = f"{settings['model']} (weights: {settings['weights']})" if "model" in settings else "The network"
             sentences.append(f"{model} was explained on {shown}{which}.")
