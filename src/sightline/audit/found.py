@@ -104,6 +104,12 @@ class Audit:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
     @property
+    def judged(self) -> pd.DataFrame:
+        """The verdicts, without tests that judge nobody: what people are shown."""
+        verdicts = self.verdicts
+        return verdicts[[test for test in verdicts.columns if set(verdicts[test]) != {"reported"}]]
+
+    @property
     def table(self) -> pd.DataFrame:
         """A row for each test, case, method and measure: the mean with its interval, floor, ceiling, and images."""
         rows = []
@@ -213,7 +219,7 @@ class Audit:
                 return word
             return f"{word} {found.figure:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
-        table = self.verdicts
+        table = self.judged
         cells = {
             str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
             for test in table.columns

@@ -144,6 +144,8 @@ def entropy(maps: Float[Tensor, "batch height width"], bins: int = 100) -> Float
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     measure.__name__: measure for measure in (spearman, spearman_abs, flip_spearman, ssim, flip_ssim, cosine)
 }
+JUDGED = flip_spearman.__name__
+"""By which verdicts are made and curves drawn: a map that only turns its sign is no other map."""
 
 
 class Ranked:

@@ -10,12 +10,11 @@ _COLOURS = {"pass": "green", "fail": "red", "undecided": "dim", "reported": "dim
 
 def verdict_table(found: Audit) -> Table:
     """A row for each method and control, a column for each test that judges any of them, and one for all tests."""
-    verdicts = found.verdicts
-    judged = [test for test in verdicts.columns if set(verdicts[test]) != {"reported"}]
+    verdicts = found.judged
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("method", no_wrap=True)
-    for test in judged:
+    for test in verdicts.columns:
         table.add_column(str(test).replace("_", " "))
-    for method, row in verdicts[judged].iterrows():
+    for method, row in verdicts.iterrows():
         table.add_row(escape(str(method)), *(f"[{_COLOURS[word]}]{word}[/]" for word in row))
     return table

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from sightline.audit.similarity import JUDGED
 from sightline.audit.subjects import CONTROLS
 from sightline.report.figure import PaperFigure
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
 _WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
-_MEASURE = "flip_spearman"
 _LINES = 8
 """Methods whose curves a person can still tell apart."""
 
@@ -36,7 +36,7 @@ def audit_page(found: "Audit") -> PaperFigure:
     _verdicts(figure.add_subplot(grid[0, :]), found)
     for column, test in enumerate(parts):
         axes = figure.add_subplot(grid[1, column])
-        chosen = table[(table["test"] == test) & (table["measure"] == _MEASURE)]
+        chosen = table[(table["test"] == test) & (table["measure"] == JUDGED)]
         (_curves if test == "parameter_randomization" else _classes)(axes, chosen, list(verdicts.index))
     figure.suptitle(f"Audit of {len(found.names)} image(s)", fontsize=12, x=0.01, ha="left")
     figure.supxlabel(fill(found.advice, 170), fontsize=8, x=0.01, ha="left", parse_math=False)
@@ -49,9 +49,7 @@ def save_audit_page(found: "Audit", path: Path) -> None:
 
 
 def _verdicts(axes: Axes, found: "Audit") -> None:
-    verdicts = found.verdicts
-    # A test that judges nobody has nothing to show here.
-    verdicts = verdicts[[test for test in verdicts.columns if set(verdicts[test]) != {"reported"}]]
+    verdicts = found.judged
     for row, (method, said) in enumerate(verdicts.iterrows()):
         for column, (test, word) in enumerate(said.items()):
             axes.add_patch(mpl.patches.Rectangle((column, row), 0.98, 0.94, facecolor=_COLOURS[word], linewidth=0))

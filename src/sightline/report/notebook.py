@@ -34,7 +34,7 @@ def tabled(title: str, table: pd.DataFrame, notes: Iterable[str] = ()) -> str:
 
 def verdicts(found: "Audit") -> str:
     """The verdicts of an audit as a table, and its advice."""
-    table = found.verdicts
+    table = found.judged
     head = "".join(f"<th>{escape(str(test).replace('_', ' '))}</th>" for test in table.columns)
     rows = []
     for method, said in table.iterrows():

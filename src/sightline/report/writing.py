@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sightline import __version__
+from sightline.audit.similarity import JUDGED
 from sightline.audit.subjects import CONTROLS
 from sightline.cards import card
 from sightline.catalogue import as_method
@@ -20,7 +21,6 @@ from sightline.errors import InputError
 from sightline.report.gallery import Gallery, folders_of, read_text
 
 _CONTROLS = set(CONTROLS)
-_MEASURE = "flip_spearman"
 _NAMED = 12
 """Methods that a sentence may name."""
 
@@ -150,7 +150,7 @@ def _found(row: dict[Any, Any] | None) -> dict[str, Any]:
 
 def _curves(table: pd.DataFrame) -> dict[str, Any] | None:
     """Likeness by stage of the randomisation, for each method."""
-    rows = table[(table["test"] == "parameter_randomization") & (table["measure"] == _MEASURE)]
+    rows = table[(table["test"] == "parameter_randomization") & (table["measure"] == JUDGED)]
     rows = rows[~rows["method"].isin(_CONTROLS)]
     if rows.empty:
         return None

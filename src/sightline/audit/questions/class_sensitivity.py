@@ -9,6 +9,7 @@ import torch
 
 from sightline.audit.block import Block, Score
 from sightline.audit.questions.question import Question
+from sightline.audit.similarity import JUDGED
 from sightline.audit.verdicts import Rule
 
 
@@ -26,7 +27,7 @@ class ClassSensitivity(Question):
     @property
     def rules(self) -> Sequence[Rule]:  # noqa: D102
         rule = Rule(
-            self.name, "random class", "flip_spearman", 0.7, True,
+            self.name, "random class", JUDGED, 0.7, True,
             "but for its sign, the map of a random other class is less than 0.7 as like the map of the predicted class "
             "as that map under slight noise (0: as another image's map)", witness="gradient",
         )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import nn
 from sightline.audit.block import Block, Score, ranked
 from sightline.audit.questions.question import Question
 from sightline.audit.randomisation import Explained, Order, Randomisation, Stage
-from sightline.audit.similarity import entropy
+from sightline.audit.similarity import JUDGED, entropy
 from sightline.audit.verdicts import Rule
 from sightline.models.asking import ask
 from sightline.operations.reuse import Reuse, reusing
@@ -38,7 +38,7 @@ class ParameterRandomization(Question):
         if not self.stages or self.how.order is Order.ALONE:
             return ()
         rule = Rule(
-            self.name, self.case(len(self.stages)), "flip_spearman", 0.5, True,
+            self.name, self.case(len(self.stages)), JUDGED, 0.5, True,
             "with all layers random the map is, but for its sign, less than 0.5 as like the map of the trained network "
             "as that map under slight noise (0: as another image's map)",
         )  # fmt: skip
