@@ -10,7 +10,7 @@ $(READY): pyproject.toml constraints.txt
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,app,torchvision,timm,transformers]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,app,ray,datasets,torchvision,timm,transformers]'
 	touch $(READY)
 
 demo: $(READY)  ## the whole story on drawn pictures, in demo-out/

@@ -4,6 +4,8 @@ A saliency method is three choices: at which inputs the network is asked (`sampl
 through each operation (`propagation`), and which tensors make the map (`aggregation`).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from sightline.audit import Audit, Randomisation, audit, from_callable
 from sightline.catalogue import catalogue
 from sightline.conservation import Conservation
@@ -16,6 +18,9 @@ from sightline.images import ImageBatch, load_images
 from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, load_model, model_info
 from sightline.targets import Direction, Pair, Unit
+
+if TYPE_CHECKING:
+    from sightline.runs import Run, open_run, read_recipe, run
 
 __version__ = "0.1.0"
 
@@ -37,6 +42,7 @@ __all__ = [
     "Preprocessing",
     "Randomisation",
     "RefusalError",
+    "Run",
     "SightlineError",
     "Unit",
     "audit",
@@ -47,4 +53,18 @@ __all__ = [
     "load_images",
     "load_model",
     "model_info",
+    "open_run",
+    "read_recipe",
+    "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Runs need libraries of their own, which those who explain a few images do without.
+    if name in {"Run", "open_run", "read_recipe", "run"}:
+        try:
+            from sightline import runs
+        except ModuleNotFoundError as error:
+            raise InputError(f"Runs need {error.name}: pip install 'sightline[runs]'.") from error
+        return getattr(runs, name)
+    raise AttributeError(f"module 'sightline' has no attribute {name!r}")

@@ -19,6 +19,7 @@ from sightline.cli_audit import audit_command
 from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_gad import app as gad
 from sightline.cli_options import check_places, listed, with_model
+from sightline.cli_run import run as run_command
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
 from sightline.explanation import Explanation
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(gad, name="gad")
+app.command("run")(run_command)
 app.command("audit")(audit_command)
 
 USER_ERROR, REFUSED = 2, 3

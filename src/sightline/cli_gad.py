@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import nn
 
 from sightline.cli_console import console, progress, say, say_refused
-from sightline.cli_options import check_places, device_named, listed, with_model
+from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
 from sightline.gad.classifier import Tuning
@@ -21,6 +21,7 @@ from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
 from sightline.images import PictureStore, first_of_each, labelled_pictures, load_images, store_pictures
 from sightline.models import load_model, model_info
+from sightline.models.device import device_named
 from sightline.report.writing import write_page
 
 app = typer.Typer(

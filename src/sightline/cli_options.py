@@ -6,12 +6,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from torch import nn
 
 from sightline.errors import InputError
 from sightline.models import load_model
+from sightline.models.device import device_named
 
 
 def with_model(command: Callable[..., None]) -> Callable[..., None]:
@@ -70,26 +70,6 @@ def _model(
         pretrained=pretrained,
         device=device_named(device),
     )
-
-
-def device_named(name: str) -> str:
-    """The device that an option names.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there: dict[str, Callable[[], Any]] = {
-        "cpu": lambda: True,
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }
-    if name not in there:
-        raise InputError(f"--device is auto, cpu, cuda or mps; came {name!r}.")
-    if not there[name]():
-        raise InputError(f"--device {name} was asked for, but torch finds no such device here. Use --device auto.")
-    return name
 
 
 def numbers(text: str | None, option: str, *, single: bool = True) -> float | tuple[float, ...] | None:

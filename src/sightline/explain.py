@@ -35,6 +35,7 @@ def explain(
     references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
     seed: int = 0,
     chunk: int | None = None,
+    memory: int | None = None,
     on_refusal: Literal["raise", "record"] = "raise",
     progress: Progress | None = None,
 ) -> Explanation:
@@ -55,6 +56,8 @@ def explain(
         seed: base of all randomness. The noise of an image depends on this and on its content alone.
         chunk: rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the
             same way and gives the same numbers. The rows used are recorded.
+        memory: bytes that a pass may take, instead of that share; where it is the same, so are the chunks, whatever
+            memory is free.
         on_refusal: `raise` when a method cannot be right on this model, or `record` the reason in `refused` and go
             on with the others.
         progress: called with (rows done, rows in all) after each pass.
@@ -67,7 +70,9 @@ def explain(
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
-        return _explain(model, images, _methods(methods), [target], references, seed, chunk, on_refusal, progress)[0]
+        return _explain(
+            model, images, _methods(methods), [target], references, seed, chunk, memory, on_refusal, progress
+        )[0]
 
 
 def explain_each(
@@ -79,6 +84,7 @@ def explain_each(
     references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
     seed: int = 0,
     chunk: int | None = None,
+    memory: int | None = None,
     on_refusal: Literal["raise", "record"] = "raise",
     progress: Progress | None = None,
 ) -> list[Explanation]:
@@ -92,6 +98,7 @@ def explain_each(
         references: see `explain`.
         seed: see `explain`.
         chunk: see `explain`.
+        memory: see `explain`.
         on_refusal: see `explain`.
         progress: see `explain`.
 
@@ -106,7 +113,7 @@ def explain_each(
     if not isinstance(each, Sequence) or isinstance(each, str) or not each:
         raise InputError(f"explain_each takes a list of at least one target; came {targets!r}.")
     with torch.inference_mode(mode=False), torch.enable_grad():
-        return _explain(model, images, _methods(methods), each, references, seed, chunk, on_refusal, progress)
+        return _explain(model, images, _methods(methods), each, references, seed, chunk, memory, on_refusal, progress)
 
 
 def _explain(
@@ -117,6 +124,7 @@ def _explain(
     references: object,
     seed: int,
     chunk: int | None,
+    memory: int | None,
     on_refusal: str,
     progress: Progress | None,
 ) -> list[Explanation]:
@@ -125,6 +133,8 @@ def _explain(
     chosen = [as_target(target, len(batch)) for target in targets]
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
+    if memory is not None and memory < 1:
+        raise InputError(f"A pass needs memory; came memory={memory}.")
     if on_refusal not in {"raise", "record"}:
         raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
     device, dtype = _home(model, batch)
@@ -138,6 +148,7 @@ def _explain(
         # Named before they are rounded to the model's precision, so that all precisions see the same noise.
         image_names=lambda: [image_key(image) for image in batch],
         chunk=chunk,
+        memory=memory,
         progress=progress,
         context=Context(
             ends=ends_of(model, images, batch.shape[1]),

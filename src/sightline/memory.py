@@ -15,19 +15,23 @@ _SHARE = 0.4
 _LARGEST = {"cpu": 16, "cuda": 64}
 
 
-def first_chunk(row: Tensor) -> int:
+def first_chunk(row: Tensor, allowed: int | None = None) -> int:
     """Rows of the first pass, before anything is measured; `row` is one input."""
-    return _rows(row.device, _ASSUMED_EXPANSION * row.numel() * row.element_size())
+    return _rows(row.device, _ASSUMED_EXPANSION * row.numel() * row.element_size(), allowed)
 
 
-def next_chunk(row: Tensor, measured: int) -> int:
+def next_chunk(row: Tensor, measured: int, allowed: int | None = None) -> int:
     """Rows of later passes, where one row's results took `measured` bytes."""
-    return _rows(row.device, 2 * measured)
+    return _rows(row.device, 2 * measured, allowed)
 
 
-def _rows(device: torch.device, bytes_per_row: int) -> int:
-    allowed = min(_BUDGET.get(device.type, _BUDGET["cpu"]), _SHARE * available(device))
-    rows = int(allowed / max(bytes_per_row, 1))
+def allowance(device: torch.device) -> int:
+    """Bytes that a pass may take now."""
+    return int(min(_BUDGET.get(device.type, _BUDGET["cpu"]), _SHARE * available(device)))
+
+
+def _rows(device: torch.device, bytes_per_row: int, allowed: int | None) -> int:
+    rows = int((allowance(device) if allowed is None else allowed) / max(bytes_per_row, 1))
     # Powers of two, so that where memory is short small changes of it do not change the chunks.
     return 1 << max(0, min(rows, _LARGEST.get(device.type, 16)).bit_length() - 1)
 

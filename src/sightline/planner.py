@@ -40,6 +40,7 @@ class Job:
         seed: base of all randomness.
         image_names: gives what randomness is derived from for each image; by default its content.
         chunk: rows of each pass; by default from the memory at hand.
+        memory: bytes that a pass may take, where `chunk` does not say; by default from the memory at hand.
         progress: called with rows done and rows in all.
         context: what samplings and rules may need to know of the images.
 
@@ -57,12 +58,13 @@ class Job:
         seed: int = 0,
         image_names: Callable[[], Sequence[str]] | None = None,
         chunk: int | None = None,
+        memory: int | None = None,
         progress: Progress | None = None,
         context: Context | None = None,
     ) -> None:
         self.model, self.images, self.targets = model, images, list(targets)
         self.context = context or Context()
-        self._chunk, self._progress = chunk, progress
+        self._chunk, self._memory, self._progress = chunk, memory, progress
         self._measured = 0
         self._seed, self._image_names = seed, image_names
         self._methods = list(methods)
@@ -106,7 +108,9 @@ class Job:
     def size(self) -> int:
         """Rows of the next pass, by the memory that earlier ones took."""
         row = self.images[0]
-        return self._chunk or (next_chunk(row, self._measured) if self._measured else first_chunk(row))
+        if self._chunk:
+            return self._chunk
+        return next_chunk(row, self._measured, self._memory) if self._measured else first_chunk(row, self._memory)
 
     def chunks(self, rows: int) -> Iterator[range]:
         """Cut rows into chunks."""

@@ -50,26 +50,28 @@ class Classes(Target):
         classes: one class per image, or None for the predicted ones, which `predict` then fills in.
         count: number of images.
         among: where the predicted class is looked for; by default among all.
+        rank: 1 for the likeliest class, 2 for the second, and so on.
     """
 
-    def __init__(self, classes: Tensor | None, count: int, among: Sequence[int] = ()) -> None:
-        self._predicted, self._among = classes is None, list(among)
+    def __init__(self, classes: Tensor | None, count: int, among: Sequence[int] = (), rank: int = 1) -> None:
+        self._predicted, self._among, self._rank = classes is None, list(among), rank
         self.classes = torch.full((count,), -1) if classes is None else classes
         self._likeliest = self.classes.clone()
 
     def predict(self, scores: Tensor, images: Tensor) -> None:
         """Fill in the predicted class of some images, where that is what is explained."""
         if self._predicted:
-            self._likeliest[images.cpu()] = scores.detach().argmax(1).cpu()
-            if not self._among:
-                self.classes[images.cpu()] = self._likeliest[images.cpu()]
-            elif max(self._among) >= scores.shape[1]:
+            scores = scores.detach()
+            self._likeliest[images.cpu()] = scores.argsort(dim=1, descending=True, stable=True)[:, 0].cpu()
+            among = self._among or list(range(scores.shape[1]))
+            if max(among) >= scores.shape[1]:
+                raise InputError(f"Class {max(among)} was asked for, but the model has {_outputs(scores.shape[1])}.")
+            if self._rank > len(among):
                 raise InputError(
-                    f"Class {max(self._among)} was asked for, but the model has {_outputs(scores.shape[1])}."
+                    f"The class of rank {self._rank} was asked for, but the model has {_outputs(len(among))}."
                 )
-            else:
-                best = scores.detach()[:, self._among].argmax(1).cpu()
-                self.classes[images.cpu()] = torch.tensor(self._among)[best]
+            ranked = scores[:, among].argsort(dim=1, descending=True, stable=True)[:, self._rank - 1].cpu()
+            self.classes[images.cpu()] = torch.tensor(among)[ranked]
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results

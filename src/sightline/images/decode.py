@@ -1,5 +1,6 @@
 """A picture file as 8-bit RGB or grey, whatever it holds."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from sightline.errors import InputError
 _ORIENTATION = 0x0112
 
 
-def read_image(path: Path, *, grey: bool, max_pixels: int) -> tuple[Image.Image, list[str]]:
+def read_image(path: Path | bytes, *, grey: bool, max_pixels: int) -> tuple[Image.Image, list[str]]:
     """Read a picture, turned as its EXIF orientation says.
 
     Args:
-        path: The file.
+        path: The file, or what it would hold.
         grey: Whether to return one channel instead of RGB.
         max_pixels: Largest number of pixels to decode.
 
@@ -25,15 +26,15 @@ def read_image(path: Path, *, grey: bool, max_pixels: int) -> tuple[Image.Image,
     Raises:
         InputError: If the file cannot be used, with the reason.
     """
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise InputError("it is not a file")
-    if path.stat().st_size == 0:
+    if (path.stat().st_size if isinstance(path, Path) else len(path)) == 0:
         raise InputError("it is empty (0 bytes)")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             # Given a path, Pillow maps some uncompressed TIFFs into memory, and turns those wrongly.
-            with path.open("rb") as stream, Image.open(stream) as image:
+            with path.open("rb") if isinstance(path, Path) else io.BytesIO(path) as stream, Image.open(stream) as image:
                 picture, notes = _decode(image, grey=grey, max_pixels=max_pixels)
         except InputError:
             raise

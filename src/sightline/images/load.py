@@ -104,8 +104,8 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
-def prepared(path: Path, preprocessing: Preprocessing, max_pixels: int) -> Prepared:
-    """Read one picture, resized and cropped.
+def prepared(path: Path | bytes, preprocessing: Preprocessing, max_pixels: int) -> Prepared:
+    """Read one picture, from a file or from what it would hold, resized and cropped.
 
     Raises:
         InputError: the file cannot be used, with the reason.

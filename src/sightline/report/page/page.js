@@ -29,8 +29,8 @@
   };
   for (const box of document.querySelectorAll(".curves")) {
     const { stages, lines } = JSON.parse(box.dataset.curves), svg = box.querySelector("svg"), legend = box.querySelector(".legend");
-    const x = (i) => 45 + (stages.length > 1 ? (i * 580) / (stages.length - 1) : 290), y = (v) => 245 - 235 * v;
-    for (const v of [0, 0.25, 0.5, 0.75, 1]) svg.append(make("line", { x1: 45, x2: 630, y1: y(v), y2: y(v) }), make("text", { x: 38, y: y(v) + 4, "text-anchor": "end" }, v));
+    const x = (i) => 45 + (stages.length > 1 ? (i * 530) / (stages.length - 1) : 265), y = (v) => 245 - 235 * v;
+    for (const v of [0, 0.25, 0.5, 0.75, 1]) svg.append(make("line", { x1: 45, x2: 580, y1: y(v), y2: y(v) }), make("text", { x: 38, y: y(v) + 4, "text-anchor": "end" }, v));
     stages.forEach((stage, i) => {
       const words = stage.length > 22 ? stage.slice(0, 21) + "…" : stage;
       const label = make("text", { transform: `translate(${x(i)} 262) rotate(28)` }, words);

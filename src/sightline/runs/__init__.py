@@ -1,0 +1,16 @@
+"""Whole data sets: runs that stream, survive a crash, and go on where they ended.
+
+- `recipe`: what is asked, in one TOML file.
+- `source`: images, read one at a time.
+- `place`: files anywhere that fsspec reaches; `store`: maps in Zarr, scores in Parquet, a manifest.
+- `work`: a chunk of images in, maps and scores out; `local` and `on_ray`: who does it.
+- `running`: `run`; `estimate`: what it will cost; `audited`: the audit that a recipe asks for.
+- `opened`: `open_run`, results that are read when they are asked for.
+"""
+
+from sightline.runs.estimate import Estimate, estimate
+from sightline.runs.opened import Run, open_run
+from sightline.runs.recipe import Recipe, read_recipe
+from sightline.runs.running import run
+
+__all__ = ["Estimate", "Recipe", "Run", "estimate", "open_run", "read_recipe", "run"]

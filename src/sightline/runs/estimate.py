@@ -1,0 +1,96 @@
+"""What a run will cost, from a measured sample."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sightline.errors import InputError
+from sightline.explain import explain_each
+from sightline.explanation import Explanation
+from sightline.memory import allowance
+from sightline.models import model_info
+from sightline.runs.recipe import Recipe, target_of
+from sightline.runs.source import open_source, read
+from sightline.runs.work import stored
+
+SAMPLE = 8
+"""Images that are explained to find out."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost, judged by a few of its images.
+
+    Attributes:
+        images: how many there are.
+        sample: how many were measured.
+        passes: operations of an image's maps, as a multiple of those of one forward pass.
+        seconds: of the whole run.
+        reading: seconds of reading all images, which goes on beside.
+        bytes: of all maps, compressed.
+        refused: for each method that the model refuses, why.
+    """
+
+    images: int
+    sample: int
+    passes: float
+    seconds: float
+    reading: float
+    bytes: int
+    refused: dict[str, str]
+
+
+def estimate(recipe: Recipe) -> Estimate:
+    """Explain a few images of a recipe, and multiply; nothing is written.
+
+    Raises:
+        InputError: the recipe cannot be carried out.
+        RefusalError: no method can be right on this model.
+    """
+    from numcodecs import Blosc
+
+    network = recipe.model.load(recipe.folder)
+    source = open_source(recipe.data, recipe.folder)
+    info = model_info(network)
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    start = time.perf_counter()
+    found = read(source, range(min(SAMPLE, len(source.names))), info.preprocessing, recipe.data.max_pixels)
+    reading = time.perf_counter() - start
+    if found.batch is None:
+        raise InputError(f"None of the first {SAMPLE} images can be read: {found.failures[0][1]}.")
+    count, batch = len(found.numbers), found.batch
+    targets = [target_of(str(text), count) for text in recipe.targets]
+
+    def explained() -> list[Explanation]:
+        return explain_each(
+            network, batch, list(recipe.methods), targets,
+            seed=recipe.seed, memory=allowance(device), on_refusal="record",
+        )  # fmt: skip
+
+    with FlopCounterMode(display=False) as once, torch.no_grad():
+        network(batch.tensor.to(device))
+    # The first time libraries choose their kernels; this one counts.
+    with FlopCounterMode(display=False) as all_passes:
+        kept = explained()
+    start = time.perf_counter()
+    explained()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - start
+    size = 0
+    for one in kept:
+        for method in recipe.methods:
+            if method not in one.refused:
+                size += len(Blosc("zstd", 3).encode(stored(one, method, recipe.output)[0]))
+    whole = len(source.names) / count
+    return Estimate(
+        images=len(source.names),
+        sample=count,
+        passes=all_passes.get_total_flops() / max(once.get_total_flops(), 1),
+        seconds=seconds * whole,
+        reading=reading * whole / recipe.engine.readers,
+        bytes=int(size * whole),
+        refused=dict(kept[0].refused),
+    )

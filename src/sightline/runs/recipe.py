@@ -1,0 +1,227 @@
+"""A recipe: one TOML file that says what a run explains, with what, and where the results go."""
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
+
+from sightline.catalogue import as_method
+from sightline.errors import InputError
+from sightline.images.load import MAX_PIXELS
+from sightline.models import load_model
+from sightline.models.device import device_named
+from sightline.targets import Classes, Pair, Target
+
+_RANK = re.compile(r"top-([1-9]\d*)")
+_PAIR = re.compile(r"(\d+)-(\d+)")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelPart(_Part):
+    """The model, and how it wants its pictures; see `load_model`."""
+
+    spec: str
+    weights: str | None = None
+    size: int | list[int] | None = None
+    mean: float | list[float] | None = None
+    std: float | list[float] | None = None
+    range: list[float] | None = Field(default=None, min_length=2, max_length=2)
+    resize: int | Literal["stretch", "none"] | None = None
+    classes: str | list[str] | None = None
+    multi_label: bool | None = None
+    pretrained: bool = True
+    device: str = "auto"
+
+    def load(self, folder: Path) -> nn.Module:
+        """The model; files are looked for in the recipe's folder."""
+        place, colon, factory = self.spec.rpartition(":")
+        spec = f"{folder / place}{colon}{factory}" if place.endswith(".py") else self.spec
+        names = self.classes if not isinstance(self.classes, str) or "," in self.classes else folder / self.classes
+        return load_model(
+            spec,
+            weights=None if self.weights is None else folder / self.weights,
+            size=(self.size[0], self.size[1]) if isinstance(self.size, list) else self.size,
+            mean=self.mean,
+            std=self.std,
+            value_range=None if self.range is None else (self.range[0], self.range[1]),
+            resize=self.resize,
+            classes=names,
+            multi_label=self.multi_label,
+            pretrained=self.pretrained,
+            device=device_named(self.device),
+        )
+
+
+class DataPart(_Part):
+    """The images: folders, files and patterns; or a table of paths; or a data set of Hugging Face on disk."""
+
+    images: list[str] | None = Field(default=None, min_length=1)
+    table: str | None = None
+    dataset: str | None = None
+    path: str = "path"
+    image: str = "image"
+    label: str = "label"
+    limit: int | None = Field(default=None, ge=1)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> "DataPart":
+        if sum(given is not None for given in (self.images, self.table, self.dataset)) != 1:
+            raise ValueError("say exactly one of images = [...], table = ... and dataset = ...")
+        return self
+
+
+class AuditPart(_Part):
+    """An audit of the first images; see `audit`."""
+
+    images: int = Field(default=32, ge=1)
+    tests: list[str] = ["class_sensitivity", "parameter_randomization", "input_bias"]
+    stages: int | None = Field(default=None, ge=1)
+
+
+class OutputPart(_Part):
+    """Where maps go, and how they are kept."""
+
+    folder: str
+    precision: Literal["float32", "float16"] = "float32"
+    side: int | None = Field(default=None, ge=1)
+    channels: bool = False
+    chunk: int = Field(default=64, ge=1, le=4096)
+
+
+class EnginePart(_Part):
+    """What does the work."""
+
+    name: Literal["local", "ray"] = "local"
+    readers: int = Field(default=2, ge=1, le=64)
+    workers: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+    address: str | None = None
+
+
+def _method(name: str) -> str:
+    try:
+        as_method(name)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+def _target(text: str | int) -> str:
+    text = str(text)
+    if text == "predicted" or text.isdecimal() or _RANK.fullmatch(text):
+        return text
+    if (pair := _PAIR.fullmatch(text)) and pair[1] != pair[2]:
+        return text
+    raise ValueError(
+        'a target is "predicted", "top-2" (the second likeliest class), a class (281) or a pair ("281-207": why 281 '
+        f"and not 207); came {text!r}"
+    )
+
+
+class Recipe(_Part):
+    """What a run explains, with what, and where the results go."""
+
+    methods: list[Annotated[str, AfterValidator(_method)]] = Field(min_length=1)
+    targets: list[Annotated[str | int, AfterValidator(_target)]] = Field(default=["predicted"], min_length=1)
+    seed: int = 0
+    model: ModelPart
+    data: DataPart
+    output: OutputPart
+    audit: AuditPart | None = None
+    engine: EnginePart = EnginePart()
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Recipe":
+        for name, given in (("methods", self.methods), ("targets", self.targets)):
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} are named once each; came {', '.join(map(str, given))}")
+        return self
+
+
+def target_of(text: str, count: int) -> Target:
+    """A recipe's target for some images."""
+    if (found := _PAIR.fullmatch(text)) is not None:
+        return Pair(int(found[1]), int(found[2]))
+    rank = _RANK.fullmatch(text)
+    if text == "predicted" or rank is not None:
+        return Classes(None, count, rank=1 if rank is None else int(rank[1]))
+    import torch
+
+    return Classes(torch.full((count,), int(text)), count)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Paths in it are relative to its own folder.
+
+    Raises:
+        InputError: it cannot be read; or something in it is wrong, with the line and what to write instead.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"The recipe {path} is no TOML: {error}.") from error
+    try:
+        return Recipe(**{**found, "folder": path.resolve().parent})
+    except (ValidationError, TypeError) as error:
+        if not isinstance(error, ValidationError):
+            raise InputError(f"The recipe {path} is not understood: {error}.") from error
+        said = [f"{_line(text, one['loc'])}: {_remedy(one)}" for one in error.errors()]
+        raise InputError(f"The recipe {path} has {len(said)} mistake(s). " + " ".join(f"{one}." for one in said)) from (
+            error
+        )
+
+
+def _line(text: str, place: tuple[int | str, ...]) -> str:
+    """Where a key stands in a text of TOML; where it is missing, the table that lacks it."""
+    names = [str(part) for part in place if isinstance(part, str)]
+    table: list[str] = []
+    best, line_of = -1, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if head := re.match(r"\s*\[+([^\]]+)\]", line):
+            table = [part.strip(" \"'") for part in head[1].split(".")]
+            here = table
+        elif key := re.match(r"\s*([\w\"'.-]+)\s*=", line):
+            here = [*table, *(part.strip("\"'") for part in key[1].split("."))]
+        else:
+            continue
+        if here == names[: len(here)] and len(here) > best:
+            best, line_of = len(here), number
+    return f"line {line_of}, {'.'.join(names)}" if line_of else (".".join(names) or "as a whole")
+
+
+def _remedy(error: Any) -> str:
+    place, kind = error["loc"], error["type"]
+    if kind == "extra_forbidden":
+        part: Any = Recipe
+        for name in place[:-1]:
+            part = _PARTS.get(str(name), part)
+        known = [name for name in part.model_fields if name != "folder" or part is OutputPart]
+        near = difflib.get_close_matches(str(place[-1]), known, 1)
+        return f"there is no such key{f'; did you mean {near[0]}' if near else ''}; known are {', '.join(known)}"
+    if kind == "missing":
+        return "it is missing; add it"
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    came = error.get("input")
+    shown = "" if isinstance(came, dict) or kind == "value_error" else f"; came {came!r}"
+    return f"{message[0].lower()}{message[1:]}{shown}"
+
+
+_PARTS: dict[str, type[_Part]] = {
+    "model": ModelPart, "data": DataPart, "output": OutputPart, "audit": AuditPart, "engine": EnginePart,
+}  # fmt: skip
