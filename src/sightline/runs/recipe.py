@@ -74,7 +74,7 @@ class DataPart(_Part):
     @model_validator(mode="after")
     def _one(self) -> "DataPart":
         if sum(given is not None for given in (self.images, self.table, self.dataset)) != 1:
-            raise ValueError("say exactly one of images = [...], table = ... and dataset = ...")
+            raise ValueError("say exactly one of images, table and dataset")
         return self
 
 

@@ -22,13 +22,13 @@ from sightline.runs.opened import Run, open_run
 from sightline.runs.recipe import Recipe, read_recipe, target_of
 from sightline.runs.source import Files, Rows, identity_of, open_source, read
 from sightline.runs.store import FORMAT, Store, tag_of
-from sightline.runs.work import Worker, stored
+from sightline.runs.work import Worker, stored, threads
 
 Progress = Callable[[int, int, str], None]
 _TRIED = 100
 """Images that are tried until one can be explained."""
 # What may differ between two sittings of a run.
-_FREE = {"memory"}
+_FREE = {"memory", "threads"}
 
 
 def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run:
@@ -69,7 +69,8 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
 
                 run_ray(worker, missing, told)
             else:
-                run_local(worker, missing, told)
+                with threads(store.manifest["identity"]["threads"]):
+                    run_local(worker, missing, told)
             if recipe.audit is not None:
                 audit_run(worker, tell)
         except OSError as error:
@@ -109,7 +110,7 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     known = store.manifest
     if known:
         _check(known["identity"], identity, store)
-        identity["memory"] = known["identity"]["memory"]
+        identity |= {name: known["identity"][name] for name in _FREE}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "identity": identity,
@@ -196,6 +197,7 @@ def _identity(recipe: Recipe, network: nn.Module, source: Files | Rows, device: 
         "device": name,
         "versions": {name: version for name, version in versions().items() if name != "python"},
         "memory": allowance(device),
+        "threads": torch.get_num_threads(),
     }
 
 

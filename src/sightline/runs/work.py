@@ -1,8 +1,8 @@
 """The work of a run: a chunk of images in, maps and scores out. It is the same in every engine."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,9 +188,15 @@ def stored(
     return maps.numpy().astype(output.precision), scale
 
 
-def threads(count: int) -> None:
-    """Use so many cores."""
-    torch.set_num_threads(max(1, min(count, os.cpu_count() or 1)))
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads, on which the last digits depend."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _alike(pairs: Pairs) -> list[tuple[list[str], list[str]]]:

@@ -1,0 +1,435 @@
+"""Runs over whole data sets: what is stored is what `explain` finds, and nothing is lost or done twice."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import sightline as sl
+from sightline.runs import estimate
+from sightline.runs import running as module
+from sightline.runs.place import Place
+from sightline.runs.work import Worker
+
+METHODS = ["gradient", "grad_cam", "lrp_epsilon", "smooth_grad"]
+TARGETS = ["predicted", "top-2", "0", "2-1"]
+
+NETWORK = """
+import torch
+from torch import nn
+import sightline as sl
+
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(150, 3),
+    ).eval()
+
+
+build.preprocessing = sl.Preprocessing(size=(12, 12), resize=12, mean=(0.5,) * 3, std=(0.25,) * 3)
+build.class_names = ["cat", "dog", "hen"]
+"""
+
+
+def picture(number: int) -> Image.Image:
+    noise = torch.randint(0, 256, (14, 16, 3), generator=torch.Generator().manual_seed(number)).byte()
+    return Image.fromarray(noise.numpy())
+
+
+# Pictures that are black all over have no logits.
+WITHOUT = NETWORK.replace(
+    "def build",
+    """class Net(nn.Sequential):
+    def forward(self, x):
+        return torch.where((x > -1.9).flatten(1).any(1, keepdim=True), super().forward(x), torch.nan)
+
+
+def build""",
+).replace("nn.Sequential(\n        nn.Conv2d", "Net(\n        nn.Conv2d")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a network, photographs in two class folders, and a recipe."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    for number in range(11):
+        folder = tmp_path / "photos" / ("cat" if number < 5 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / f"{number:02d}.png")
+    return tmp_path
+
+
+def recipe(place: Path, more: str = "", **changes: object) -> Path:
+    given: dict[str, Any] = {"methods": METHODS, "targets": TARGETS, "folder": "out", "chunk": 4, "data": ""}
+    given |= changes
+    data = given["data"] or 'images = ["photos"]'
+    text = (
+        f"methods = {json.dumps(given['methods'])}\ntargets = {json.dumps(given['targets'])}\n"
+        f'[model]\nspec = "net.py:build"\n[data]\n{data}\n'
+        f"[output]\nfolder = {json.dumps(given['folder'])}\nchunk = {given['chunk']}\n{more}"
+    )
+    (place / "recipe.toml").write_text(text)
+    return place / "recipe.toml"
+
+
+def expected(place: Path, target: str, paths: str = "photos") -> sl.Explanation:
+    model = sl.load_model(f"{place / 'net.py'}:build")
+    images = sl.load_images(place / paths, model)
+    asked: Any = {"predicted": None, "0": 0, "2-1": sl.Pair(2, 1)}.get(target, "second")
+    if asked == "second":
+        with torch.no_grad():
+            asked = model(images.tensor).argsort(dim=1)[:, 1].tolist()
+    return sl.explain(model, images, METHODS, asked)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_is_stored_is_what_explain_finds(place: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    found = sl.run(recipe(place), progress=lambda *told: seen.append(told))
+    assert seen[-1] == (11, 11, "explaining")
+    assert found.complete
+    assert found.methods == METHODS
+    assert found.targets == TARGETS
+    assert found.images["label"].tolist() == ["cat"] * 5 + ["dog"] * 6
+    assert found.failures.empty
+    scores = found.scores
+    assert len(scores) == 11 * len(METHODS) * len(TARGETS)
+    for target in TARGETS:
+        alone = expected(place, target)
+        for method in METHODS:
+            kept = found.array(method, target)
+            assert kept.shards[0] == 4
+            np.testing.assert_allclose(
+                found.heatmap(method, range(11), target), alone.heatmap(method), rtol=1e-4, atol=1e-6
+            )
+            rows = scores[(scores["target"] == target) & (scores["method"] == method)]
+            assert rows["name"].tolist() == alone.names
+            np.testing.assert_allclose(rows["value"], alone.values, rtol=1e-5)
+            assert rows["predicted"].tolist() == alone.predicted.tolist()
+        np.testing.assert_array_equal(found.heatmap("gradient", 3, target), found.heatmap("gradient", [3], target)[0])
+    second = scores[scores["target"] == "top-2"].drop_duplicates("image")
+    assert not second["explained"].str.startswith("predicted").any()
+    residual = scores[(scores["method"] == "lrp_epsilon") & (scores["target"] == "0")]["completeness"]
+    assert residual.isna().all() == ("lrp_epsilon" not in expected(place, "0").checks.completeness)
+
+
+def test_nothing_is_done_twice_and_what_is_new_is_added(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sl.run(recipe(place, methods=["gradient"], targets=["predicted"]))
+    before = tree(place / "out")
+    done: list[tuple[int, str]] = []
+    work = Worker.work
+    monkeypatch.setattr(
+        Worker, "work", lambda self, number, tag, images: done.append((number, tag)) or work(self, number, tag, images)
+    )
+    sl.run(recipe(place, methods=["gradient"], targets=["predicted"]))
+    assert done == []
+    assert tree(place / "out") == before
+    found = sl.run(recipe(place, methods=["gradient", "grad_cam"], targets=["predicted", "0"]))
+    assert len(done) == 3
+    assert {(row.target, row.method) for row in found.scores.itertuples()} == {
+        (target, method) for target in ("predicted", "0") for method in ("gradient", "grad_cam")
+    }
+    after = tree(place / "out")
+    assert all(after[name] == content for name, content in before.items() if name != "manifest.json")
+    np.testing.assert_allclose(
+        found.heatmap("grad_cam", range(11), "0"), expected(place, "0").heatmap("grad_cam"), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [("seed", "seed"), ("image", "images"), ("chunk", "chunk"), ("network", "model"), ("precision", "precision")],
+)
+def test_another_run_is_not_mixed_in(place: Path, more: str, said: str) -> None:
+    path = recipe(place, methods=["gradient"])
+    sl.run(path)
+    before = tree(place / "out")
+    if more == "seed":
+        path.write_text("seed = 1\n" + path.read_text())
+    elif more == "image":
+        picture(99).save(place / "photos" / "dog" / "99.png")
+    elif more == "chunk":
+        recipe(place, methods=["gradient"], chunk=2)
+    elif more == "network":
+        (place / "net.py").write_text(NETWORK.replace("manual_seed(0)", "manual_seed(1)"))
+    else:
+        recipe(place, 'precision = "float16"\n', methods=["gradient"])
+    with pytest.raises(sl.InputError, match=f"holds a run of something else: {said}"):
+        sl.run(path)
+    assert tree(place / "out") == before
+
+
+def test_faults_are_rows_and_others_go_on(place: Path) -> None:
+    (place / "net.py").write_text(WITHOUT)
+    methods = ["gradient", "grad_cam", "smooth_grad"]
+    clean = sl.run(recipe(place, folder="clean", methods=methods))
+    good = {number: clean.heatmap("gradient", number) for number in range(11)}
+    photos = place / "photos" / "dog"
+    (photos / "06.png").write_bytes(b"no picture")
+    (photos / "07.png").write_bytes(b"")
+    Image.new("RGB", (14, 16)).save(photos / "08.png")
+    found = sl.run(recipe(place, methods=methods))
+    failures = found.failures.drop_duplicates("image")
+    assert failures["name"].tolist() == ["dog/06.png", "dog/07.png", "dog/08.png"]
+    assert [re.split("[(:]", reason)[0].strip() for reason in failures["reason"]][:2] == [
+        "it is not a picture in a format that Pillow knows", "it is empty",
+    ]  # fmt: skip
+    assert "not finite" in failures["reason"].tolist()[2]
+    for number in range(11):
+        kept = found.heatmap("gradient", number)
+        if number in {6, 7, 8}:
+            assert np.isnan(kept).all()
+        else:
+            # Other images of its pass were others, no more.
+            np.testing.assert_allclose(kept, good[number], rtol=1e-4, atol=1e-6)
+    assert set(found.scores["image"]) == set(range(11)) - {6, 7, 8}
+
+
+def test_short_memory_splits_a_chunk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sl.run(recipe(place, folder="whole"))
+    from sightline.runs import work
+
+    asked: list[int] = []
+    explain_each = work.explain_each
+
+    def short(network: nn.Module, images: Any, *given: Any, **settings: Any) -> Any:
+        asked.append(len(images))
+        if len(images) > 1:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+        return explain_each(network, images, *given, **settings)
+
+    monkeypatch.setattr(work, "explain_each", short)
+    found = sl.run(recipe(place))
+    assert asked[:7] == [4, 2, 1, 1, 2, 1, 1]
+    assert found.failures.empty
+    for method in METHODS:
+        np.testing.assert_allclose(
+            found.heatmap(method, range(11)), whole.heatmap(method, range(11)), rtol=1e-4, atol=1e-6
+        )
+    monkeypatch.setattr(work, "explain_each", lambda *given, **settings: short(None, "ab"))
+    found = sl.run(recipe(place, folder="never"))
+    assert found.failures["image"].tolist() == list(range(11))
+    assert found.failures["reason"].str.contains("can't allocate memory").all()
+
+
+def test_half_precision_and_fewer_pixels(place: Path) -> None:
+    found = sl.run(recipe(place, 'precision = "float16"\nside = 6\n', targets=["0"]))
+    alone = expected(place, "0")
+    for method in METHODS:
+        maps = alone.heatmap(method).numpy()
+        if maps.shape[-1] == 12:
+            maps = maps.reshape(11, 6, 2, 6, 2).mean((2, 4))
+        assert found.array(method, "0").dtype == np.float16
+        kept = found.heatmap(method, range(11), "0")
+        most = np.abs(maps).max((1, 2), keepdims=True)
+        # Half precision has eleven binary digits.
+        assert (np.abs(kept - maps) <= 2.0**-11 * most + 1e-7).all()
+    wide = sl.run(recipe(place, "channels = true\n", folder="wide", targets=["0"]))
+    np.testing.assert_allclose(wide.heatmap("gradient", range(11)), alone["gradient"], rtol=1e-4, atol=1e-7)
+
+
+def test_tables_and_data_sets(place: Path) -> None:
+    files = sorted((place / "photos").rglob("*.png"))
+    table = pd.DataFrame({"file": [str(f.relative_to(place)) for f in files], "label": ["a", None] * 5 + ["b"]})
+    table.to_csv(place / "list.csv", index=False)
+    table.to_parquet(place / "list.parquet")
+    alone = expected(place, "predicted")
+    for name in ("list.csv", "list.parquet"):
+        found = sl.run(recipe(place, folder=f"out-{name}", data=f'table = "{name}"\npath = "file"'))
+        np.testing.assert_allclose(
+            found.heatmap("gradient", range(11)), alone.heatmap("gradient"), rtol=1e-4, atol=1e-6
+        )
+        assert found.images["label"].fillna("").tolist() == [*["a", ""] * 5, "b"]
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = datasets.Dataset.from_dict({"image": [str(f) for f in files], "label": [0] * 5 + [1] * 6}, features=features)
+    rows.save_to_disk(place / "rows")
+    found = sl.run(recipe(place, folder="out-rows", data='dataset = "rows"'))
+    np.testing.assert_allclose(found.heatmap("gradient", range(11)), alone.heatmap("gradient"), rtol=1e-4, atol=1e-6)
+    assert found.images["label"].tolist() == ["cat"] * 5 + ["dog"] * 6
+    with pytest.raises(sl.InputError, match="has no column 'picture', but image, label"):
+        sl.run(recipe(place, folder="x", data='dataset = "rows"\nimage = "picture"'))
+    with pytest.raises(sl.InputError, match="has no column 'path', but file, label"):
+        sl.run(recipe(place, folder="x", data='table = "list.csv"'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('methods = ["gradient"', 'methods = ["gradent"', r"line 1, methods: .*gradent"),
+        ("chunk = 4", "chunck = 4", r"line 9, output.chunck: there is no such key; did you mean chunk; known are"),
+        ("chunk = 4", "chunk = 0", r"line 9, output.chunk: input should be greater than or equal to 1; came 0"),
+        ('folder = "out"', "", r"line 7, output.folder: it is missing; add it"),
+        ('images = ["photos"]', "", r"line 5, data: say exactly one of images"),
+        ('"2-1"', '"2-2"', r"line 2, targets: a target is .*came '2-2'"),
+        ("[model]", "[model", r"is no TOML: .*line 3"),
+        ('spec = "net.py:build"', 'spec = "net.py:build"\nsize = "big"', r"line 5, model.size"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_recipe_name_line_and_remedy(place: Path, old: str, new: str, said: str) -> None:
+    path = recipe(place)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(sl.InputError, match=said):
+        sl.read_recipe(path)
+
+
+def test_a_dry_run_counts_and_writes_nothing(place: Path) -> None:
+    cost = estimate(sl.read_recipe(recipe(place, methods=["gradient"], targets=["0"])))
+    assert (cost.images, cost.sample) == (11, 8)
+    # One forward, and as much again but for the first layer's weights, whose gradient nobody asks for.
+    model = sl.load_model(f"{place / 'net.py'}:build")
+    assert cost.passes == pytest.approx(2, rel=0.01)
+    assert not (place / "out").exists()
+    found = sl.run(recipe(place, methods=["gradient"], targets=["0"]))
+    size = sum(file.stat().st_size for file in (place / "out" / "maps").rglob("c/*/*/*"))
+    assert cost.bytes == pytest.approx(size, rel=0.2)
+    assert len(found) == 11
+    del model
+
+
+def test_a_second_process_is_refused(place: Path) -> None:
+    path = recipe(place)
+    with Place(place / "out").alone(), pytest.raises(sl.InputError, match="Another process writes to"):
+        sl.run(path)
+    remote, other = Place("memory://held"), Place("memory://held")
+    with remote.alone(), pytest.raises(sl.InputError, match=r"remove lease\.json there"), other.alone():
+        pass
+    with other.alone():
+        pass
+
+
+def test_a_remote_folder_is_as_good_as_one_here(place: Path) -> None:
+    here = sl.run(recipe(place))
+    there = sl.run(recipe(place, folder="memory://run"))
+    assert there.complete
+    for method in METHODS:
+        for target in TARGETS:
+            np.testing.assert_array_equal(
+                there.heatmap(method, range(11), target), here.heatmap(method, range(11), target)
+            )
+    pd.testing.assert_frame_equal(there.scores, here.scores)
+    assert sl.open_run("memory://run").complete
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_said(place: Path) -> None:
+    (place / "out").mkdir(mode=0o500)
+    with pytest.raises(sl.InputError, match="cannot be written: Permission denied"):
+        sl.run(recipe(place))
+
+
+def test_a_full_disk_is_a_clean_stop(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tree_of(sl.run(recipe(place, folder="whole")), place / "whole")
+    write = Place.write
+    room = 3
+
+    def full(self: Place, name: str, content: bytes) -> None:
+        nonlocal room
+        if name.startswith("scores/"):
+            room -= 1
+            if room <= 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, name, content)
+
+    monkeypatch.setattr(Place, "write", full)
+    with pytest.raises(sl.InputError, match=r"There is no room left .* 2 of 3 chunks are done and kept"):
+        sl.run(recipe(place))
+    monkeypatch.undo()
+    assert sl.open_run(place / "out").missing == 1
+    assert tree_of(sl.run(recipe(place)), place / "out") == whole
+
+
+def tree_of(found: sl.Run, folder: Path) -> dict[str, bytes]:
+    assert found.complete
+    # The manifest names the folder, as the recipe does.
+    return {name: content for name, content in tree(folder).items() if name not in {"manifest.json", ".lock"}}
+
+
+def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(place: Path) -> None:
+    path = recipe(place, chunk=1)
+    command = [sys.executable, "-m", "sightline", "run", str(path)]
+    # The last sitting is in this process, and computes with as many threads as the first did.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--out", str(place / "whole")], env=environment, check=True, capture_output=True)
+    undisturbed = tree_of(sl.open_run(place / "whole"), place / "whole")
+    generator = torch.Generator().manual_seed(0)
+    kills = 0
+    for _ in range(6):
+        running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        scores = place / "out" / "scores"
+        before = len(list(scores.glob("*"))) if scores.exists() else 0
+        while running.poll() is None and (len(list(scores.glob("*"))) if scores.exists() else 0) <= before:
+            time.sleep(0.001)
+        time.sleep(float(torch.rand(1, generator=generator)) * 0.03)
+        if running.poll() is None:
+            running.send_signal(signal.SIGKILL)
+            kills += 1
+        running.wait()
+        if sl.open_run(place / "out").complete:
+            break
+    assert kills >= 2
+    assert tree_of(sl.run(path), place / "out") == undisturbed
+
+
+def test_an_audit_beside(place: Path) -> None:
+    path = recipe(place, '[audit]\nimages = 6\ntests = ["class_sensitivity"]\n', methods=["gradient"], targets=["0"])
+    sl.run(path)
+    record = json.loads((place / "out" / "audit" / "audit.json").read_text())
+    model = sl.load_model(f"{place / 'net.py'}:build")
+    alone = sl.audit(model, sl.load_images(place / "photos", model)[:6], ["gradient"], ["class_sensitivity"])
+    assert record["verdicts"] == json.loads(alone.verdicts.to_json(orient="index"))
+
+
+def test_at_the_command_line(place: Path) -> None:
+    path = recipe(place, methods=["gradient"])
+    (place / "photos" / "dog" / "06.png").write_bytes(b"no picture")
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sightline", "run", str(path), *words], capture_output=True, text=True, check=False
+        )
+
+    dry = command("--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "forward passes" in dry.stdout
+    done = command("--out", str(place / "elsewhere"))
+    assert done.returncode == 0, done.stderr
+    assert "failed: dog/06.png: it is not a picture" in done.stderr
+    assert "11 image(s), 1 method(s), 4 target(s), 1 failure(s)" in done.stdout.replace("\n", " ")
+    assert sl.open_run(place / "elsewhere").complete
+    path.write_text(path.read_text().replace("chunk", "chnk"))
+    wrong = command()
+    assert wrong.returncode == 2
+    assert "did you mean chunk" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    with pytest.raises(sl.InputError, match="holds no run"):
+        sl.open_run(place / "photos")
+
+
+def test_maps_that_are_not_there_are_said(place: Path) -> None:
+    found = sl.run(recipe(place, methods=["gradient"], targets=["0"]))
+    with pytest.raises(sl.InputError, match="There are no maps of grad_cam for 0"):
+        found.array("grad_cam")
+    with pytest.raises(sl.InputError, match="numbered 0 to 10; came 11"):
+        found.heatmap("gradient", [0, 11])
+    assert module.folder_of(sl.read_recipe(place / "recipe.toml")) == str(place / "out")
