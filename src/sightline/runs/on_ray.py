@@ -1,10 +1,132 @@
-"""The engine of a cluster."""
+"""The engine of a cluster: Ray Data hands chunks to actors that hold the model.
 
+A chunk is a block of its own, so that a worker that dies costs one chunk, which another worker does again. While one
+chunk is computed, the actor reads the next one and writes the last one.
+"""
+
+import logging
+import os
+import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
+
+from sightline.errors import InputError
+from sightline.models.fingerprint import fingerprint
+from sightline.runs.recipe import Recipe
+from sightline.runs.source import identity_of, open_source
+from sightline.runs.store import Store
 from sightline.runs.work import Worker
+
+AT_ONCE = 2
+"""Chunks that an actor has in hand: one is computed, another is read or written."""
 
 
 def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[], None]) -> None:
-    """Work through what is missing."""
-    raise NotImplementedError
+    """Work through what is missing, on as many actors as the recipe says.
+
+    Args:
+        worker: whose recipe is carried out.
+        missing: chunks and tasks.
+        done: called after each that is written.
+
+    Raises:
+        InputError: Ray is missing, or a worker sees another model or other images.
+        OSError: results could not be written.
+    """
+    try:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+    except ImportError as error:
+        raise InputError("The engine `ray` needs: pip install 'sightline[ray]'.") from error
+    engine = worker.recipe.engine
+    started = not ray.is_initialized()
+    if started:
+        _start(ray, worker.recipe)
+    context = DataContext.get_current()
+    # The command tells errors and draws bars.
+    context.enable_progress_bars, context.log_internal_stack_trace_to_stdout = False, False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    try:
+        chunks = ray.data.from_items([{"number": n, "tag": t} for n, t in missing], override_num_blocks=len(missing))
+        results = chunks.map_batches(
+            Actor,
+            fn_constructor_args=(
+                worker.recipe.model_dump(mode="json"), str(worker.recipe.folder), worker.store.place.url,
+            ),
+            batch_size=1,
+            compute=ActorPoolStrategy(
+                size=engine.workers, max_tasks_in_flight_per_actor=AT_ONCE, max_concurrent_calls_per_actor=AT_ONCE,
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=engine.threads,
+            num_gpus=engine.gpus or None,
+        )  # fmt: skip
+        for _ in results.iter_batches(batch_size=1, prefetch_batches=0):
+            worker.store.place.sign()
+            done()
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class Actor:
+    """A worker in a process of its own.
+
+    Args:
+        recipe: what `Recipe.model_dump` gives.
+        folder: the recipe's.
+        url: where the results go.
+    """
+
+    def __init__(self, recipe: dict[str, Any], folder: str, url: str) -> None:
+        read = Recipe(**{**recipe, "folder": Path(folder)})
+        torch.set_num_threads(read.engine.threads)
+        store = Store(url)
+        network = read.model.load(read.folder)
+        source = open_source(read.data, read.folder)
+        identity = store.manifest["identity"]
+        if fingerprint(network) != identity["model"] or identity_of(source) != identity["images"]:
+            raise InputError(
+                "A worker finds another model or other images than this process does. Put them where all machines see "
+                "the same ones, and say where in the recipe."
+            )
+        self._worker = Worker(read, network, source, store)
+        self._computing = threading.Lock()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Do one chunk."""
+        number, tag = int(batch["number"][0]), str(batch["tag"][0])
+        images = self._worker.read(number)
+        with self._computing:
+            # A thread that Ray started computes with as many threads as it was told, not as the process was.
+            torch.set_num_threads(self._worker.recipe.engine.threads)
+            made = self._worker.work(number, tag, images)
+        self._worker.write(made)
+        return batch
+
+
+def _start(ray: Any, recipe: Recipe) -> None:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    engine = recipe.engine
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if engine.address is None:
+        # On one machine the recipe's word counts, also where it asks for more than there is.
+        cores = max(os.cpu_count() or 1, engine.workers * engine.threads)
+        settings |= {"num_cpus": cores, "include_dashboard": False}
+    ray.init(address=engine.address, **settings)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong in a worker, without Ray's wrapping."""
+    seen: BaseException | None = error
+    while seen is not None:
+        inner = getattr(seen, "cause", None) or seen.__cause__
+        if isinstance(seen, InputError) or (isinstance(seen, OSError) and seen.errno is not None):
+            return seen
+        seen = inner
+    return InputError(f"A worker failed: {' '.join(str(error).split())[-400:]}")

@@ -1,0 +1,66 @@
+"""Runs on Ray: the same maps, whatever dies on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import sightline as sl
+from test_runs import METHODS, TARGETS, place, recipe, tree_of
+
+pytest.importorskip("ray")
+__all__ = ["place"]
+ENGINE = '[engine]\nname = "ray"\nworkers = 2\n'
+
+
+def command(path: Path, **more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [word for name, value in more.items() for word in (f"--{name}", value)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "sightline", "run", str(path), *words],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_maps_are_those_of_the_local_engine_and_a_killed_worker_changes_nothing(place: Path) -> None:
+    path = recipe(place, ENGINE, chunk=1)
+    with command(path, out=str(place / "whole"), engine="local") as alone:
+        _, said = alone.communicate(timeout=120)
+    assert alone.returncode == 0, said
+    scores = place / "out" / "scores"
+    killed = 0
+    with command(path) as running:
+        while running.poll() is None:
+            if len(list(scores.glob("*"))) >= 2 and not killed:
+                for process in psutil.Process(running.pid).children(recursive=True):
+                    if "MapWorker" in " ".join(process.cmdline()):
+                        process.send_signal(signal.SIGKILL)
+                        killed += 1
+                        break
+            time.sleep(0.005)
+        _, said = running.communicate()
+    assert running.returncode == 0, said
+    assert "Traceback" not in said
+    assert killed == 1
+    # One thread each, and so the same digits.
+    assert tree_of(sl.open_run(place / "out"), place / "out") == tree_of(sl.open_run(place / "whole"), place / "whole")
+    found = sl.open_run(place / "out")
+    assert (found.methods, found.targets) == (METHODS, TARGETS)
+    assert np.isfinite(found.heatmap("gradient", range(11))).all()
+
+
+def test_a_worker_with_another_model_is_refused(place: Path) -> None:
+    path = recipe(place, ENGINE)
+    # Each process draws other weights.
+    (place / "net.py").write_text((place / "net.py").read_text().replace("torch.manual_seed(0)", "torch.seed()"))
+    with command(path) as running:
+        _, said = running.communicate(timeout=180)
+    assert running.returncode == 2
+    assert "A worker finds another model or other images" in said
+    assert "Traceback" not in said
