@@ -1,0 +1,178 @@
+"""Runs over whole data sets: throughput beside the bare loop, memory by size, what the store takes, Ray beside local.
+
+CIFAR-10's photographs and ResNet-20, looked for in `../shared/data`, or where the environment variable SIGHTLINE_DATA
+says. The bare loop explains the same images from a tensor in memory, in the same chunks, and keeps nothing; rounds of
+both alternate in one process.
+
+    python benchmarks/runs.py local
+    python benchmarks/runs.py memory
+    python benchmarks/runs.py ray
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from measure import conditions
+
+import sightline as sl
+from sightline.runs import Recipe
+from sightline.runs.recipe import target_of
+from sightline.runs.source import open_source, read
+from sightline.runs.work import Worker
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
+TWELVE = ["gradient", "saliency", "input_x_gradient", "grad_cam", "grad_cam_plus_plus", "layer_cam", "guided_backprop",
+          "full_grad", "lrp_epsilon", "lrp_epsilon_plus", "rect_grad", "excitation_backprop"]  # fmt: skip
+
+
+def recipe(folder: Path, images: int, methods: list[str], chunk: int = 64, **engine: Any) -> Recipe:
+    return Recipe(
+        methods=methods, targets=["predicted"],
+        model={"spec": f"{ROOT}/tests/networks.py:resnet20_cifar",
+               "weights": str(DATA / "weights/resnet20_cifar10.pt"), "device": "cpu"},
+        data={"images": [str(DATA / "images/cifar10/train")], "limit": images},
+        output={"folder": str(folder), "chunk": chunk},
+        engine=engine,
+    )  # fmt: skip
+
+
+def spent(owner: type, name: str, total: dict[str, float]) -> Callable[[], None]:
+    """Add up the seconds of a method's calls; the function returned stops that."""
+    own = getattr(owner, name)
+
+    def timed(*given: Any, **settings: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return own(*given, **settings)
+        finally:
+            total[name] = total.get(name, 0.0) + time.perf_counter() - start
+
+    setattr(owner, name, timed)
+    return lambda: setattr(owner, name, own)
+
+
+def clock(times: list[float]) -> Callable[[int, int, str], None]:
+    """Write down when each chunk was done."""
+    return lambda *_: times.append(time.perf_counter())
+
+
+def bare(asked: Recipe) -> Callable[[], float]:
+    """Seconds of explaining images that are in memory, in the same chunks."""
+    network = asked.model.load(asked.folder)
+    source = open_source(asked.data, asked.folder)
+    batch = read(source, range(len(source.names)), sl.model_info(network).preprocessing, asked.data.max_pixels).batch
+    assert batch is not None
+    size = asked.output.chunk
+
+    def loop() -> float:
+        start = time.perf_counter()
+        for first in range(0, len(batch), size):
+            part = batch.tensor[first : first + size]
+            sl.explain_each(
+                network, part, list(asked.methods), [target_of("predicted", len(part))], on_refusal="record"
+            )
+        return time.perf_counter() - start
+
+    return loop
+
+
+def local(images: int, rounds: int) -> None:
+    ratios, whole, shares = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        asked = recipe(Path(folder) / "out", images, TWELVE)
+        loop = bare(asked)
+        loop()
+        for _ in range(rounds):
+            alone = loop()
+            total: dict[str, float] = {}
+            stops = [spent(Worker, "write", total)]
+            began: list[float] = []
+            shutil.rmtree(asked.output.folder, ignore_errors=True)
+            start = time.perf_counter()
+            sl.run(asked, progress=clock(began))
+            end = time.perf_counter()
+            for stop in stops:
+                stop()
+            # The first word is said when model and images are ready.
+            ratios.append(alone / (end - began[0]))
+            whole.append(alone / (end - start))
+            shares.append(total["write"] / (end - began[0]))
+    print(
+        f"{conditions()}; {images} photographs, 12 methods, {rounds} rounds: throughput of the bare loop kept "
+        f"{spread(ratios)}, start-up included {spread(whole)}; writing takes {spread(shares)} of the time, beside"
+    )
+
+
+def memory(small: int, large: int) -> None:
+    """Peak resident memory, each in a process of its own."""
+    peaks = {}
+    for images in (small, large):
+        with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, __file__, "peak", "--images", str(images), "--folder", folder]
+            done = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
+            peaks[images] = float(done.stdout)
+    print(
+        f"{conditions()}; peak of {small} images {peaks[small]:.0f} MiB, of {large} {peaks[large]:.0f} MiB, "
+        f"ratio {peaks[large] / peaks[small]:.3f}"
+    )
+
+
+def peak(folder: Path, images: int) -> None:
+    sl.run(recipe(folder / "out", images, ["gradient", "grad_cam", "lrp_epsilon"]))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def ray(images: int, rounds: int) -> None:
+    """Two workers of a thread each, beside the local engine with two threads; both warm."""
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            seconds = {}
+            for name in ("local", "ray"):
+                place = Path(folder) / f"{name}{number}"
+                times: list[float] = []
+                asked = recipe(place, images, TWELVE, 32, name=name, workers=2, threads=1)
+                sl.run(asked, progress=clock(times))
+                # Warm is from the fourth chunk that is done to the last one, by which time both workers are at work.
+                seconds[name] = (times[-1] - times[4]) / (len(times) - 5)
+            ratios.append(seconds["local"] / seconds["ray"])
+            print(json.dumps(seconds), file=sys.stderr)
+    print(f"{conditions()}; {images} photographs, 12 methods, {rounds} rounds: Ray / local throughput {spread(ratios)}")
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["local", "memory", "peak", "ray"])
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("runs"))
+    options = parser.parse_args()
+    match options.what:
+        case "local":
+            local(options.images, options.rounds)
+        case "memory":
+            memory(1000, 10_000)
+        case "peak":
+            peak(options.folder, options.images)
+        case "ray":
+            ray(options.images, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
