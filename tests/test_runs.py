@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,31 @@ def test_a_remote_folder_is_as_good_as_one_here(place: Path) -> None:
             )
     pd.testing.assert_frame_equal(there.scores, here.scores)
     assert sl.open_run("memory://run").complete
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk with next to no room."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", folder], capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_fills_up_and_one_that_cannot_be_written(place: Path, small: Path) -> None:
+    whole = tree_of(sl.run(recipe(place, folder="whole", chunk=1)), place / "whole")
+    path = recipe(place, folder=str(small / "out"), chunk=1)
+    with pytest.raises(sl.InputError, match=r"There is no room left in .* chunks are done and kept"):
+        sl.run(path)
+    subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+    assert tree_of(sl.run(path), small / "out") == whole
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    with pytest.raises(sl.InputError, match="cannot be written: Read-only file system"):
+        sl.run(recipe(place, folder=str(small / "new")))
+    with pytest.raises(sl.InputError, match="cannot be written"):
+        sl.run(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

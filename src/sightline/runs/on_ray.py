@@ -112,6 +112,8 @@ class Actor:
 
 def _start(ray: Any, recipe: Recipe) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray warns of how its own library starts actors.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     engine = recipe.engine
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if engine.address is None:
