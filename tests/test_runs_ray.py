@@ -55,6 +55,20 @@ def test_maps_are_those_of_the_local_engine_and_a_killed_worker_changes_nothing(
     assert np.isfinite(found.heatmap("gradient", range(11))).all()
 
 
+def test_an_audit_s_blocks_are_seen_to_by_workers(place: Path) -> None:
+    more = '[audit]\nimages = 11\nblock = 3\nstages = 2\ntests = ["class_sensitivity", "parameter_randomization"]\n'
+    path = recipe(place, more + ENGINE, methods=["gradient", "grad_cam"], targets=["0"])
+    for name, engine in (("alone", "local"), ("out", "ray")):
+        with command(path, out=str(place / name), engine=engine) as running:
+            _, said = running.communicate(timeout=180)
+        assert running.returncode == 0, said
+    alone, spread = (tree_of(sl.open_run(place / name), place / name) for name in ("alone", "out"))
+    scores = [name for name in alone if name.startswith("audit/scores/") and name.endswith(".csv")]
+    # Eleven images in blocks of three, of which the last has two.
+    assert len(scores) == 4
+    assert all(spread[name] == alone[name] for name in [*scores, "audit/table.csv", "audit/reasons.csv"])
+
+
 def test_a_worker_with_another_model_is_refused(place: Path) -> None:
     path = recipe(place, ENGINE)
     # Each process draws other weights.

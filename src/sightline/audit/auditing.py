@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,56 +82,120 @@ def audit(
         InputError: images, methods or tests cannot be used, or the folder holds another audit.
         RefusalError: the network gives no class scores.
     """
-    batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
-    unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
-    if unknown or not tests:
-        raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
-    _check_masks(masks, tests, batch)
-    subjects = Subjects(methods, seed, references)
-    how = randomisation or Randomisation(seed=seed)
-    logits = ask(model, batch, 64)
-    questions = _questions(model, batch, tests, how, subjects, masks)
-    size = _block_size(batch, len(subjects.names), block)
-    identity = {
-        "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
-        "images": image_key(batch),
-        "methods": [*map(_named, subjects.rows), *(custom.name for custom in subjects.custom)],
-        "tests": list(tests),
-        "randomisation": asdict(how),
-        "masks": None if masks is None else image_key(masks.float()),
-        "seed": seed,
-        "block": size,
-    }
-    store = ScoreStore(folder, identity)
-    starts = list(range(0, len(batch), size))
-    if len(starts) > 1 and len(batch) - starts[-1] == 1:
-        # One image alone has no other to be compared with.
-        starts.pop()
-    ends = [*starts[1:], len(batch)]
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        rows = range(start, end)
-        compares = "class_sensitivity" in tests
-        part = Block(model, images[start:end], rows, logits[start:end], subjects, seed, compares)
-
-        def tell(words: str, done: int = number) -> None:
-            if progress is not None:
-                progress(words, done, len(starts))
-
-        store.keep(number, partial(_scores, part, questions, tell), subjects.refused)
+    plan = Plan(
+        model, images, methods, tests,
+        randomisation=randomisation, references=references, masks=masks, seed=seed, block=block, folder=folder,
+    )  # fmt: skip
+    for number in range(plan.blocks):
+        plan.keep(number, progress)
     if progress is not None:
-        progress("done", len(starts), len(starts))
-    names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
-    rules: dict[str, Rule | None] = {}
-    reasons: dict[str, str] = {}
-    told = {question.name: question.told for question in questions}
-    for question in questions:
-        own: dict[str, Rule | None] = {rule.test: rule for rule in question.rules} or {question.name: None}
-        rules |= own
-        reasons |= dict.fromkeys(own, question.cannot_bite(model, batch, logits))
-    encoding = encoding_of(model, images)
-    null = None if encoding is None else encoding.null_colour
-    settings = {**identity, "null_colour": null}
-    return Audit.of(store.scores(), subjects, rules, reasons, told, names, settings)
+        progress("done", plan.blocks, plan.blocks)
+    return plan.found()
+
+
+class Plan:
+    """An audit as blocks of images that know nothing of each other, so that others may see to some of them.
+
+    Args:
+        model: see `audit`.
+        images: see `audit`.
+        methods: see `audit`.
+        tests: see `audit`.
+        randomisation: see `audit`.
+        references: see `audit`.
+        masks: see `audit`.
+        seed: see `audit`.
+        block: see `audit`.
+        folder: see `audit`.
+
+    Attributes:
+        blocks: how many there are.
+
+    Raises:
+        InputError: see `audit`.
+        RefusalError: see `audit`.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        images: Asked,
+        methods: Sequence[str | Method | Custom],
+        tests: Sequence[str],
+        *,
+        randomisation: Randomisation | None = None,
+        references: Asked | None = None,
+        masks: Tensor | None = None,
+        seed: int = 0,
+        block: int | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
+        self._model, self._images, self._seed, self._tests = model, images, seed, tests
+        self._batch = batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+        unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
+        if unknown or not tests:
+            raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
+        _check_masks(masks, tests, batch)
+        self._subjects = Subjects(methods, seed, references)
+        how = randomisation or Randomisation(seed=seed)
+        self._logits = ask(model, batch, 64)
+        self._questions = _questions(model, batch, tests, how, self._subjects, masks)
+        size = _block_size(batch, len(self._subjects.names), block)
+        self._identity = {
+            "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
+            "images": image_key(batch),
+            "methods": [*map(_named, self._subjects.rows), *(custom.name for custom in self._subjects.custom)],
+            "tests": list(tests),
+            "randomisation": asdict(how),
+            "masks": None if masks is None else image_key(masks.float()),
+            "seed": seed,
+            "block": size,
+        }
+        self._store = ScoreStore(folder, self._identity)
+        starts = list(range(0, len(batch), size))
+        if len(starts) > 1 and len(batch) - starts[-1] == 1:
+            # One image alone has no other to be compared with.
+            starts.pop()
+        self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
+        self.blocks = len(starts)
+
+    def keep(self, number: int, progress: Progress | None = None) -> None:
+        """See to a block, unless the folder has its scores.
+
+        Args:
+            number: the block's.
+            progress: see `audit`.
+        """
+        rows = self._rows[number]
+        part = Block(
+            self._model, self._images[rows.start : rows.stop], rows, self._logits[rows.start : rows.stop],
+            self._subjects, self._seed, "class_sensitivity" in self._tests,
+        )  # fmt: skip
+
+        def tell(words: str) -> None:
+            if progress is not None:
+                progress(words, number, self.blocks)
+
+        self._store.keep(number, partial(_scores, part, self._questions, tell), self._subjects.refused)
+
+    def found(self) -> Audit:
+        """Verdicts, once every block was seen to."""
+        names = self._images.names if isinstance(self._images, ImageBatch) else [f"image {i}" for i in self._all]
+        rules: dict[str, Rule | None] = {}
+        reasons: dict[str, str] = {}
+        told = {question.name: question.told for question in self._questions}
+        for question in self._questions:
+            own: dict[str, Rule | None] = {rule.test: rule for rule in question.rules} or {question.name: None}
+            rules |= own
+            reasons |= dict.fromkeys(own, question.cannot_bite(self._model, self._batch, self._logits))
+        encoding = encoding_of(self._model, self._images)
+        null = None if encoding is None else encoding.null_colour
+        settings = {**self._identity, "null_colour": null}
+        return Audit.of(self._store.scores(), self._subjects, rules, reasons, told, names, settings)
+
+    @property
+    def _all(self) -> range:
+        return range(len(self._batch))
 
 
 def _named(row: Method) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Scores of an audit, kept block by block, so that an interrupted one goes on."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,11 @@ class ScoreStore:
                     f"{self._folder.parent} holds another audit: of another model, other images, methods, tests or "
                     "settings. Name another folder, or remove that one."
                 )
-            path.write_text(text, encoding="utf-8")
+            if not path.is_file():
+                # Several processes may see to blocks of one audit; none reads half of what another writes.
+                part = path.with_suffix(f".{os.getpid()}")
+                part.write_text(text, encoding="utf-8")
+                part.replace(path)
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
 

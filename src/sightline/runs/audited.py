@@ -2,30 +2,27 @@
 
 from collections.abc import Callable
 
-from sightline.audit import Randomisation, audit
+from sightline.audit import Randomisation
+from sightline.audit.auditing import Plan
 from sightline.errors import InputError
 from sightline.models import model_info
 from sightline.runs.source import read
 from sightline.runs.work import Worker
 
 
-def audit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
-    """Audit the methods of a run; it lies in `audit` in its folder, and goes on where it was interrupted.
+def plan_of(worker: Worker) -> Plan:
+    """The audit of a run, as blocks of images with all their randomised networks.
 
     Raises:
         InputError: the folder is not on this machine, or no image can be read.
     """
     asked, place = worker.recipe.audit, worker.store.place.local
-    if asked is None:
-        return
+    assert asked is not None  # noqa: S101 - who asks has looked
     if place is None:
         raise InputError(
-            f"An audit writes to a folder of this machine, and {worker.store.place.url} is none. Leave [audit] out, "
-            "and run `sightline audit` beside."
+            f"An audit writes to a folder that all machines see, and {worker.store.place.url} is none. Leave [audit] "
+            "out, and run `sightline audit` beside."
         )
-    folder = place / "audit"
-    if (folder / "audit.json").exists():
-        return
     found = read(
         worker.source,
         range(min(asked.images, len(worker.source.names))),
@@ -34,15 +31,30 @@ def audit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None
     )
     if found.batch is None:
         raise InputError(f"None of the first {asked.images} images can be read, so there is nothing to audit.")
-    methods = [method for method in worker.recipe.methods if method in worker.store.manifest["shapes"]]
-    result = audit(
+    return Plan(
         worker.network,
         found.batch,
-        methods,
+        [method for method in worker.recipe.methods if method in worker.store.manifest["shapes"]],
         asked.tests,
         randomisation=None if asked.stages is None else Randomisation(stages=asked.stages),
         seed=worker.recipe.seed,
-        folder=folder,
-        progress=lambda words, done, of: progress(done, of, words),
+        block=asked.block,
+        folder=place / "audit",
     )
-    result.save(folder)
+
+
+def audit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
+    """Audit the methods of a run; it lies in `audit` in its folder, and goes on where it was interrupted.
+
+    Raises:
+        InputError: see `plan_of`; or the folder holds another audit.
+    """
+    plan, place = plan_of(worker), worker.store.place.local
+    if worker.recipe.engine.name == "ray":
+        from sightline.runs.on_ray import audit_ray
+
+        audit_ray(worker, plan.blocks, progress)
+    for number in range(plan.blocks):
+        plan.keep(number, lambda words, done, of: progress(done, of, words))
+    assert place is not None  # noqa: S101 - the plan has looked
+    plan.found().save(place / "audit")

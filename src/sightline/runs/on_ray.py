@@ -15,6 +15,7 @@ import torch
 
 from sightline.errors import InputError
 from sightline.models.fingerprint import fingerprint
+from sightline.runs.audited import plan_of
 from sightline.runs.recipe import Recipe
 from sightline.runs.source import identity_of, open_source
 from sightline.runs.store import Store
@@ -36,6 +37,27 @@ def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[
         InputError: Ray is missing, or a worker sees another model or other images.
         OSError: results could not be written.
     """
+    _spread(worker, Actor, [{"number": number, "tag": tag} for number, tag in missing], done)
+
+
+def audit_ray(worker: Worker, blocks: int, progress: Callable[[int, int, str], None]) -> None:
+    """See to the blocks of an audit, each with all its randomised networks, on as many actors.
+
+    Raises:
+        InputError: see `run_ray`.
+        OSError: see `run_ray`.
+    """
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        progress(done, blocks, "auditing")
+
+    _spread(worker, Auditor, [{"number": number} for number in range(blocks)], told)
+
+
+def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Callable[[], None]) -> None:
     try:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -50,16 +72,15 @@ def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[
     context.enable_progress_bars, context.log_internal_stack_trace_to_stdout = False, False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
-        chunks = ray.data.from_items([{"number": n, "tag": t} for n, t in missing], override_num_blocks=len(missing))
-        results = chunks.map_batches(
-            Actor,
+        results = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map_batches(
+            kind,
             fn_constructor_args=(
                 worker.recipe.model_dump(mode="json"), str(worker.recipe.folder), worker.store.place.url,
             ),
             batch_size=1,
             compute=ActorPoolStrategy(
-                size=engine.workers, max_tasks_in_flight_per_actor=AT_ONCE, max_concurrent_calls_per_actor=AT_ONCE,
-                enable_true_multi_threading=True,
+                size=min(engine.workers, len(rows)), max_tasks_in_flight_per_actor=AT_ONCE,
+                max_concurrent_calls_per_actor=AT_ONCE, enable_true_multi_threading=True,
             ),
             num_cpus=engine.threads,
             num_gpus=engine.gpus or None,
@@ -107,6 +128,21 @@ class Actor:
             torch.set_num_threads(self._worker.recipe.engine.threads)
             made = self._worker.work(number, tag, images)
         self._worker.write(made)
+        return batch
+
+
+class Auditor(Actor):
+    """A worker that sees to blocks of the audit."""
+
+    def __init__(self, recipe: dict[str, Any], folder: str, url: str) -> None:
+        super().__init__(recipe, folder, url)
+        self._plan = plan_of(self._worker)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Do one block."""
+        with self._computing:
+            torch.set_num_threads(self._worker.recipe.engine.threads)
+            self._plan.keep(int(batch["number"][0]))
         return batch
 
 

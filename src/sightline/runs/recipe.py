@@ -84,6 +84,7 @@ class AuditPart(_Part):
     images: int = Field(default=32, ge=1)
     tests: list[str] = ["class_sensitivity", "parameter_randomization", "input_bias"]
     stages: int | None = Field(default=None, ge=1)
+    block: int | None = Field(default=None, ge=2)
 
 
 class OutputPart(_Part):
