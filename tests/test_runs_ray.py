@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import sightline as sl
 from test_runs import METHODS, TARGETS, place, recipe, tree_of
@@ -67,6 +70,28 @@ def test_an_audit_s_blocks_are_seen_to_by_workers(place: Path) -> None:
     # Eleven images in blocks of three, of which the last has two.
     assert len(scores) == 4
     assert all(spread[name] == alone[name] for name in [*scores, "audit/table.csv", "audit/reasons.csv"])
+
+
+def test_support_networks_are_trained_by_workers(place: Path) -> None:
+    more = (
+        '[gad]\nclasses = [0, 1]\nimages = "photos"\nlabels = ["cat", "dog"]\nalphas = [1.0, [2.0, 3.0]]\n'
+        "steps = 3\nbatch_size = 4\nrate = 0.01\n"
+    )
+    path = recipe(place, more + ENGINE, methods=["gradient"], targets=["0"])
+    for name, engine in (("alone", "local"), ("out", "ray")):
+        with command(path, out=str(place / name), engine=engine) as running:
+            _, said = running.communicate(timeout=180)
+        assert running.returncode == 0, said
+    weights = sorted(file.name for file in (place / "alone" / "gad").glob("*.safetensors"))
+    assert len(weights) == 4
+    for name in weights:
+        # The order of a file's words is not fixed, so tensors are compared.
+        alone, spread = (load_file(place / folder / "gad" / name) for folder in ("alone", "out"))
+        assert all(torch.equal(alone[key], spread[key]) for key in alone)
+    assert not (place / "out" / "gad" / "tasks").exists()
+    model = sl.load_model(f"{place / 'net.py'}:build")
+    reports = [sl.GAD.load(place / name / "gad", model).report.drop(columns="seconds") for name in ("alone", "out")]
+    pd.testing.assert_frame_equal(*reports)
 
 
 def test_a_worker_with_another_model_is_refused(place: Path) -> None:

@@ -167,14 +167,33 @@ class GAD:
             InputError: the data cannot be used, or the folder holds another fit.
             RefusalError: the error of a training was not finite; what was reached before is kept.
         """
+        return self.fit_kinds(data, ["distanced", "shuffled"] if controls else ["distanced"], names, every, progress)
+
+    def fit_kinds(
+        self,
+        data: object,
+        kinds: Sequence[Kind],
+        names: Labels = None,
+        every: int | None = None,
+        progress: Callable[[Stage], None] | None = None,
+    ) -> "GAD":
+        """Train support networks of some kinds; see `fit`.
+
+        Args:
+            data: see `fit`.
+            kinds: `distanced`, by the classes; `shuffled`, by labels that know nothing of them.
+            names: see `fit`.
+            every: see `fit`.
+            progress: see `fit`.
+        """
         with torch.inference_mode(mode=False):
-            return self._fit(data, names, controls, every, progress)
+            return self._fit(data, names, kinds, every, progress)
 
     def _fit(
         self,
         data: object,
         names: Labels,
-        controls: bool,
+        kinds: Sequence[Kind],
         every: int | None,
         progress: Callable[[Stage], None] | None,
     ) -> "GAD":
@@ -191,7 +210,6 @@ class GAD:
         original = survey(self.model, samples, self.classes, recipe.batch_size, autocast=recipe.autocast)
         check_outputs(original, self.classes)
         self._open(original.content, names)
-        kinds: list[Kind] = ["distanced", "shuffled"] if controls else ["distanced"]
         labels = {
             "distanced": original.labels,
             "shuffled": shuffled(original.labels, seed_of(recipe.seed, "shuffled labels")),

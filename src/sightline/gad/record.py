@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,27 @@ def begin(folder: Path, identity: Mapping[str, Any], asked: Mapping[str, Any]) -
         begun |= {**there, **asked}
     write(folder, begun)
     return begun
+
+
+def merge(folder: Path, other: Path) -> None:
+    """Take networks that the same fit made in another folder, such as on another machine.
+
+    Raises:
+        InputError: the other folder holds another fit, or one of both cannot be read or written.
+    """
+    theirs = read(other)
+    ours = read(folder) if (folder / FILE).is_file() else {**theirs, "trained": {}}
+    if ours["identity"] != theirs["identity"]:
+        raise InputError(f"The folders {folder} and {other} hold different fits.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in theirs["trained"]:
+            part = folder / f"{name}.part"
+            shutil.copyfile(other / name, part)
+            part.replace(folder / name)
+    except OSError as error:
+        raise InputError(f"The networks of {other} cannot be copied to {folder}: {error.strerror or error}.") from error
+    write(folder, {**ours, "trained": {**ours["trained"], **theirs["trained"]}})
 
 
 def read(folder: Path) -> dict[str, Any]:

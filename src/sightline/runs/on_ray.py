@@ -14,8 +14,11 @@ from typing import Any
 import torch
 
 from sightline.errors import InputError
+from sightline.gad.networks import Kind
+from sightline.gad.targets import Step
 from sightline.models.fingerprint import fingerprint
 from sightline.runs.audited import plan_of
+from sightline.runs.distanced import fit_one
 from sightline.runs.recipe import Recipe
 from sightline.runs.source import identity_of, open_source
 from sightline.runs.store import Store
@@ -55,6 +58,25 @@ def audit_ray(worker: Worker, blocks: int, progress: Callable[[int, int, str], N
         progress(done, blocks, "auditing")
 
     _spread(worker, Auditor, [{"number": number} for number in range(blocks)], told)
+
+
+def fit_ray(worker: Worker, tasks: Sequence[tuple[Kind, Step]], progress: Callable[[int, int, str], None]) -> None:
+    """Train support networks, each by one actor.
+
+    Raises:
+        InputError: see `run_ray`.
+        OSError: see `run_ray`.
+    """
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        progress(done, len(tasks), "training support networks")
+
+    rows = [{"kind": kind, "first": alphas[0], "second": alphas[1]} for kind, alphas in tasks]
+    if rows:
+        _spread(worker, Fitter, rows, told)
 
 
 def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Callable[[], None]) -> None:
@@ -143,6 +165,18 @@ class Auditor(Actor):
         with self._computing:
             torch.set_num_threads(self._worker.recipe.engine.threads)
             self._plan.keep(int(batch["number"][0]))
+        return batch
+
+
+class Fitter(Actor):
+    """A worker that trains support networks."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Train one."""
+        with self._computing:
+            torch.set_num_threads(self._worker.recipe.engine.threads)
+            kind: Kind = "shuffled" if batch["kind"][0] == "shuffled" else "distanced"
+            fit_one(self._worker, kind, (float(batch["first"][0]), float(batch["second"][0])))
         return batch
 
 

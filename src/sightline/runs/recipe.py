@@ -87,6 +87,22 @@ class AuditPart(_Part):
     block: int | None = Field(default=None, ge=2)
 
 
+class GADPart(_Part):
+    """Support networks of two classes, trained beside; see `GAD`."""
+
+    classes: list[int] = Field(min_length=2, max_length=2)
+    images: str
+    labels: list[str] = Field(min_length=2, max_length=2)
+    alphas: list[float | list[float]] = Field(default=[2.0, 4.0, 6.0, 8.0], min_length=1)
+    mode: Literal["eval", "train"] = "eval"
+    strategy: Literal["trained", "interpolated"] = "trained"
+    rate: float = Field(default=4e-5, gt=0)
+    epochs: int = Field(default=10, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    controls: bool = True
+
+
 class OutputPart(_Part):
     """Where maps go, and how they are kept."""
 
@@ -138,6 +154,7 @@ class Recipe(_Part):
     data: DataPart
     output: OutputPart
     audit: AuditPart | None = None
+    gad: GADPart | None = None
     engine: EnginePart = EnginePart()
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -224,5 +241,6 @@ def _remedy(error: Any) -> str:
 
 
 _PARTS: dict[str, type[_Part]] = {
-    "model": ModelPart, "data": DataPart, "output": OutputPart, "audit": AuditPart, "engine": EnginePart,
+    "model": ModelPart, "data": DataPart, "output": OutputPart, "audit": AuditPart, "gad": GADPart,
+    "engine": EnginePart,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from sightline.memory import allowance
 from sightline.models import model_info
 from sightline.models.fingerprint import fingerprint
 from sightline.runs.audited import audit_run
+from sightline.runs.distanced import fit_run
 from sightline.runs.local import run_local
 from sightline.runs.opened import Run, open_run
 from sightline.runs.recipe import Recipe, read_recipe, target_of
@@ -73,6 +74,8 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
                     run_local(worker, missing, told)
             if recipe.audit is not None:
                 audit_run(worker, tell)
+            if recipe.gad is not None:
+                fit_run(worker, tell)
         except OSError as error:
             raise stopped(error, store, done, len(tasks) * total) from error
     return open_run(store.place.url)
