@@ -2,21 +2,22 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.errors import InputError
 from sightline.explain import explain_each
-from sightline.explanation import Explanation
 from sightline.memory import allowance
 from sightline.models import model_info
 from sightline.runs.recipe import Recipe, target_of
 from sightline.runs.source import open_source, read
 from sightline.runs.work import stored
 
-SAMPLE = 8
-"""Images that are explained to find out."""
+SAMPLES = (8, 64)
+"""Images that are explained to find out; more of them where the first take next to no time, as small ones do."""
+_QUICK = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,30 +56,30 @@ def estimate(recipe: Recipe) -> Estimate:
     source = open_source(recipe.data, recipe.folder)
     info = model_info(network)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    start = time.perf_counter()
-    found = read(source, range(min(SAMPLE, len(source.names))), info.preprocessing, recipe.data.max_pixels)
-    reading = time.perf_counter() - start
-    if found.batch is None:
-        raise InputError(f"None of the first {SAMPLE} images can be read: {found.failures[0][1]}.")
-    count, batch = len(found.numbers), found.batch
-    targets = [target_of(str(text), count) for text in recipe.targets]
-
-    def explained() -> list[Explanation]:
-        return explain_each(
-            network, batch, list(recipe.methods), targets,
+    for sample in SAMPLES:
+        start = time.perf_counter()
+        found = read(source, range(min(sample, len(source.names))), info.preprocessing, recipe.data.max_pixels)
+        reading = time.perf_counter() - start
+        if found.batch is None:
+            raise InputError(f"None of the first {sample} images can be read: {found.failures[0][1]}.")
+        count, batch = len(found.numbers), found.batch
+        targets = [target_of(str(text), count) for text in recipe.targets]
+        explained = partial(
+            explain_each, network, batch, list(recipe.methods), targets,
             seed=recipe.seed, memory=allowance(device), on_refusal="record",
         )  # fmt: skip
-
-    with FlopCounterMode(display=False) as once, torch.no_grad():
-        network(batch.tensor.to(device))
-    # The first time libraries choose their kernels; this one counts.
-    with FlopCounterMode(display=False) as all_passes:
-        kept = explained()
-    start = time.perf_counter()
-    explained()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
+        with FlopCounterMode(display=False) as once, torch.no_grad():
+            network(batch.tensor.to(device))
+        # The first time libraries choose their kernels; the second one counts.
+        with FlopCounterMode(display=False) as all_passes:
+            kept = explained()
+        start = time.perf_counter()
+        explained()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - start
+        if seconds > _QUICK:
+            break
     size = 0
     for one in kept:
         for method in recipe.methods:
