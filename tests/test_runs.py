@@ -276,7 +276,7 @@ def test_tables_and_data_sets(place: Path) -> None:
     ("old", "new", "said"),
     [
         ('methods = ["gradient"', 'methods = ["gradent"', r"line 1, methods: .*gradent"),
-        ("chunk = 4", "chunck = 4", r"line 9, output.chunck: there is no such key; did you mean chunk; known are"),
+        ("chunk = 4", "chnk = 4", r"line 9, output.chnk: there is no such key; did you mean chunk; known are"),
         ("chunk = 4", "chunk = 0", r"line 9, output.chunk: input should be greater than or equal to 1; came 0"),
         ('folder = "out"', "", r"line 7, output.folder: it is missing; add it"),
         ('images = ["photos"]', "", r"line 5, data: say exactly one of images"),
