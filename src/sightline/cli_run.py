@@ -42,8 +42,12 @@ def run(
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         return
-    with progress("explaining") as advance:
-        found = carry_out(read, progress=advance)
+    try:
+        with progress("explaining") as advance:
+            found = carry_out(read, progress=advance)
+    except KeyboardInterrupt:
+        say("stopped", "What is done is kept; the same command goes on from there.")
+        raise
     say_refused(found.refused)
     for _, reason in found.settings["skipped"]:
         say("skipped", reason)
