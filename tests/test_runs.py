@@ -227,7 +227,7 @@ def test_short_memory_splits_a_chunk(place: Path, monkeypatch: pytest.MonkeyPatc
         )
     monkeypatch.setattr(work, "explain_each", lambda *given, **settings: short(None, "ab"))
     found = sl.run(recipe(place, folder="never"))
-    assert found.failures["image"].tolist() == list(range(11))
+    assert found.failures["image"].unique().tolist() == list(range(11))
     assert found.failures["reason"].str.contains("can't allocate memory").all()
 
 
@@ -460,3 +460,88 @@ def test_maps_that_are_not_there_are_said(place: Path) -> None:
     with pytest.raises(sl.InputError, match="numbered 0 to 10; came 11"):
         found.heatmap("gradient", [0, 11])
     assert module.folder_of(sl.read_recipe(place / "recipe.toml")) == str(place / "out")
+
+
+def test_a_refusal_for_one_target_says_nothing_of_another(place: Path) -> None:
+    """Excitation Backprop explains no pair; whichever target comes first, the other one has its maps."""
+    methods = ["gradient", "excitation_backprop"]
+    alone = sl.run(recipe(place, folder="alone", methods=methods, targets=["0"])).heatmap(
+        "excitation_backprop", range(11)
+    )
+    for number, targets in enumerate((["2-1", "0"], ["0", "2-1"])):
+        found = sl.run(recipe(place, folder=f"both{number}", methods=methods, targets=targets))
+        np.testing.assert_array_equal(found.heatmap("excitation_backprop", range(11), "0"), alone)
+        assert list(found.refused) == ["2-1"]
+        with pytest.raises(sl.RefusalError, match="excitation_backprop was refused"):
+            found.array("excitation_backprop", "2-1")
+        assert found.failures.empty
+    sl.run(recipe(place, folder="later", methods=methods, targets=["2-1"]))
+    later = sl.run(recipe(place, folder="later", methods=methods, targets=["2-1", "0"]))
+    np.testing.assert_array_equal(later.heatmap("excitation_backprop", range(11), "0"), alone)
+
+
+def test_one_method_that_fails_leaves_the_others_their_maps(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sl.run(recipe(place, folder="whole"))
+    from sightline.runs import work
+
+    explain_each = work.explain_each
+
+    def failing(network: nn.Module, images: Any, methods: list[str], *given: Any, **settings: Any) -> Any:
+        if "grad_cam" in methods and "dog/07.png" in images.names:
+            raise RuntimeError("something is wrong with this one")
+        return explain_each(network, images, methods, *given, **settings)
+
+    monkeypatch.setattr(work, "explain_each", failing)
+    found = sl.run(recipe(place))
+    rows = found.failures
+    assert rows["method"].unique().tolist() == ["grad_cam"]
+    assert rows["image"].unique().tolist() == [7]
+    assert sorted(rows["target"]) == sorted(TARGETS)
+    np.testing.assert_allclose(found.heatmap("gradient", 7), whole.heatmap("gradient", 7), rtol=1e-4, atol=1e-6)
+    assert np.isnan(found.heatmap("grad_cam", 7)).all()
+
+
+def test_failures_of_a_try_that_came_to_nothing_are_gone(place: Path) -> None:
+    undisturbed = tree_of(sl.run(recipe(place, folder="whole")), place / "whole")
+    path = recipe(place)
+    found = sl.run(path)
+    (scores,) = (place / "out" / "scores").glob("000001.*")
+    # As if the process had died between the failures and the scores of a chunk.
+    stale = place / "out" / "failures" / scores.name
+    stale.parent.mkdir()
+    stale.write_bytes(scores.read_bytes())
+    scores.unlink()
+    assert sl.open_run(place / "out").failures.empty
+    found = sl.run(path)
+    assert found.failures.empty
+    assert tree_of(found, place / "out") == undisturbed
+
+
+def test_files_of_others_are_left_alone(place: Path) -> None:
+    for name in ("mine.half", "maps/mine.partial"):
+        (place / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "out" / name).write_text("mine")
+    with pytest.raises(sl.InputError, match="Class 7 was asked for"):
+        sl.run(recipe(place, targets=["7"]))
+    assert (place / "out" / "mine.half").exists()
+    assert (place / "out" / "maps" / "mine.partial").exists()
+
+
+def test_what_is_wrong_with_the_audit_or_gad_is_said_first(place: Path) -> None:
+    for more, said in (
+        ('[audit]\ntests = ["nothing"]\n', "Tests are"),
+        ('[gad]\nclasses = [0, 0]\nimages = "photos"\nlabels = ["cat", "dog"]\n', "two different outputs"),
+        ('[gad]\nclasses = [0, 1]\nimages = "nowhere"\nlabels = ["cat", "dog"]\n', "nowhere"),
+    ):
+        with pytest.raises(sl.InputError, match=said):
+            sl.run(recipe(place, more, methods=["gradient"], targets=["0"]))
+        assert not (place / "out" / "scores").exists()
+
+
+def test_numbers_in_tables_are_names(place: Path) -> None:
+    picture(0).save(place / "007", format="PNG")
+    picture(1).save(place / "NA", format="PNG")
+    (place / "list.csv").write_text("path,label\n007,01\nNA,NA\n")
+    found = sl.run(recipe(place, data='table = "list.csv"'))
+    assert found.failures.empty
+    assert found.images.values.tolist() == [["007", "01"], ["NA", "NA"]]

@@ -48,7 +48,8 @@ def run(
     except KeyboardInterrupt:
         say("stopped", "What is done is kept; the same command goes on from there.")
         raise
-    say_refused(found.refused)
+    for own in found.refused.values():
+        say_refused(own)
     for _, reason in found.settings["skipped"]:
         say("skipped", reason)
     failures = found.failures

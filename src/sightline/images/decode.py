@@ -1,6 +1,7 @@
 """A picture file as 8-bit RGB or grey, whatever it holds."""
 
 import io
+import threading
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sightline.errors import InputError
 
 _ORIENTATION = 0x0112
+_LISTENING = threading.Lock()
 
 
 def read_image(path: Path | bytes, *, grey: bool, max_pixels: int) -> tuple[Image.Image, list[str]]:
@@ -30,7 +32,8 @@ def read_image(path: Path | bytes, *, grey: bool, max_pixels: int) -> tuple[Imag
         raise InputError("it is not a file")
     if (path.stat().st_size if isinstance(path, Path) else len(path)) == 0:
         raise InputError("it is empty (0 bytes)")
-    with warnings.catch_warnings(record=True) as caught:
+    # What warnings do is the same in all threads, so only one at a time may listen to them.
+    with _LISTENING, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             # Given a path, Pillow maps some uncompressed TIFFs into memory, and turns those wrongly.

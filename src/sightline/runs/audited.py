@@ -34,9 +34,9 @@ def plan_of(worker: Worker) -> Plan:
     return Plan(
         worker.network,
         found.batch,
-        [method for method in worker.recipe.methods if method in worker.store.manifest["shapes"]],
+        [m for m in worker.recipe.methods if any(m in own for own in worker.store.manifest["shapes"].values())],
         asked.tests,
-        randomisation=None if asked.stages is None else Randomisation(stages=asked.stages),
+        randomisation=None if asked.stages is None else Randomisation(stages=asked.stages, seed=worker.recipe.seed),
         seed=worker.recipe.seed,
         block=asked.block,
         folder=place / "audit",

@@ -44,6 +44,18 @@ def fit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
     shutil.rmtree(folder / "tasks", ignore_errors=True)
 
 
+def check_fit(worker: Worker) -> None:
+    """Tell mistakes in what is asked, before any work is done.
+
+    Raises:
+        InputError: the folder is not on this machine, there are no such pictures; or see `GAD`.
+        RefusalError: see `GAD`.
+    """
+    asked = _asked(worker)
+    distancing(worker, steps_of(_alphas(asked)), _folder(worker))
+    labelled_pictures(worker.recipe.folder / asked.images).of((asked.labels[0], asked.labels[1]))
+
+
 def fit_one(worker: Worker, kind: Kind, alphas: Step) -> None:
     """Train one network in a folder of its own; an interrupted training goes on there."""
     asked, folder = _asked(worker), _folder(worker)

@@ -55,7 +55,7 @@ def estimate(recipe: Recipe) -> Estimate:
     network = recipe.model.load(recipe.folder)
     source = open_source(recipe.data, recipe.folder)
     info = model_info(network)
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    device, dtype = next(((p.device, p.dtype) for p in network.parameters()), (torch.device("cpu"), torch.float32))
     for sample in SAMPLES:
         start = time.perf_counter()
         found = read(source, range(min(sample, len(source.names))), info.preprocessing, recipe.data.max_pixels)
@@ -69,7 +69,7 @@ def estimate(recipe: Recipe) -> Estimate:
             seed=recipe.seed, memory=allowance(device), on_refusal="record",
         )  # fmt: skip
         with FlopCounterMode(display=False) as once, torch.no_grad():
-            network(batch.tensor.to(device))
+            network(batch.tensor[:1].to(device, dtype))
         # The first time libraries choose their kernels; the second one counts.
         with FlopCounterMode(display=False) as all_passes:
             kept = explained()
@@ -89,7 +89,7 @@ def estimate(recipe: Recipe) -> Estimate:
     return Estimate(
         images=len(source.names),
         sample=count,
-        passes=all_passes.get_total_flops() / max(once.get_total_flops(), 1),
+        passes=all_passes.get_total_flops() / max(count * once.get_total_flops(), 1),
         seconds=seconds * whole,
         reading=reading * whole / recipe.engine.readers,
         bytes=int(size * whole),

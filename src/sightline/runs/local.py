@@ -27,6 +27,7 @@ def run_local(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable
         writing: list[Future[None]] = []
         for (number, tag), images in zip(missing, batches, strict=True):
             writing.append(writer.submit(worker.write, worker.work(number, tag, images)))
+            worker.store.place.sign()
             while len(writing) >= AHEAD:
                 _finish(writing, done)
         while writing:

@@ -16,11 +16,11 @@ import torch
 from sightline.errors import InputError
 from sightline.gad.networks import Kind
 from sightline.gad.targets import Step
-from sightline.models.fingerprint import fingerprint
 from sightline.runs.audited import plan_of
 from sightline.runs.distanced import fit_one
+from sightline.runs.identity import differences, identity_now
 from sightline.runs.recipe import Recipe
-from sightline.runs.source import identity_of, open_source
+from sightline.runs.source import open_source
 from sightline.runs.store import Store
 from sightline.runs.work import Worker
 
@@ -128,16 +128,17 @@ class Actor:
 
     def __init__(self, recipe: dict[str, Any], folder: str, url: str) -> None:
         read = Recipe(**{**recipe, "folder": Path(folder)})
-        torch.set_num_threads(read.engine.threads)
         store = Store(url)
         network = read.model.load(read.folder)
         source = open_source(read.data, read.folder)
-        identity = store.manifest["identity"]
-        if fingerprint(network) != identity["model"] or identity_of(source) != identity["images"]:
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        other = differences(store.manifest["identity"], identity_now(read, network, source, device))
+        if other:
             raise InputError(
-                "A worker finds another model or other images than this process does. Put them where all machines see "
-                "the same ones, and say where in the recipe."
+                f"A worker finds something else than this process does: {', '.join(other)}. Put model and images where "
+                "all machines see the same ones, and name the device in the recipe."
             )
+        self._threads = int(store.manifest["identity"]["threads"])
         self._worker = Worker(read, network, source, store)
         self._computing = threading.Lock()
 
@@ -147,7 +148,7 @@ class Actor:
         images = self._worker.read(number)
         with self._computing:
             # A thread that Ray started computes with as many threads as it was told, not as the process was.
-            torch.set_num_threads(self._worker.recipe.engine.threads)
+            torch.set_num_threads(self._threads)
             made = self._worker.work(number, tag, images)
         self._worker.write(made)
         return batch
@@ -163,7 +164,7 @@ class Auditor(Actor):
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Do one block."""
         with self._computing:
-            torch.set_num_threads(self._worker.recipe.engine.threads)
+            torch.set_num_threads(self._threads)
             self._plan.keep(int(batch["number"][0]))
         return batch
 
@@ -174,7 +175,7 @@ class Fitter(Actor):
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Train one."""
         with self._computing:
-            torch.set_num_threads(self._worker.recipe.engine.threads)
+            torch.set_num_threads(self._threads)
             kind: Kind = "shuffled" if batch["kind"][0] == "shuffled" else "distanced"
             fit_one(self._worker, kind, (float(batch["first"][0]), float(batch["second"][0])))
         return batch

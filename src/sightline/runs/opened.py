@@ -46,8 +46,8 @@ class Run:
 
     @property
     def methods(self) -> list[str]:
-        """Methods that have maps."""
-        return list(self.settings["shapes"])
+        """Methods that have maps of some target."""
+        return list(dict.fromkeys(method for own in self.settings["shapes"].values() for method in own))
 
     @property
     def targets(self) -> list[str]:
@@ -55,9 +55,9 @@ class Run:
         return list(dict.fromkeys(target for pairs in self._store.tasks.values() for target, _ in pairs))
 
     @property
-    def refused(self) -> dict[str, str]:
-        """For each method that the model refuses altogether, why."""
-        return dict(self.settings["refused"])
+    def refused(self) -> dict[str, dict[str, str]]:
+        """For each target the methods that the model refuses, and why."""
+        return {target: dict(own) for target, own in self.settings["refused"].items()}
 
     @property
     def missing(self) -> int:
@@ -101,11 +101,9 @@ class Run:
             RefusalError: the model refuses the method.
         """
         target = self.targets[0] if target is None else target
-        if method in self.refused:
-            raise RefusalError(f"{method} was refused: {self.refused[method]}")
-        if not any(
-            target == own and method in methods for pairs in self._store.tasks.values() for own, methods in pairs
-        ):
+        if method in self.refused.get(target, {}):
+            raise RefusalError(f"{method} was refused: {self.refused[target][method]}")
+        if method not in self.settings["shapes"].get(target, {}):
             raise InputError(
                 f"There are no maps of {method} for {target}. Methods are {', '.join(self.methods)}; targets are "
                 f"{', '.join(self.targets)}."

@@ -72,6 +72,11 @@ class Place:
         except FileNotFoundError:
             return None
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.files.rm_file(f"{self.root}/{name}")
+
     def names(self, folder: str) -> list[str]:
         """The files of a folder in it."""
         try:
@@ -83,8 +88,12 @@ class Place:
     def sweep(self) -> None:
         """Remove what a process that was killed has half written."""
         if self.local is not None:
-            for pattern in (f"*{_HALF}", "*.partial"):
-                for path in self.local.rglob(pattern):
+            for part in ("maps", "scores", "failures"):
+                for pattern in (f"*{_HALF}", "*.partial"):
+                    for path in (self.local / part).rglob(pattern):
+                        path.unlink(missing_ok=True)
+            for path in self.local.glob(f"*{_HALF}"):
+                if path.is_file():
                     path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -108,8 +117,9 @@ class Place:
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError):
-                    self.files.rm_file(f"{self.root}/lease.json")
+                with contextlib.suppress(OSError, ValueError):
+                    if json.loads(self.read("lease.json") or b"{}").get("who") == self._lease:
+                        self.files.rm_file(f"{self.root}/lease.json")
             return
         lock = FileLock(self.local / ".lock")
         try:

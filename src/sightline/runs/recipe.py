@@ -17,7 +17,9 @@ from sightline.models.device import device_named
 from sightline.targets import Classes, Pair, Target
 
 _RANK = re.compile(r"top-([1-9]\d*)")
-_PAIR = re.compile(r"(\d+)-(\d+)")
+_PAIR = re.compile(r"([0-9]+)-([0-9]+)")
+_CLASS = re.compile(r"[0-9]+")
+_MOST = 1 << 31
 
 
 class _Part(BaseModel):
@@ -29,7 +31,7 @@ class ModelPart(_Part):
 
     spec: str
     weights: str | None = None
-    size: int | list[int] | None = None
+    size: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     mean: float | list[float] | None = None
     std: float | list[float] | None = None
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
@@ -93,7 +95,9 @@ class GADPart(_Part):
     classes: list[int] = Field(min_length=2, max_length=2)
     images: str
     labels: list[str] = Field(min_length=2, max_length=2)
-    alphas: list[float | list[float]] = Field(default=[2.0, 4.0, 6.0, 8.0], min_length=1)
+    alphas: list[float | Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+        default=[2.0, 4.0, 6.0, 8.0], min_length=1
+    )
     mode: Literal["eval", "train"] = "eval"
     strategy: Literal["trained", "interpolated"] = "trained"
     rate: float = Field(default=4e-5, gt=0)
@@ -126,18 +130,19 @@ class EnginePart(_Part):
 
 def _method(name: str) -> str:
     try:
-        as_method(name)
+        return as_method(name).name
     except InputError as error:
         raise ValueError(str(error)) from error
-    return name
 
 
 def _target(text: str | int) -> str:
     text = str(text)
-    if text == "predicted" or text.isdecimal() or _RANK.fullmatch(text):
+    if text == "predicted" or ((rank := _RANK.fullmatch(text)) and int(rank[1]) < _MOST):
         return text
-    if (pair := _PAIR.fullmatch(text)) and pair[1] != pair[2]:
-        return text
+    if _CLASS.fullmatch(text) and int(text) < _MOST:
+        return str(int(text))
+    if (pair := _PAIR.fullmatch(text)) and int(pair[1]) != int(pair[2]) and max(int(pair[1]), int(pair[2])) < _MOST:
+        return f"{int(pair[1])}-{int(pair[2])}"
     raise ValueError(
         'a target is "predicted", "top-2" (the second likeliest class), a class (281) or a pair ("281-207": why 281 '
         f"and not 207); came {text!r}"
@@ -194,15 +199,27 @@ def read_recipe(path: str | Path) -> Recipe:
         raise InputError(f"The recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"The recipe {path} is no TOML: {error}.") from error
+    if "folder" in found:
+        raise InputError(f"The recipe {path} is not understood: folder = ... belongs under [output].")
     try:
         return Recipe(**{**found, "folder": path.resolve().parent})
     except (ValidationError, TypeError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"The recipe {path} is not understood: {error}.") from error
-        said = [f"{_line(text, one['loc'])}: {_remedy(one)}" for one in error.errors()]
+        # Of a value that may be of several kinds, each kind complains; the first one says enough.
+        first: dict[str, Any] = {}
+        for one in error.errors():
+            first.setdefault(_line(text, _keys(one["loc"])), one)
+        said = [f"{line}: {_remedy(one)}" for line, one in first.items()]
         raise InputError(f"The recipe {path} has {len(said)} mistake(s). " + " ".join(f"{one}." for one in said)) from (
             error
         )
+
+
+def _keys(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The keys of a place, without the kinds of value that were tried."""
+    depth = 2 if place and str(place[0]) in _PARTS else 1
+    return place[:depth]
 
 
 def _line(text: str, place: tuple[int | str, ...]) -> str:
@@ -211,7 +228,7 @@ def _line(text: str, place: tuple[int | str, ...]) -> str:
     table: list[str] = []
     best, line_of = -1, 0
     for number, line in enumerate(text.splitlines(), 1):
-        if head := re.match(r"\s*\[+([^\]]+)\]", line):
+        if head := re.match(r"\s*\[{1,2}([A-Za-z][\w\s.\"'-]*)\]{1,2}\s*(#.*)?$", line):
             table = [part.strip(" \"'") for part in head[1].split(".")]
             here = table
         elif key := re.match(r"\s*([\w\"'.-]+)\s*=", line):

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +9,24 @@ import pandas as pd
 import torch
 from torch import nn
 
-from sightline.errors import InputError, RefusalError, SightlineError
+from sightline.errors import InputError, SightlineError
 from sightline.explain import explain_each
-from sightline.explanation import Explanation, versions
-from sightline.memory import allowance
+from sightline.explanation import Explanation
 from sightline.models import model_info
-from sightline.models.fingerprint import fingerprint
-from sightline.runs.audited import audit_run
-from sightline.runs.distanced import fit_run
+from sightline.runs.audited import audit_run, plan_of
+from sightline.runs.distanced import check_fit, fit_run
+from sightline.runs.identity import FREE, differences, identity_now
 from sightline.runs.local import run_local
 from sightline.runs.opened import Run, open_run
 from sightline.runs.recipe import Recipe, read_recipe, target_of
-from sightline.runs.source import Files, Rows, identity_of, open_source, read
+from sightline.runs.source import Files, Rows, open_source, read
 from sightline.runs.store import FORMAT, Store, tag_of
-from sightline.runs.work import Worker, stored, threads
+from sightline.runs.work import Worker, is_short, stored, threads
 
 Progress = Callable[[int, int, str], None]
 _TRIED = 100
 """Images that are tried until one can be explained."""
-# What may differ between two sittings of a run.
-_FREE = {"memory", "threads"}
+_DEFINING = ("formula", "source", "reduction", "sampling", "propagation", "aggregation")
 
 
 def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run:
@@ -51,8 +48,17 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
     store = Store(folder_of(recipe))
     tell = progress or _silent
     with store.place.alone():
-        store.place.sweep()
-        worker = prepare(recipe, store)
+        if store.manifest:
+            store.place.sweep()
+        try:
+            worker = prepare(recipe, store)
+        except OSError as error:
+            raise stopped(error, store, 0, 0) from error
+        # Mistakes in what comes last are told first.
+        if recipe.gad is not None:
+            check_fit(worker)
+        if recipe.audit is not None:
+            plan_of(worker)
         tasks, total = store.tasks, store.chunks
         missing = store.missing()
         done = len(tasks) * total - len(missing)
@@ -72,10 +78,11 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
             else:
                 with threads(store.manifest["identity"]["threads"]):
                     run_local(worker, missing, told)
-            if recipe.audit is not None:
-                audit_run(worker, tell)
-            if recipe.gad is not None:
-                fit_run(worker, tell)
+            with threads(store.manifest["identity"]["threads"]):
+                if recipe.audit is not None:
+                    audit_run(worker, tell)
+                if recipe.gad is not None:
+                    fit_run(worker, tell)
         except OSError as error:
             raise stopped(error, store, done, len(tasks) * total) from error
     return open_run(store.place.url)
@@ -109,11 +116,11 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     network = recipe.model.load(recipe.folder)
     source = open_source(recipe.data, recipe.folder)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    identity = _identity(recipe, network, source, device)
+    identity = identity_now(recipe, network, source, device)
     known = store.manifest
     if known:
         _check(known["identity"], identity, store)
-        identity |= {name: known["identity"][name] for name in _FREE}
+        identity |= {name: known["identity"][name] for name in FREE}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "identity": identity,
@@ -134,12 +141,10 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     ]
     if new:
         found = probe(recipe, network, source, identity["memory"])
-        _describe(manifest, found, recipe)
+        fresh = _describe(manifest, found, recipe, {(t, m) for t, methods in new for m in methods})
         store.__dict__["manifest"] = manifest
-        for target, methods in new:
-            for method in methods:
-                if method in manifest["shapes"]:
-                    store.create(target, method, manifest["shapes"][method], manifest["methods"][method])
+        for target, method in fresh:
+            store.create(target, method, manifest["shapes"][target][method], manifest["methods"][method])
         manifest["tasks"][tag_of(new)] = [[target, methods] for target, methods in new]
         table = pd.DataFrame({"name": list(source.names), "label": pd.Series(list(source.labels), dtype=object)})
         store.write_images(table)
@@ -155,57 +160,55 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
         RefusalError: no method can be right on this model.
     """
     preprocessing = model_info(network).preprocessing
-    failed: SightlineError | None = None
+    failed: Exception | None = None
     for number in range(min(_TRIED, len(source.names))):
         images = read(source, [number], preprocessing, recipe.data.max_pixels)
         if images.batch is None:
             failed = failed or InputError(f"{source.names[number]}: {images.failures[0][1]}.")
             continue
+        targets = [target_of(str(target), 1) for target in recipe.targets]
         try:
-            return explain_each(
-                network, images.batch, list(recipe.methods), [target_of(str(t), 1) for t in recipe.targets],
+            found = explain_each(
+                network, images.batch, list(recipe.methods), targets,
                 seed=recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
-        except RefusalError as error:
-            failed = error
+        except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
+            failed = failed or error
+            continue
+        short = [reason for one in found for reason in one.refused.values() if is_short(reason)]
+        if short:
+            raise InputError(f"Memory is too short to explain one image: {short[0]}")
+        return found
     assert failed is not None  # noqa: S101 - a source has at least one image
-    raise failed
+    if isinstance(failed, SightlineError):
+        raise failed
+    raise InputError(f"None of the first images could be explained: {type(failed).__name__}: {failed}") from failed
 
 
-def _describe(manifest: dict[str, Any], found: Sequence[Explanation], recipe: Recipe) -> None:
-    """Shapes and refusals of methods that are new, and what all are; definitions that changed are refused."""
-    for method in recipe.methods:
-        told = found[0].manifest()["methods"][method]
-        own = {key: told[key] for key in ("formula", "source", "reduction", "sampling", "propagation", "aggregation")}
-        if manifest["methods"].setdefault(method, own) != own:
-            raise InputError(f"{method} was defined otherwise when this run began. Take another folder.")
-        if method in found[0].refused:
-            manifest["refused"].setdefault(method, found[0].refused[method])
-        elif method not in manifest["shapes"]:
-            manifest["shapes"][method] = list(stored(found[0], method, recipe.output)[0].shape[1:])
-
-
-def _identity(recipe: Recipe, network: nn.Module, source: Files | Rows, device: torch.device) -> dict[str, Any]:
-    """What must be the same for maps to belong together."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "model": fingerprint(network),
-        "preprocessing": {key: str(value) for key, value in asdict(model_info(network).preprocessing).items()},
-        "images": identity_of(source),
-        "seed": recipe.seed,
-        "precision": recipe.output.precision,
-        "side": recipe.output.side,
-        "channels": recipe.output.channels,
-        "chunk": recipe.output.chunk,
-        "device": name,
-        "versions": {name: version for name, version in versions().items() if name != "python"},
-        "memory": allowance(device),
-        "threads": torch.get_num_threads(),
-    }
+def _describe(
+    manifest: dict[str, Any], found: Sequence[Explanation], recipe: Recipe, new: set[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Shapes and refusals of what is new, by target; what has maps is returned. Changed definitions are refused."""
+    fresh = []
+    for target, one in zip(map(str, recipe.targets), found, strict=True):
+        told = one.manifest()["methods"]
+        for method in recipe.methods:
+            own = {key: told[method][key] for key in _DEFINING}
+            if manifest["methods"].setdefault(method, own) != own:
+                raise InputError(f"{method} was defined otherwise when this run began. Take another folder.")
+            if (target, method) not in new:
+                continue
+            if method in one.refused:
+                manifest["refused"].setdefault(target, {})[method] = one.refused[method]
+            else:
+                shape = list(stored(one, method, recipe.output)[0].shape[1:])
+                manifest["shapes"].setdefault(target, {})[method] = shape
+                fresh.append((target, method))
+    return fresh
 
 
 def _check(before: dict[str, Any], now: dict[str, Any], store: Store) -> None:
-    changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
+    changed = differences(before, now)
     if changed:
         said = ", ".join(
             f"{key} ({before.get(key)}, now {now[key]})" if isinstance(now[key], str | int | None) else key

@@ -67,14 +67,19 @@ class Rows:
                 f"The data set has no column {image!r}, but {', '.join(rows.column_names)}. Name it as image = ... in "
                 "[data]."
             )
-        self._rows = rows.cast_column(image, datasets.Image(decode=False)).select_columns([image])
+        try:
+            self._rows = rows.cast_column(image, datasets.Image(decode=False)).select_columns([image])
+        except Exception as error:  # Arrow's errors have no common base with Python's
+            raise InputError(f"The column {image!r} of the data set holds no pictures ({error}).") from error
         self._image = image
         self.names: Sequence[str] = [f"row {number}" for number in range(len(rows))]
         self.labels: Sequence[str | None] = [None] * len(rows)
         if label in rows.column_names:
             kind = rows.features[label]
             named = getattr(kind, "int2str", str)
-            self.labels = [None if value is None else str(named(value)) for value in rows[label]]
+            # A negative number is what an unlabelled row has.
+            unknown = {None} if named is str else {None, -1}
+            self.labels = [None if value in unknown else str(named(value)) for value in rows[label]]
         self.skipped: Sequence[tuple[str, str]] = ()
 
     def raw(self, number: int) -> Path | bytes:  # noqa: D102
@@ -160,7 +165,11 @@ def read(source: Source, numbers: Sequence[int], preprocessing: Preprocessing, m
 
 def _table(path: Path, data: DataPart) -> list[Found]:
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            # As they stand: 007 is a name, and NA a label.
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"The table {path} cannot be read: {error}.") from error
     if data.path not in table.columns:
@@ -177,7 +186,7 @@ def _table(path: Path, data: DataPart) -> list[Found]:
 
 
 def _nothing(label: object) -> bool:
-    return label is None or (isinstance(label, float) and math.isnan(label))
+    return label is None or label == "" or (isinstance(label, float) and math.isnan(label))
 
 
 def _dataset(path: Path, limit: int | None) -> Any:

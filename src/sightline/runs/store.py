@@ -132,8 +132,10 @@ class Store:
             self.array(target, method)[rows.start : rows.stop] = values
         if failures:
             self.place.write(f"failures/{_file(number, tag)}", _parquet(failures, _FAILURES))
+        else:
+            # An earlier try that did not come to its end may have left some.
+            self.place.remove(f"failures/{_file(number, tag)}")
         self.place.write(f"scores/{_file(number, tag)}", _parquet(scores, _SCORES))
-        self.place.sign()
 
     def write_images(self, table: pd.DataFrame) -> None:
         """Write names and labels of all images."""
@@ -169,7 +171,7 @@ class Store:
         schema = _SCORES if kind == "scores" else _FAILURES
         found = [
             pq.read_table(io.BytesIO(content), schema=schema)
-            for name in self.place.names(kind)
+            for name in self.place.names("scores")
             if (content := self.place.read(f"{kind}/{name}")) is not None
         ]
         table: pd.DataFrame = pa.concat_tables([schema.empty_table(), *found]).to_pandas()

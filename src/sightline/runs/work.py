@@ -70,22 +70,25 @@ class Worker:
         rows = self.store.chunk(number)
         manifest = self.store.manifest
         # What the model refuses altogether has no array, and is said once, in the manifest.
+        shapes = manifest["shapes"]
         pairs = [
-            (target, [method for method in methods if method in manifest["shapes"]])
+            (target, [method for method in methods if method in shapes.get(target, {})])
             for target, methods in self.store.tasks[tag]
         ]
         for failed, reason in images.failures:
             made.failures.append(_failure(failed, self.source, "", "", reason))
         for target, methods in pairs:
             for method in methods:
-                shape = manifest["shapes"][method]
-                made.maps[target, method] = np.full((len(rows), *shape), np.nan, manifest["identity"]["precision"])
+                made.maps[target, method] = np.full(
+                    (len(rows), *shapes[target][method]), np.nan, manifest["identity"]["precision"]
+                )
         if images.batch is not None:
             memory = int(manifest["identity"]["memory"])
             for targets, methods in _alike(pairs):
                 if methods:
-                    for numbers, found in self._explained(images.numbers, images.batch, targets, methods, memory, made):
-                        self._take(made, rows.start, numbers, targets, methods, found)
+                    parts = self._explained(images.numbers, images.batch, targets, methods, memory, made)
+                    for numbers, own_targets, own_methods, found in parts:
+                        self._take(made, rows.start, numbers, own_targets, own_methods, found)
         made.scores.sort(key=lambda row: row["image"])
         return made
 
@@ -101,8 +104,9 @@ class Worker:
         methods: Sequence[str],
         memory: int,
         made: Made,
-    ) -> Iterator[tuple[Sequence[int], list[Explanation]]]:
+    ) -> Iterator[tuple[Sequence[int], Sequence[str], Sequence[str], list[Explanation]]]:
         """Explanations of all images or, where that fails, of halves of them down to the one that is at fault."""
+        found: list[Explanation] = []
         try:
             wanted = [target_of(target, len(batch)) for target in targets]
             found = explain_each(
@@ -110,14 +114,14 @@ class Worker:
                 seed=self.recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept
-            short = isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(_SHORT.search(str(error)))
+            short = isinstance(error, MemoryError | torch.OutOfMemoryError) or is_short(str(error))
             reason = str(error) if isinstance(error, SightlineError) else f"{type(error).__name__}: {error}"
         else:
             # A backward that ran out of memory is told as a refusal of its method.
             reasons = (reason for one in found for reason in one.refused.values())
-            reason = next(filter(_SHORT.search, reasons), "")
+            reason = next(filter(is_short, reasons), "")
             if not reason:
-                yield numbers, found
+                yield numbers, targets, methods, found
                 return
             short = True
         if short and torch.cuda.is_available():
@@ -126,8 +130,18 @@ class Worker:
             # An image may take many rows, of which fewer are then computed at a time.
             yield from self._explained(numbers, batch, targets, methods, memory // 4, made)
             return
+        if len(numbers) == 1 and found:
+            # What memory is too short for is a refusal of its method; the others have maps.
+            yield numbers, targets, methods, found
+            return
+        if len(numbers) == 1 and len(targets) * len(methods) > 1:
+            # One of them is at fault.
+            parts = [([one], methods) for one in targets] if len(targets) > 1 else [(targets, [one]) for one in methods]
+            for own_targets, own_methods in parts:
+                yield from self._explained(numbers, batch, own_targets, own_methods, memory, made)
+            return
         if len(numbers) == 1:
-            made.failures.append(_failure(numbers[0], self.source, ",".join(targets), "", _one_line(reason)))
+            made.failures.append(_failure(numbers[0], self.source, targets[0], methods[0], _one_line(reason)))
             return
         half = len(numbers) // 2
         for part in (slice(None, half), slice(half, None)):
@@ -186,6 +200,11 @@ def stored(
         maps = maps / most.reshape(-1, *[1] * (maps.ndim - 1))
         scale = most.double().numpy()
     return maps.numpy().astype(output.precision), scale
+
+
+def is_short(reason: str) -> bool:
+    """Whether an error's words say that memory was short."""
+    return bool(_SHORT.search(reason))
 
 
 @contextmanager

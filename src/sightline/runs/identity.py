@@ -1,0 +1,41 @@
+"""What must be the same for maps to belong together."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline.explanation import versions
+from sightline.memory import allowance
+from sightline.models import model_info
+from sightline.models.fingerprint import fingerprint
+from sightline.runs.recipe import Recipe
+from sightline.runs.source import Files, Rows, identity_of
+
+FREE = {"memory", "threads"}
+"""What may differ between two sittings; that of the first one is kept."""
+
+
+def identity_now(recipe: Recipe, network: nn.Module, source: Files | Rows, device: torch.device) -> dict[str, Any]:
+    """What must be the same for maps to belong together."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "model": fingerprint(network),
+        "preprocessing": {key: str(value) for key, value in asdict(model_info(network).preprocessing).items()},
+        "images": identity_of(source),
+        "seed": recipe.seed,
+        "precision": recipe.output.precision,
+        "side": recipe.output.side,
+        "channels": recipe.output.channels,
+        "chunk": recipe.output.chunk,
+        "device": name,
+        "versions": {name: version for name, version in versions().items() if name != "python"},
+        "memory": allowance(device),
+        "threads": recipe.engine.threads if recipe.engine.name == "ray" else torch.get_num_threads(),
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In what two sittings differ that would not belong together."""
+    return [key for key in now if key not in FREE and before.get(key) != now[key]]
