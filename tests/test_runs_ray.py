@@ -101,5 +101,5 @@ def test_a_worker_with_another_model_is_refused(place: Path) -> None:
     with command(path) as running:
         _, said = running.communicate(timeout=180)
     assert running.returncode == 2
-    assert "A worker finds another model or other images" in said
+    assert "A worker finds something else than this process does: model." in said
     assert "Traceback" not in said
