@@ -4,7 +4,8 @@
 - `source`: images, read one at a time.
 - `place`: files anywhere that fsspec reaches; `store`: maps in Zarr, scores in Parquet, a manifest.
 - `work`: a chunk of images in, maps and scores out; `local` and `on_ray`: who does it.
-- `running`: `run`; `estimate`: what it will cost; `audited`: the audit that a recipe asks for.
+- `running`: `run`; `identity`: what must be the same for maps to belong together; `estimate`: what it will cost.
+- `audited`, `distanced`: the audit and the support networks that a recipe asks for.
 - `opened`: `open_run`, results that are read when they are asked for.
 """
 
