@@ -1,4 +1,4 @@
-"""Networks whose trained weights are among the real data."""
+"""Networks whose trained weights are among the real data, and a small one with weights of chance."""
 
 import torch
 import torch.nn.functional as F
@@ -93,3 +93,13 @@ def resnet20_cifar() -> nn.Module:
 
 resnet20_cifar.preprocessing = Preprocessing(size=(32, 32), resize=None)
 resnet20_cifar.class_names = CIFAR_CLASSES
+
+
+def small(side: int = 12) -> nn.Module:
+    """Three classes of pictures of `side` pixels."""
+    torch.manual_seed(0)
+    last = (side - 3) // 2 + 1
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(6 * last * last, 3),
+    ).eval()  # fmt: skip

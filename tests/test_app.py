@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 import sightline as sl
+from networks import small
 from sightline import app as module
 from sightline.app import Desk, application, check_host
 from sightline.models import ModelInfo, Preprocessing
@@ -23,11 +24,7 @@ from sightline.models import ModelInfo, Preprocessing
 
 @pytest.fixture
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(150, 3),
-    ).eval()  # fmt: skip
+    network = small()
     network.sightline_info = ModelInfo(
         spec="test", preprocessing=Preprocessing(size=(12, 12), resize=12), class_names=("cat", "dog", "cat")
     )

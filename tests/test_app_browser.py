@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 import sightline as sl
+from networks import small
 from sightline.app import application
 from sightline.models import ModelInfo, Preprocessing
 
@@ -38,11 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(folder: Path) -> Iterator[str]:
     import uvicorn
 
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(150, 3),
-    ).eval()  # fmt: skip
+    model = small()
     model.sightline_info = ModelInfo(
         spec="test", preprocessing=Preprocessing(size=(12, 12), resize=12), class_names=("cat", "dog", "hen")
     )

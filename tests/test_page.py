@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
+from networks import small
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report import gallery as module
 from sightline.report.gallery import encoded
@@ -27,11 +28,7 @@ EVIL = "<script>alert(1)</script>\"'&"
 
 @pytest.fixture
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(150, 3),
-    ).eval()  # fmt: skip
+    network = small()
     network.sightline_info = ModelInfo(
         spec=EVIL, preprocessing=Preprocessing(size=(12, 12)), class_names=("cat", EVIL, "hen")
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import sightline as sl
+from networks import small
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report.writing import write_page
 
@@ -32,11 +32,7 @@ class Made(NamedTuple):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(6 * 11 * 11, 3),
-    ).eval()  # fmt: skip
+    model = small(SIDE)
     names = ("cat", "<i>dog</i>", "hen")
     model.sightline_info = ModelInfo(spec="test", preprocessing=Preprocessing(size=(SIDE, SIDE)), class_names=names)
     images = torch.randn(22, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))

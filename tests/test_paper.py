@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
+from networks import small
 from sightline.catalogue import catalogue
 from sightline.report.paper import bibliography, sources
 
@@ -29,11 +30,7 @@ def assert_printable(figure: Figure, folder: Path) -> None:
 
 @pytest.fixture
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(150, 3),
-    ).eval()  # fmt: skip
+    return small()
 
 
 @pytest.fixture

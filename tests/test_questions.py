@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from networks import small
 from sightline.aggregation import InputTimesSignal
 from sightline.audit import Randomisation, audit, from_callable
 from sightline.audit.block import CEILING, REFERENCE
@@ -23,11 +24,7 @@ def images() -> Tensor:
 
 @pytest.fixture
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(150, 3),
-    ).eval()  # fmt: skip
+    return small()
 
 
 def values(found: sl.Audit, test: str, case: str, method: str, measure: str) -> np.ndarray:

@@ -545,3 +545,37 @@ def test_numbers_in_tables_are_names(place: Path) -> None:
     found = sl.run(recipe(place, data='table = "list.csv"'))
     assert found.failures.empty
     assert found.images.values.tolist() == [["007", "01"], ["NA", "NA"]]
+
+
+def test_a_dry_run_passes_over_images_that_cannot_be_explained(place: Path) -> None:
+    (place / "net.py").write_text(WITHOUT)
+    Image.new("RGB", (14, 16)).save(place / "photos" / "cat" / "00.png")
+    cost = estimate(sl.read_recipe(recipe(place, methods=["gradient", "grad_cam"])))
+    assert (cost.images, cost.sample) == (11, 10)
+
+
+def test_a_class_that_the_model_lacks_is_said_after_a_few_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    explain_each = module.explain_each
+    monkeypatch.setattr(module, "explain_each", lambda *given, **more: tried.append(1) or explain_each(*given, **more))
+    with pytest.raises(sl.InputError, match="Class 7 was asked for"):
+        sl.run(recipe(place, targets=["7"]))
+    assert len(tried) == 3
+
+
+def test_a_first_image_that_fails_is_a_row(place: Path) -> None:
+    (place / "net.py").write_text(WITHOUT)
+    Image.new("RGB", (14, 16)).save(place / "photos" / "cat" / "00.png")
+    found = sl.run(recipe(place, methods=["gradient"], targets=["0"]))
+    assert found.failures["name"].tolist() == ["cat/00.png"]
+    assert set(found.scores["image"]) == set(range(1, 11))
+
+
+def test_what_a_killed_process_left_half_written_is_swept(place: Path) -> None:
+    path = recipe(place)
+    whole = tree_of(sl.run(path), place / "out")
+    left = [place / "out" / "maps" / "0" / "gradient" / "c" / "0" / "0" / "0.1f.partial",
+            place / "out" / "scores" / "000000.x.parquet.half"]  # fmt: skip
+    for file in left:
+        file.write_bytes(b"half")
+    assert tree_of(sl.run(path), place / "out") == whole

@@ -43,18 +43,17 @@ def plan_of(worker: Worker) -> Plan:
     )
 
 
-def audit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
-    """Audit the methods of a run; it lies in `audit` in its folder, and goes on where it was interrupted.
-
-    Raises:
-        InputError: see `plan_of`; or the folder holds another audit.
-    """
-    plan, place = plan_of(worker), worker.store.place.local
+def audit_run(worker: Worker, plan: Plan, progress: Callable[[int, int, str], None]) -> None:
+    """Audit the methods of a run; it lies in `audit` in its folder, and goes on where it was interrupted."""
+    place = worker.store.place.local
+    assert place is not None  # noqa: S101 - the plan has looked
+    if (place / "audit" / "audit.json").exists():
+        # The plan has seen that it is this one.
+        return
     if worker.recipe.engine.name == "ray":
         from sightline.runs.on_ray import audit_ray
 
         audit_ray(worker, plan.blocks, progress)
     for number in range(plan.blocks):
         plan.keep(number, lambda words, done, of: progress(done, of, words))
-    assert place is not None  # noqa: S101 - the plan has looked
     plan.found().save(place / "audit")

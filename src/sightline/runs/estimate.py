@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.errors import InputError
 from sightline.explain import explain_each
+from sightline.images import ImageBatch
 from sightline.memory import allowance
 from sightline.models import model_info
 from sightline.runs.recipe import Recipe, target_of
@@ -62,7 +64,8 @@ def estimate(recipe: Recipe) -> Estimate:
         reading = time.perf_counter() - start
         if found.batch is None:
             raise InputError(f"None of the first {sample} images can be read: {found.failures[0][1]}.")
-        count, batch = len(found.numbers), found.batch
+        batch = found.batch[_fit(recipe, network, found.batch)]
+        count = len(batch)
         targets = [target_of(str(text), count) for text in recipe.targets]
         explained = partial(
             explain_each, network, batch, list(recipe.methods), targets,
@@ -95,3 +98,27 @@ def estimate(recipe: Recipe) -> Estimate:
         bytes=int(size * whole),
         refused=dict(kept[0].refused),
     )
+
+
+def _fit(recipe: Recipe, network: nn.Module, batch: ImageBatch) -> list[int]:
+    """Images that can be explained: what a run makes a row of must not end an estimate.
+
+    Raises:
+        InputError: none can.
+    """
+
+    def wrong(rows: list[int]) -> str:
+        try:
+            targets = [target_of(str(text), len(rows)) for text in recipe.targets]
+            explain_each(network, batch[rows], ["gradient"], targets, on_refusal="record")
+        except Exception as error:  # noqa: BLE001 - a user's model may fail in any way
+            return str(error) or type(error).__name__
+        return ""
+
+    rows = list(range(len(batch)))
+    if not (reason := wrong(rows)):
+        return rows
+    good = [row for row in rows if not wrong([row])]
+    if not good:
+        raise InputError(f"None of the first {len(rows)} images can be explained: {reason}")
+    return good

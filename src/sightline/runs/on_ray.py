@@ -40,7 +40,7 @@ def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[
         InputError: Ray is missing, or a worker sees another model or other images.
         OSError: results could not be written.
     """
-    _spread(worker, Actor, [{"number": number, "tag": tag} for number, tag in missing], done)
+    _spread(worker, Actor, [{"number": number, "tag": tag} for number, tag in missing], lambda _: done())
 
 
 def audit_ray(worker: Worker, blocks: int, progress: Callable[[int, int, str], None]) -> None:
@@ -50,14 +50,8 @@ def audit_ray(worker: Worker, blocks: int, progress: Callable[[int, int, str], N
         InputError: see `run_ray`.
         OSError: see `run_ray`.
     """
-    done = 0
-
-    def told() -> None:
-        nonlocal done
-        done += 1
-        progress(done, blocks, "auditing")
-
-    _spread(worker, Auditor, [{"number": number} for number in range(blocks)], told)
+    rows = [{"number": number} for number in range(blocks)]
+    _spread(worker, Auditor, rows, lambda done: progress(done, blocks, "auditing"))
 
 
 def fit_ray(worker: Worker, tasks: Sequence[tuple[Kind, Step]], progress: Callable[[int, int, str], None]) -> None:
@@ -67,19 +61,13 @@ def fit_ray(worker: Worker, tasks: Sequence[tuple[Kind, Step]], progress: Callab
         InputError: see `run_ray`.
         OSError: see `run_ray`.
     """
-    done = 0
-
-    def told() -> None:
-        nonlocal done
-        done += 1
-        progress(done, len(tasks), "training support networks")
-
     rows = [{"kind": kind, "first": alphas[0], "second": alphas[1]} for kind, alphas in tasks]
     if rows:
-        _spread(worker, Fitter, rows, told)
+        _spread(worker, Fitter, rows, lambda done: progress(done, len(rows), "training support networks"))
 
 
-def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Callable[[], None]) -> None:
+def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Callable[[int], None]) -> None:
+    """Have each row seen to by an actor of a kind; `done` is told after each how many are."""
     try:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -107,9 +95,9 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
             num_cpus=engine.threads,
             num_gpus=engine.gpus or None,
         )  # fmt: skip
-        for _ in results.iter_batches(batch_size=1, prefetch_batches=0):
+        for count, _ in enumerate(results.iter_batches(batch_size=1, prefetch_batches=0), 1):
             worker.store.place.sign()
-            done()
+            done(count)
     except ray.exceptions.RayError as error:
         raise _cause(error) from error
     finally:

@@ -24,8 +24,8 @@ from sightline.runs.store import FORMAT, Store, tag_of
 from sightline.runs.work import Worker, is_short, stored, threads
 
 Progress = Callable[[int, int, str], None]
-_TRIED = 100
-"""Images that are tried until one can be explained."""
+_READ, _TRIED = 100, 3
+"""Images that are read until one can be, and of which it is tried whether they can be explained."""
 _DEFINING = ("formula", "source", "reduction", "sampling", "propagation", "aggregation")
 
 
@@ -48,17 +48,16 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
     store = Store(folder_of(recipe))
     tell = progress or _silent
     with store.place.alone():
-        if store.manifest:
-            store.place.sweep()
         try:
             worker = prepare(recipe, store)
+            # From here on the folder is known to be this run's.
+            store.place.sweep()
         except OSError as error:
             raise stopped(error, store, 0, 0) from error
         # Mistakes in what comes last are told first.
         if recipe.gad is not None:
             check_fit(worker)
-        if recipe.audit is not None:
-            plan_of(worker)
+        plan = None if recipe.audit is None else plan_of(worker)
         tasks, total = store.tasks, store.chunks
         missing = store.missing()
         done = len(tasks) * total - len(missing)
@@ -79,8 +78,8 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
                 with threads(store.manifest["identity"]["threads"]):
                     run_local(worker, missing, told)
             with threads(store.manifest["identity"]["threads"]):
-                if recipe.audit is not None:
-                    audit_run(worker, tell)
+                if plan is not None:
+                    audit_run(worker, plan, tell)
                 if recipe.gad is not None:
                     fit_run(worker, tell)
         except OSError as error:
@@ -142,13 +141,14 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     if new:
         found = probe(recipe, network, source, identity["memory"])
         fresh = _describe(manifest, found, recipe, {(t, m) for t, methods in new for m in methods})
-        store.__dict__["manifest"] = manifest
+        store.manifest = manifest
         for target, method in fresh:
             store.create(target, method, manifest["shapes"][target][method], manifest["methods"][method])
         manifest["tasks"][tag_of(new)] = [[target, methods] for target, methods in new]
         table = pd.DataFrame({"name": list(source.names), "label": pd.Series(list(source.labels), dtype=object)})
         store.write_images(table)
-    store.write_manifest(manifest)
+    store.manifest = manifest
+    store.write_manifest()
     return Worker(recipe, network, source, store)
 
 
@@ -161,7 +161,8 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
     """
     preprocessing = model_info(network).preprocessing
     failed: Exception | None = None
-    for number in range(min(_TRIED, len(source.names))):
+    tried = 0
+    for number in range(min(_READ, len(source.names))):
         images = read(source, [number], preprocessing, recipe.data.max_pixels)
         if images.batch is None:
             failed = failed or InputError(f"{source.names[number]}: {images.failures[0][1]}.")
@@ -173,7 +174,9 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
                 seed=recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
-            failed = failed or error
+            failed, tried = error if tried == 0 else failed, tried + 1
+            if tried == _TRIED:
+                break
             continue
         short = [reason for one in found for reason in one.refused.values() if is_short(reason)]
         if short:

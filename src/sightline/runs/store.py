@@ -70,10 +70,9 @@ class Store:
             raise InputError(f"{self.place.url}/manifest.json is not what this version of `sightline run` writes.")
         return found
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self) -> None:
         """Write down what is known of the run."""
-        self.place.write("manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-        self.__dict__["manifest"] = manifest
+        self.place.write("manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
 
     @property
     def tasks(self) -> dict[str, list[tuple[str, list[str]]]]:
