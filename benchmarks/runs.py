@@ -7,6 +7,7 @@ both alternate in one process.
     python benchmarks/runs.py local
     python benchmarks/runs.py memory
     python benchmarks/runs.py ray
+    python benchmarks/runs.py rates
 """
 
 import argparse
@@ -23,13 +24,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measure import conditions
+import torch
+from measure import conditions, declare_missing_operators
+from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
 from sightline.runs import Recipe
 from sightline.runs.recipe import target_of
 from sightline.runs.source import open_source, read
+from sightline.runs.store import Store
 from sightline.runs.work import Worker
+
+declare_missing_operators()
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
@@ -152,13 +158,52 @@ def ray(images: int, rounds: int) -> None:
     print(f"{conditions()}; {images} photographs, 12 methods, {rounds} rounds: Ray / local throughput {spread(ratios)}")
 
 
+def rates() -> None:
+    """What an estimate for a larger data set rests on: operations of ResNet-50, milliseconds of reading and writing."""
+    large = sl.load_model("torchvision:resnet50", pretrained=False)
+    image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    counts = []
+    for targets in ([], [None], [None, 3]):
+        with FlopCounterMode(display=False) as counter:
+            if targets:
+                sl.explain_each(large, image, TWELVE, targets)
+            else:
+                large(image)
+        counts.append(counter.get_total_flops())
+    once, one, two = counts
+    print(
+        f"ResNet-50 at 224: {once / 1e9:.2f} GFLOP a pass; 12 methods {one / once:.2f} passes, for two targets "
+        f"{two / once:.2f}"
+    )
+    network = sl.load_model(f"{ROOT}/tests/networks.py:mobilenet_v2", pretrained=False)
+    source = open_source(recipe(Path(), 1, TWELVE).data.model_copy(
+        update={"images": [str(DATA / "images/imagenet")], "limit": 100}), Path())  # fmt: skip
+    start = time.perf_counter()
+    read(source, range(100), sl.model_info(network).preprocessing, 10**8)
+    print(f"{conditions()}; reading a photograph of 256 pixels: {10 * (time.perf_counter() - start):.2f} ms")
+    for side, precision in ((224, "float32"), (224, "float16"), (56, "float16")):
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(folder)
+            store.manifest = {"identity": {"chunk": 64, "precision": precision}, "count": 256}
+            maps = torch.randn(64, side, side, generator=torch.Generator().manual_seed(0)).numpy().astype(precision)
+            for name in TWELVE:
+                store.create("predicted", name, (side, side), {})
+            times = []
+            for number in range(4):
+                start = time.perf_counter()
+                store.write(number, "rates", {("predicted", name): maps for name in TWELVE}, [], [])
+                times.append((time.perf_counter() - start) / 64 * 1000)
+            size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 256
+            print(f"twelve maps of {side} x {side} in {precision}: {spread(times)} ms, {size / 1e6:.2f} MB an image")
+
+
 def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["local", "memory", "peak", "ray"])
+    parser.add_argument("what", choices=["local", "memory", "peak", "ray", "rates"])
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("runs"))
@@ -170,6 +215,8 @@ def main() -> None:
             memory(1000, 10_000)
         case "peak":
             peak(options.folder, options.images)
+        case "rates":
+            rates()
         case "ray":
             ray(options.images, options.rounds)
 
