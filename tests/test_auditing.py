@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import sightline as sl
 from sightline.audit import Randomisation, audit, from_callable
+from sightline.audit.auditing import Plan
 from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdicts import Rule, Said, judge
@@ -243,6 +244,55 @@ def test_an_audit_that_was_interrupted_goes_on_and_ends_the_same(
     assert resumed.refused == whole.refused
     with pytest.raises(sl.InputError, match="holds another audit"):
         audit(model, images + 1, **settings, folder=tmp_path)
+
+
+def test_a_randomised_network_that_was_asked_is_not_asked_again(
+    model: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(words: str, done: int, of: int) -> None:
+        del done, of
+        if words.startswith("random: 2"):
+            raise KilledError
+
+    settings = {"methods": ["gradient"], "tests": ["parameter_randomization"], "block": 24}
+    with pytest.raises(KilledError):
+        audit(model, images, **settings, folder=tmp_path, progress=kill)
+    steps: list[str] = []
+    resumed = audit(model, images, **settings, folder=tmp_path, progress=lambda words, n, _: steps.append(words))
+    asked = [words.split(":")[1].strip() for words in steps if words.startswith("random")]
+    assert asked == ["2", "3"]
+    pd.testing.assert_frame_equal(resumed.scores, audit(model, images, **settings).scores)
+
+
+def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    def plan(folder: Path) -> Plan:
+        # As another process would make it.
+        return Plan(
+            copy.deepcopy(model), images, ["gradient", "integrated_gradients"],
+            ["class_sensitivity", "parameter_randomization", "input_bias"], block=12, folder=folder,
+        )  # fmt: skip
+
+    assert plan(tmp_path / "x").shares(2) == [(0, 0, 1), (1, 0, 1)]
+    # Two blocks of three stages each give work to no more than eight.
+    assert len(plan(tmp_path / "x").shares(100)) == 8
+    shares = plan(tmp_path / "x").shares(5)
+    assert len(shares) == 6
+    seen: list[str] = []
+    for i, share in enumerate(shares):
+        alone = plan(tmp_path / f"share {i}")
+        alone.keep(*share)
+        plan(tmp_path / "all").keep(*share)
+        seen += [file.name for file in (tmp_path / f"share {i}").rglob("*.csv")]
+    assert len(seen) == len(set(seen)) == 2 * (1 + 1 + 3 + 1)
+    whole = plan(tmp_path / "whole")
+    for number in range(whole.blocks):
+        whole.keep(number)
+    together = plan(tmp_path / "all")
+    pd.testing.assert_frame_equal(together.found().scores, whole.found().scores)
+    pd.testing.assert_frame_equal(together.found().verdicts, whole.found().verdicts)
 
 
 def test_blocks_change_nothing_but_which_image_is_the_other(model: nn.Module, images: Tensor) -> None:

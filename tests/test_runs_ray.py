@@ -34,7 +34,7 @@ def command(path: Path, **more: str) -> subprocess.Popen[str]:
 def test_maps_are_those_of_the_local_engine_and_a_killed_worker_changes_nothing(place: Path) -> None:
     path = recipe(place, ENGINE, chunk=1)
     with command(path, out=str(place / "whole"), engine="local") as alone:
-        _, said = alone.communicate(timeout=120)
+        _, said = alone.communicate(timeout=600)
     assert alone.returncode == 0, said
     scores = place / "out" / "scores"
     killed = 0
@@ -58,17 +58,21 @@ def test_maps_are_those_of_the_local_engine_and_a_killed_worker_changes_nothing(
     assert np.isfinite(found.heatmap("gradient", range(11))).all()
 
 
-def test_an_audit_s_blocks_are_seen_to_by_workers(place: Path) -> None:
-    more = '[audit]\nimages = 11\nblock = 3\nstages = 2\ntests = ["class_sensitivity", "parameter_randomization"]\n'
+# Eleven images in blocks of three, of which the last has two, make four blocks, enough for two workers; in one block,
+# the randomised networks are asked by the second worker.
+@pytest.mark.parametrize(("block", "blocks"), [(3, 4), (11, 1)])
+def test_an_audit_s_blocks_and_randomised_networks_are_seen_to_by_workers(place: Path, block: int, blocks: int) -> None:
+    tests = '["class_sensitivity", "parameter_randomization"]'
+    more = f"[audit]\nimages = 11\nblock = {block}\nstages = 2\ntests = {tests}\n"
     path = recipe(place, more + ENGINE, methods=["gradient", "grad_cam"], targets=["0"])
     for name, engine in (("alone", "local"), ("out", "ray")):
         with command(path, out=str(place / name), engine=engine) as running:
-            _, said = running.communicate(timeout=180)
+            _, said = running.communicate(timeout=600)
         assert running.returncode == 0, said
     alone, spread = (tree_of(sl.open_run(place / name), place / name) for name in ("alone", "out"))
     scores = [name for name in alone if name.startswith("audit/scores/") and name.endswith(".csv")]
-    # Eleven images in blocks of three, of which the last has two.
-    assert len(scores) == 4
+    # Of each block its references, the classes, and two randomised networks.
+    assert len(scores) == 4 * blocks
     assert all(spread[name] == alone[name] for name in [*scores, "audit/table.csv", "audit/reasons.csv"])
 
 
@@ -80,7 +84,7 @@ def test_support_networks_are_trained_by_workers(place: Path) -> None:
     path = recipe(place, more + ENGINE, methods=["gradient"], targets=["0"])
     for name, engine in (("alone", "local"), ("out", "ray")):
         with command(path, out=str(place / name), engine=engine) as running:
-            _, said = running.communicate(timeout=180)
+            _, said = running.communicate(timeout=600)
         assert running.returncode == 0, said
     weights = sorted(file.name for file in (place / "alone" / "gad").glob("*.safetensors"))
     assert len(weights) == 4
@@ -99,7 +103,7 @@ def test_a_worker_with_another_model_is_refused(place: Path) -> None:
     # Each process draws other weights.
     (place / "net.py").write_text((place / "net.py").read_text().replace("torch.manual_seed(0)", "torch.seed()"))
     with command(path) as running:
-        _, said = running.communicate(timeout=180)
+        _, said = running.communicate(timeout=600)
     assert running.returncode == 2
     assert "A worker finds something else than this process does: model." in said
     assert "Traceback" not in said

@@ -1,8 +1,7 @@
 """`audit`: a model, images and methods in; figures, intervals and verdicts out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sightline.audit.block import Block, Score
+from sightline.audit.block import Block
 from sightline.audit.found import Audit
 from sightline.audit.questions import (
     ClassSensitivity,
@@ -21,6 +20,7 @@ from sightline.audit.questions import (
     Localisation,
     ParameterRandomization,
     Question,
+    References,
     Stability,
 )
 from sightline.audit.randomisation import Randomisation
@@ -87,14 +87,14 @@ def audit(
         randomisation=randomisation, references=references, masks=masks, seed=seed, block=block, folder=folder,
     )  # fmt: skip
     for number in range(plan.blocks):
-        plan.keep(number, progress)
+        plan.keep(number, progress=progress)
     if progress is not None:
         progress("done", plan.blocks, plan.blocks)
     return plan.found()
 
 
 class Plan:
-    """An audit as blocks of images that know nothing of each other, so that others may see to some of them.
+    """An audit as blocks of images and questions that know nothing of each other, so that others may see to some.
 
     Args:
         model: see `audit`.
@@ -159,27 +159,62 @@ class Plan:
         self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
         self.blocks = len(starts)
 
-    def keep(self, number: int, progress: Progress | None = None) -> None:
-        """See to a block, unless the folder has its scores.
+    def shares(self, workers: int) -> list[tuple[int, int, int]]:
+        """What to hand to so many workers, as arguments of `keep`.
+
+        A block goes to one worker, who makes the maps of its images once, for as long as there are blocks enough.
+        Where there are not, randomised networks are handed to workers of their own.
+        """
+        of = min(-(-workers // self.blocks), 1 + sum(one.parts for one in self._questions if one.parts > 1))
+        return [(number, share, of) for share in range(of) for number in range(self.blocks)]
+
+    def keep(self, number: int, share: int = 0, of: int = 1, *, progress: Progress | None = None) -> None:
+        """See to a block, or a share of it, but for what the folder has.
 
         Args:
             number: the block's.
+            share: which share: the first has what is asked of the network as it is, the others each some of the
+                randomised ones.
+            of: how many shares there are.
             progress: see `audit`.
         """
-        rows = self._rows[number]
-        part = Block(
-            self._model, self._images[rows.start : rows.stop], rows, self._logits[rows.start : rows.stop],
-            self._subjects, self._seed, "class_sensitivity" in self._tests,
-        )  # fmt: skip
 
         def tell(words: str) -> None:
             if progress is not None:
                 progress(words, number, self.blocks)
 
-        self._store.keep(number, partial(_scores, part, self._questions, tell), self._subjects.refused)
+        block = self._block(number, compares="class_sensitivity" in self._tests and share == 0)
+        begun = False
+        for question, names in self._parts(block):
+            own = [i for i in range(len(names)) if _share(i, len(names), of) == share]
+            missing = [i for i in own if not self._store.has(names[i])]
+            if missing and not begun:
+                tell("maps")
+                _, begun = block.base, True
+            if missing:
+                for i, scores in question.by_part(block, tell, missing):
+                    self._store.keep(names[i], scores, self._subjects.refused)
+
+    def _block(self, number: int, *, compares: bool) -> Block:
+        rows = self._rows[number]
+        return Block(
+            self._model, self._images[rows.start : rows.stop], rows, self._logits[rows.start : rows.stop],
+            self._subjects, self._seed, compares,
+        )  # fmt: skip
+
+    def _parts(self, block: Block) -> Iterator[tuple[Question, list[str]]]:
+        """What is asked of a block, and under which names the scores of its parts are kept."""
+        for question in (References(), *self._questions):
+            if not question.cannot_bite(block.model, block.tensor, block.logits):
+                name = f"{block.numbers.start:05d}.{question.name}"
+                yield question, [f"{name}.{i:02d}" for i in range(question.parts)] if question.parts > 1 else [name]
 
     def found(self) -> Audit:
         """Verdicts, once every block was seen to."""
+        blocks = (self._block(number, compares=False) for number in range(self.blocks))
+        kept = [name for block in blocks for _, names in self._parts(block) for name in names]
+        for name in kept:
+            self._subjects.refused |= self._store.refused(name)
         names = self._images.names if isinstance(self._images, ImageBatch) else [f"image {i}" for i in self._all]
         rules: dict[str, Rule | None] = {}
         reasons: dict[str, str] = {}
@@ -191,7 +226,7 @@ class Plan:
         encoding = encoding_of(self._model, self._images)
         null = None if encoding is None else encoding.null_colour
         settings = {**self._identity, "null_colour": null}
-        return Audit.of(self._store.scores(), self._subjects, rules, reasons, told, names, settings)
+        return Audit.of(self._store.scores(kept), self._subjects, rules, reasons, told, names, settings)
 
     @property
     def _all(self) -> range:
@@ -245,13 +280,9 @@ def _stages(model: Any, batch: Tensor, how: Randomisation) -> list[Any]:
     return how.plan(model, batch[:1].to(like.device, like.dtype))
 
 
-def _scores(part: Block, questions: Sequence[Question], tell: Callable[[str], None]) -> Iterable[Score]:
-    tell("maps")
-    _ = part.base
-    yield from part.references()
-    for question in questions:
-        if not question.cannot_bite(part.model, part.tensor, part.logits):
-            yield from question.scores(part, tell)
+def _share(part: int, parts: int, of: int) -> int:
+    """Which share has a part of a question; questions that do not fall into parts are in the first."""
+    return 0 if parts == 1 else min(1 + part * (of - 1) // parts, of - 1)
 
 
 def _block_size(batch: Tensor, methods: int, asked: int | None) -> int:

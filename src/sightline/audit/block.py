@@ -177,12 +177,6 @@ class Block:
             for name, values in found.items():
                 yield from self.each(test, case, method, name, values)
 
-    def references(self) -> Iterator[Score]:
-        """Floor and ceiling: maps of another image, and of the same under slight noise."""
-        if len(self.numbers) > 1:
-            yield from self.compared(REFERENCE, FLOOR, self.base, shift=1)
-        yield from self.compared(REFERENCE, CEILING, self.noisy())
-
 
 def ranked(maps: Maps) -> dict[str, Ranked]:
     """Maps that will be compared more than once."""

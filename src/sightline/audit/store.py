@@ -1,8 +1,8 @@
-"""Scores of an audit, kept block by block, so that an interrupted one goes on."""
+"""Scores of an audit, kept part by part, so that an interrupted one goes on."""
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class ScoreStore:
     """
 
     def __init__(self, folder: str | Path | None, identity: Mapping[str, Any]) -> None:
-        self._parts: list[pd.DataFrame] = []
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._refused: dict[str, str] = {}
         self._folder = None if folder is None else Path(folder) / "scores"
         if self._folder is None:
             return
@@ -47,30 +48,49 @@ class ScoreStore:
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
 
-    def keep(self, number: int, make: Callable[[], Iterable[Score]], refused: dict[str, str]) -> None:
-        """Take the scores of a block from its file, or make and write them.
+    def has(self, name: str) -> bool:
+        """Whether a part's scores are there.
 
         Args:
-            number: the block's number.
-            make: makes its scores.
-            refused: methods that were refused so far, and why; read back with the scores.
+            name: the part's.
+        """
+        return (name in self._frames) if self._folder is None else (self._folder / f"{name}.csv").is_file()
+
+    def keep(self, name: str, scores: Iterable[Score], refused: Mapping[str, str]) -> None:
+        """Keep the scores of a part; with a folder it has them when this returns.
+
+        Args:
+            name: the part's.
+            scores: its scores.
+            refused: methods that were refused so far, and why.
+        """
+        frame = pd.DataFrame(scores, columns=list(Score._fields))
+        if self._folder is None:
+            self._frames[name], self._refused = frame, self._refused | dict(refused)
+            return
+        (self._folder / f"{name}.json").write_text(json.dumps(refused), encoding="utf-8")
+        part = self._folder / f"{name}.part"
+        frame.to_csv(part, index=False)
+        part.replace(self._folder / f"{name}.csv")
+
+    def refused(self, name: str) -> dict[str, str]:
+        """Methods that were refused up to a part, and why.
+
+        Args:
+            name: the part's.
         """
         if self._folder is None:
-            self._parts.append(pd.DataFrame(make(), columns=list(Score._fields)))
-            return
-        file, reasons = self._folder / f"{number:05d}.csv", self._folder / f"{number:05d}.json"
-        if file.is_file():
-            self._parts.append(pd.read_csv(file))
-            refused |= json.loads(reasons.read_text(encoding="utf-8"))
-            return
-        frame = pd.DataFrame(make(), columns=list(Score._fields))
-        reasons.write_text(json.dumps(refused), encoding="utf-8")
-        part = file.with_suffix(".part")
-        frame.to_csv(part, index=False)
-        part.replace(file)
-        # As it would be read back, so that an audit that was interrupted says the same.
-        self._parts.append(pd.read_csv(file))
+            return self._refused
+        found: dict[str, str] = json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))
+        return found
 
-    def scores(self) -> pd.DataFrame:
-        """All scores, a row for each."""
-        return pd.concat(self._parts, ignore_index=True)
+    def scores(self, names: Sequence[str]) -> pd.DataFrame:
+        """The scores of some parts, a row for each.
+
+        Args:
+            names: the parts'.
+        """
+        # With a folder they are read back even where they have just been made, so that an audit that was interrupted
+        # says the same.
+        frames = self._frames if self._folder is None else {n: pd.read_csv(self._folder / f"{n}.csv") for n in names}
+        return pd.concat([one for name in names if len(one := frames[name])], ignore_index=True)

@@ -11,7 +11,7 @@ from sightline.runs.work import Worker
 
 
 def plan_of(worker: Worker) -> Plan:
-    """The audit of a run, as blocks of images with all their randomised networks.
+    """The audit of a run, which falls into shares.
 
     Raises:
         InputError: the folder is not on this machine, or no image can be read.
@@ -53,7 +53,7 @@ def audit_run(worker: Worker, plan: Plan, progress: Callable[[int, int, str], No
     if worker.recipe.engine.name == "ray":
         from sightline.runs.on_ray import audit_ray
 
-        audit_ray(worker, plan.blocks, progress)
+        audit_ray(worker, plan.shares(worker.recipe.engine.workers), progress)
     for number in range(plan.blocks):
-        plan.keep(number, lambda words, done, of: progress(done, of, words))
+        plan.keep(number, progress=lambda words, done, of: progress(done, of, words))
     plan.found().save(place / "audit")

@@ -43,15 +43,22 @@ def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[
     _spread(worker, Actor, [{"number": number, "tag": tag} for number, tag in missing], lambda _: done())
 
 
-def audit_ray(worker: Worker, blocks: int, progress: Callable[[int, int, str], None]) -> None:
-    """See to the blocks of an audit, each with all its randomised networks, on as many actors.
+def audit_ray(
+    worker: Worker, shares: Sequence[tuple[int, int, int]], progress: Callable[[int, int, str], None]
+) -> None:
+    """See to an audit, on as many actors.
+
+    Args:
+        worker: whose recipe is carried out.
+        shares: from `Plan.shares`.
+        progress: called after each with how many are done.
 
     Raises:
         InputError: see `run_ray`.
         OSError: see `run_ray`.
     """
-    rows = [{"number": number} for number in range(blocks)]
-    _spread(worker, Auditor, rows, lambda done: progress(done, blocks, "auditing"))
+    rows = [{"number": number, "share": share, "of": of} for number, share, of in shares]
+    _spread(worker, Auditor, rows, lambda done: progress(done, len(rows), "auditing"))
 
 
 def fit_ray(worker: Worker, tasks: Sequence[tuple[Kind, Step]], progress: Callable[[int, int, str], None]) -> None:
@@ -143,17 +150,17 @@ class Actor:
 
 
 class Auditor(Actor):
-    """A worker that sees to blocks of the audit."""
+    """A worker that sees to shares of the audit."""
 
     def __init__(self, recipe: dict[str, Any], folder: str, url: str) -> None:
         super().__init__(recipe, folder, url)
         self._plan = plan_of(self._worker)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Do one block."""
+        """Do one share."""
         with self._computing:
             torch.set_num_threads(self._threads)
-            self._plan.keep(int(batch["number"][0]))
+            self._plan.keep(*(int(batch[name][0]) for name in ("number", "share", "of")))
         return batch
 
 

@@ -1,6 +1,7 @@
 """The questions of an audit, put to one block of images at a time; their rules were stated before the figures.
 
 - `question`: what they have in common.
+- `references`: how alike are maps of different images, and of the same under slight noise?
 - `class_sensitivity`: is the map of another class another map?
 - `parameter_randomization`: is the map of a network that has learned nothing another map?
 - `input_bias`: does the map stay where only the encoding of the pictures changes, and what colour is invisible to it?
@@ -19,6 +20,7 @@ from sightline.audit.questions.input_bias import InputBias
 from sightline.audit.questions.localisation import Localisation
 from sightline.audit.questions.parameter_randomization import ParameterRandomization
 from sightline.audit.questions.question import Question
+from sightline.audit.questions.references import References
 from sightline.audit.questions.stability import Stability
 
 __all__ = [
@@ -30,5 +32,6 @@ __all__ = [
     "Localisation",
     "ParameterRandomization",
     "Question",
+    "References",
     "Stability",
 ]

@@ -1,6 +1,6 @@
 """Parameter randomisation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,25 +52,38 @@ class ParameterRandomization(Question):
         del images, logits
         return "" if isinstance(model, nn.Module) and self.stages else "the model has no parameters to randomise"
 
+    @property
+    def parts(self) -> int:  # noqa: D102
+        return len(self.stages)
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
+        for _, found in self.by_part(block, tell, range(self.parts)):
+            yield from found
+
+    def by_part(  # noqa: D102
+        self, block: Block, tell: Callable[[str], None], wanted: Container[int]
+    ) -> Iterator[tuple[int, Iterable[Score]]]:
         noise = self.how.smooth
         trained = ranked(block.smoothed(block.model, noise, "trained")) if noise else block.ranked
         entropies = {method: entropy(one.maps) for method, one in trained.items()}
         reuse: Reuse | None = None
         for number, (stage, network) in enumerate(self.how.networks(block.model, self.stages), 1):
-            tell(f"random: {self.case(number)}")
-            chosen = block.classes["predicted"]
-            if self.how.target is Explained.PREDICTED:
-                chosen = ask(network, block.tensor, 64).argmax(1)
             # Each network is the one before with more of its layers random, so that layers below are as they were.
             reuse = reuse or Reuse(network)
             for layer in stage.layers:
                 reuse.changed(network.get_submodule(layer.name))
+            if number - 1 not in wanted:
+                continue
+            tell(f"random: {self.case(number)}")
+            chosen = block.classes["predicted"]
+            if self.how.target is Explained.PREDICTED:
+                chosen = ask(network, block.tensor, 64).argmax(1)
             with reusing(reuse):
                 found = block.smoothed(network, noise, f"stage {number}", chosen)
-            yield from block.compared(self.name, self.case(number), found, base=trained)
+            scores = list(block.compared(self.name, self.case(number), found, base=trained))
             for method, maps in found.items():
                 rise = entropy(maps) / entropies[method] - 1
-                yield from block.each(self.name, self.case(number), method, "entropy_rise", rise)
+                scores += block.each(self.name, self.case(number), method, "entropy_rise", rise)
             # While the next network is asked, the maps of this one would only take room.
             del found, maps
+            yield number - 1, scores

@@ -1,7 +1,7 @@
 """A question of an audit."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import pandas as pd
@@ -21,6 +21,11 @@ class Question(ABC):
     name: ClassVar[str]
 
     @property
+    def parts(self) -> int:
+        """Into how many parts it falls, each of which can be asked by itself."""
+        return 1
+
+    @property
     def rules(self) -> Sequence[Rule]:
         """What decides it; nothing where it only reports."""
         return ()
@@ -34,6 +39,19 @@ class Question(ABC):
         """What the scores of one method say in words where no rule judges them; empty where it is not worth a line."""
         del scores
         return ""
+
+    def by_part(
+        self, block: Block, tell: Callable[[str], None], wanted: Container[int]
+    ) -> Iterator[tuple[int, Iterable[Score]]]:
+        """The numbers of a block for some of the parts, each with its number.
+
+        Args:
+            block: see `scores`.
+            tell: see `scores`.
+            wanted: which parts.
+        """
+        if 0 in wanted:
+            yield 0, self.scores(block, tell)
 
     @abstractmethod
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
