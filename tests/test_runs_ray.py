@@ -1,6 +1,7 @@
 """Runs on Ray: the same maps, whatever dies on the way."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,43 @@ def test_support_networks_are_trained_by_workers(place: Path) -> None:
     model = sl.load_model(f"{place / 'net.py'}:build")
     reports = [sl.GAD.load(place / name / "gad", model).report.drop(columns="seconds") for name in ("alone", "out")]
     pd.testing.assert_frame_equal(*reports)
+
+
+def test_what_ends_every_worker_that_takes_it_is_not_tried_for_ever(place: Path) -> None:
+    path = recipe(place, ENGINE)
+    # This process explains one image to learn of refusals, and is no worker.
+    deadly = """
+    def forward(self, x):
+        import os, sys
+        if "default_worker" in sys.argv[0]:
+            os._exit(1)
+        return super().forward(x)
+"""
+    text = (place / "net.py").read_text().replace("def build", f"class Deadly(nn.Sequential):{deadly}\n\ndef build")
+    (place / "net.py").write_text(text.replace("return nn.Sequential", "return Deadly"))
+    with command(path) as running:
+        _, said = running.communicate(timeout=600)
+    assert running.returncode == 2
+    assert "3 workers died while they had the images " in said
+    assert "Traceback" not in said
+    # The folder is as usable as before: with a network that lives, all is made.
+    assert sl.open_run(place / "out").missing == 3
+
+
+def test_a_worker_that_cannot_write_says_so(place: Path) -> None:
+    path = recipe(place, ENGINE)
+    sl.run(sl.read_recipe(recipe(place)))
+    path = recipe(place, ENGINE)
+    (lost,) = (place / "out" / "scores").glob("000001.*")
+    lost.unlink()
+    shutil.rmtree(place / "out" / "maps" / "0" / "gradient" / "c")
+    (place / "out" / "maps" / "0" / "gradient" / "c").write_text("in the way")
+    with command(path) as running:
+        _, said = running.communicate(timeout=600)
+    assert running.returncode == 2
+    assert "error: The system refused to write in " in said
+    assert "2 of 3 chunks are done and kept" in said
+    assert "Traceback" not in said
 
 
 def test_a_worker_with_another_model_is_refused(place: Path) -> None:

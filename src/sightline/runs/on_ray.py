@@ -7,13 +7,16 @@ chunk is computed, the actor reads the next one and writes the last one.
 import logging
 import os
 import threading
+import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from sightline.errors import InputError
+from sightline.errors import InputError, SightlineError
 from sightline.gad.networks import Kind
 from sightline.gad.targets import Step
 from sightline.runs.audited import plan_of
@@ -26,6 +29,8 @@ from sightline.runs.work import Worker
 
 AT_ONCE = 2
 """Chunks that an actor has in hand: one is computed, another is read or written."""
+TRIES = 3
+"""How often something is begun: what kills every worker that takes it would be tried for ever."""
 
 
 def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[], None]) -> None:
@@ -93,6 +98,7 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
             kind,
             fn_constructor_args=(
                 worker.recipe.model_dump(mode="json"), str(worker.recipe.folder), worker.store.place.url,
+                ray.remote(num_cpus=0)(Tries).remote(),
             ),
             batch_size=1,
             compute=ActorPoolStrategy(
@@ -102,7 +108,9 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
             num_cpus=engine.threads,
             num_gpus=engine.gpus or None,
         )  # fmt: skip
-        for count, _ in enumerate(results.iter_batches(batch_size=1, prefetch_batches=0), 1):
+        for count, told in enumerate(results.iter_batches(batch_size=1, prefetch_batches=0), 1):
+            if (wrong := told["wrong"][0]) is not None:
+                raise wrong
             worker.store.place.sign()
             done(count)
     except ray.exceptions.RayError as error:
@@ -112,6 +120,18 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
             ray.shutdown()
 
 
+class Tries:
+    """Counts how often each thing was begun, in a process that nothing of the work can kill."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, what: str) -> int:
+        """The how many-th time it is."""
+        self._begun[what] += 1
+        return self._begun[what]
+
+
 class Actor:
     """A worker in a process of its own.
 
@@ -119,9 +139,11 @@ class Actor:
         recipe: what `Recipe.model_dump` gives.
         folder: the recipe's.
         url: where the results go.
+        tries: handle of a `Tries`.
     """
 
-    def __init__(self, recipe: dict[str, Any], folder: str, url: str) -> None:
+    def __init__(self, recipe: dict[str, Any], folder: str, url: str, tries: Any) -> None:
+        self._tries = tries
         read = Recipe(**{**recipe, "folder": Path(folder)})
         store = Store(url)
         network = read.model.load(read.folder)
@@ -137,43 +159,71 @@ class Actor:
         self._worker = Worker(read, network, source, store)
         self._computing = threading.Lock()
 
+    def begin(self, what: str) -> None:
+        """Count a try.
+
+        Raises:
+            InputError: it is one too many.
+        """
+        import ray
+
+        if ray.get(self._tries.begin.remote(what)) > TRIES:
+            raise InputError(
+                f"{TRIES} workers died while they had {what} in hand. Memory may be too short for so many workers, or "
+                "something there ends the process. What is done is kept; mend that, and the same command goes on."
+            )
+
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """See to one thing. What goes wrong is handed back, since Ray would hand on its words alone."""
+        wrong: Exception | None = None
+        try:
+            self.do({name: values[0] for name, values in batch.items()})
+        except (SightlineError, OSError) as error:
+            wrong = error
+        except Exception:  # noqa: BLE001 - who reads of it wants to know where
+            wrong = RuntimeError(f"A worker failed.\n{traceback.format_exc()}")
+        return {"wrong": np.array([wrong], dtype=object)}
+
+    def do(self, row: dict[str, Any]) -> None:
         """Do one chunk."""
-        number, tag = int(batch["number"][0]), str(batch["tag"][0])
+        number, tag = int(row["number"]), str(row["tag"])
+        rows = self._worker.store.chunk(number)
+        self.begin(f"the images {rows.start} to {rows.stop - 1}")
         images = self._worker.read(number)
         with self._computing:
             # A thread that Ray started computes with as many threads as it was told, not as the process was.
             torch.set_num_threads(self._threads)
             made = self._worker.work(number, tag, images)
         self._worker.write(made)
-        return batch
 
 
 class Auditor(Actor):
     """A worker that sees to shares of the audit."""
 
-    def __init__(self, recipe: dict[str, Any], folder: str, url: str) -> None:
-        super().__init__(recipe, folder, url)
+    def __init__(self, recipe: dict[str, Any], folder: str, url: str, tries: Any) -> None:
+        super().__init__(recipe, folder, url, tries)
         self._plan = plan_of(self._worker)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def do(self, row: dict[str, Any]) -> None:
         """Do one share."""
+        number, share, of = (int(row[name]) for name in ("number", "share", "of"))
+        self.begin(f"share {share + 1} of {of} of block {number + 1} of the audit")
         with self._computing:
             torch.set_num_threads(self._threads)
-            self._plan.keep(*(int(batch[name][0]) for name in ("number", "share", "of")))
-        return batch
+            self._plan.keep(number, share, of)
 
 
 class Fitter(Actor):
     """A worker that trains support networks."""
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def do(self, row: dict[str, Any]) -> None:
         """Train one."""
+        alphas = float(row["first"]), float(row["second"])
+        kind: Kind = "shuffled" if row["kind"] == "shuffled" else "distanced"
+        self.begin(f"the {kind} support network of {alphas[0]:g} and {alphas[1]:g}")
         with self._computing:
             torch.set_num_threads(self._threads)
-            kind: Kind = "shuffled" if batch["kind"][0] == "shuffled" else "distanced"
-            fit_one(self._worker, kind, (float(batch["first"][0]), float(batch["second"][0])))
-        return batch
+            fit_one(self._worker, kind, alphas)
 
 
 def _start(ray: Any, recipe: Recipe) -> None:
