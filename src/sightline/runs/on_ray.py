@@ -109,7 +109,8 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
             num_gpus=engine.gpus or None,
         )  # fmt: skip
         for count, told in enumerate(results.iter_batches(batch_size=1, prefetch_batches=0), 1):
-            if (wrong := told["wrong"][0]) is not None:
+            # Ray makes another kind of nothing of None.
+            if isinstance(wrong := told["wrong"][0], Exception):
                 raise wrong
             worker.store.place.sign()
             done(count)
