@@ -1,5 +1,6 @@
 """`sightline gad ...` on tiny data sets drawn here, in all three layouts."""
 
+import html
 import json
 import subprocess
 import sys
@@ -119,6 +120,11 @@ def test_fit_explain_evaluate(place: Path) -> None:
         "![Original and GAD](gad.png)",
     ):
         assert said in text
+    page = html.unescape((place / "e" / "report.html").read_text())
+    assert "Gradient Artificial Distancing of cat (class 1) and dog (class 2) was evaluated on 12 images." in page
+    # Two methods, two classes, three comparisons; twenty images are the fewest for a verdict.
+    assert "Of 12 comparisons with its controls" in page
+    assert "0 neither; 12 have too few images." in page
     for name in ("logits", "maps", "alphas", "hulls", "gad", "clues"):
         assert (place / "e" / f"{name}.png").stat().st_size > 2000
 

@@ -1,5 +1,6 @@
 """The report of an evaluation: the paper's tables with controls in every cell, its figures, and what follows."""
 
+import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def write_evaluation(
     *,
     beside: tuple[str, str] | None = None,
 ) -> str:
-    """Write `report.md`, the tables as CSV and the figures as PNG.
+    """Write `report.md`, `evaluation.json`, the tables as CSV and the figures as PNG.
 
     Args:
         found: the evaluation.
@@ -57,6 +58,13 @@ def write_evaluation(
         text = _text(found, gad, names, before, fidelities(before, after, gad.classes), beside)
         drawn = _draw(found, gad, images, names, before, after, folder)
         pictures = "\n".join(f"![{title}]({name})" for name, title in drawn.items())
+        about = [
+            f"Gradient Artificial Distancing of {names[0]} (class 1) and {names[1]} (class 2) was evaluated on "
+            f"{found.rows['image'].nunique()} images.",
+            _told_apart(before, gad.classes),
+            *gad.notes,
+        ]
+        (folder / "evaluation.json").write_text(json.dumps({"about": about}, indent=1) + "\n", encoding="utf-8")
         (folder / "report.md").write_text(f"{text}\n\n## Figures\n\n{pictures}\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
@@ -69,7 +77,7 @@ def _told_apart(said: Said, classes: tuple[int, int]) -> str:
     right, count = int((first == (said.labels == classes[0])).sum()), len(said.labels)
     sentence = f"The network itself tells {right} of {count} of these images right, between the two."
     if binomtest(right, count, alternative="greater").pvalue > 0.05:
-        sentence += " **That is no better than guessing, so there is nothing to explain.**"
+        sentence += " That is no better than guessing, so there is nothing to explain."
     return sentence
 
 

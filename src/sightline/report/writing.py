@@ -179,8 +179,20 @@ def _gains(folder: Path) -> dict[str, Any]:
         if (folder / f"{name}.csv").is_file() and not (table := _table(folder / f"{name}.csv")).empty
     ]
     verdicts = _table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else pd.DataFrame()
-    said = verdicts["verdict"].value_counts().to_dict() if "verdict" in verdicts else {}
-    return {"place": folder.name, "tables": tables, "said": {str(key): int(value) for key, value in said.items()}}
+    said = [verdict for name in verdicts.columns if " at equal " in name for verdict in verdicts[name]]
+    path = folder / "evaluation.json"
+    try:
+        about = list(map(str, json.loads(path.read_text(encoding="utf-8"))["about"])) if path.is_file() else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}). Evaluate again.") from error
+    if said:
+        about.append(
+            f"Of {len(said)} comparisons with its controls (by reading, method, class and fill; hull areas at equal "
+            f"pixels, sensitivity at equal pixels and at equal area) {said.count('gain')} show a gain over every "
+            f"control, {said.count('loss')} a loss to some control, {said.count('not shown')} neither; "
+            f"{said.count('too few')} have too few images."
+        )
+    return {"place": folder.name, "tables": tables, "about": about}
 
 
 def _story(
@@ -213,16 +225,14 @@ def _story(
             if "refused" in entry
         ]
     for one in gains:
-        if one["said"]:
-            words = ", ".join(f"{count} x {verdict}" for verdict, count in one["said"].items())
-            sentences.append(f"GAD against its controls, over methods, classes and readings: {words}.")
+        sentences += one["about"]
     for one in audits:
         # Its verdicts follow on the page.
         sentences.append(f"An audit of {one['images']} image(s) asked whether these maps explain this model at all:")
     if not audits:
         sentences.append(
             "Nothing here says whether these maps explain the model: a map can be handsome and say nothing. An audit "
-            "asks (`sightline audit`)."
+            "asks: sightline audit."
         )
     # Several folders may say the same of one network.
     return list(dict.fromkeys(sentences))
