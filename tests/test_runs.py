@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import signal
@@ -10,12 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 from torch import nn
 
@@ -316,6 +319,51 @@ def test_a_second_process_is_refused(place: Path) -> None:
     remote, other = Place("memory://held"), Place("memory://held")
     with remote.alone(), pytest.raises(sl.InputError, match=r"remove lease\.json there"), other.alone():
         pass
+    with other.alone():
+        pass
+
+
+class Flaky(MemoryFileSystem):  # type: ignore[misc]
+    """A store whose errors are its own, as those of S3 and its like are."""
+
+    protocol = "flaky"
+    cachable = False
+    store: ClassVar[dict[str, Any]] = {}
+    left: ClassVar[float] = math.inf
+
+    class NoConnectionError(Exception):
+        pass
+
+    def pipe_file(self, path: str, value: bytes, **more: Any) -> None:
+        type(self).left -= 1
+        if self.left < 0:
+            raise self.NoConnectionError("no connection")
+        super().pipe_file(path, value, **more)
+
+
+@pytest.mark.parametrize("left", [0, 3, 9, 20])
+def test_a_remote_folder_that_cannot_be_reached_is_a_clean_stop(place: Path, left: int) -> None:
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    Flaky.left, Flaky.store = left, {}
+    path = recipe(place, folder="flaky://run", chunk=2)
+    with pytest.raises(sl.InputError, match="NoConnectionError: no connection"):
+        sl.run(path)
+    Flaky.left = math.inf
+    Flaky.store.pop("/run/lease.json", None)
+    found, here = sl.run(path), sl.run(recipe(place, chunk=2))
+    np.testing.assert_array_equal(found.heatmap("gradient", range(11)), here.heatmap("gradient", range(11)))
+
+
+def test_who_holds_a_remote_folder_gives_signs_while_a_chunk_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.runs.place.LEASE", 0.5)
+    one, other = Place("memory://long"), Place("memory://long")
+    with one.alone():
+        time.sleep(1.2)
+        with pytest.raises(sl.InputError, match="Another process writes to"), other.alone():
+            pass
+    # Who died gives none.
+    one.sign()
+    time.sleep(0.6)
     with other.alone():
         pass
 

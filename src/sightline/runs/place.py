@@ -1,8 +1,10 @@
 """A folder of files anywhere that fsspec reaches: whole files or none, and one writer at a time."""
 
 import contextlib
+import errno
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,10 +15,10 @@ import fsspec
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
-from sightline.errors import InputError
+from sightline.errors import InputError, SightlineError
 
-LEASE = 900.0
-"""Seconds after which a remote folder's writer that gave no sign is taken for gone."""
+LEASE = 300.0
+"""Seconds after which a remote folder's writer that gave no sign is taken for gone; it gives five in that time."""
 _HALF = ".half"
 
 
@@ -52,7 +54,8 @@ class Place:
         """Write a file, of which nobody ever sees a half."""
         if self.local is None:
             # An object is there when it is whole.
-            self.files.pipe_file(f"{self.root}/{name}", content)
+            with self.reached():
+                self.files.pipe_file(f"{self.root}/{name}", content)
             return
         path = self.local / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,19 +71,21 @@ class Place:
     def read(self, name: str) -> bytes | None:
         """A file's content, or None if there is none."""
         try:
-            return bytes(self.files.cat_file(f"{self.root}/{name}"))
+            with self.reached():
+                return bytes(self.files.cat_file(f"{self.root}/{name}"))
         except FileNotFoundError:
             return None
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self.reached():
             self.files.rm_file(f"{self.root}/{name}")
 
     def names(self, folder: str) -> list[str]:
         """The files of a folder in it."""
         try:
-            found = self.files.ls(f"{self.root}/{folder}", detail=False, refresh=True)
+            with self.reached():
+                found = self.files.ls(f"{self.root}/{folder}", detail=False, refresh=True)
         except FileNotFoundError:
             return []
         return sorted(name for path in found if not (name := str(path).rpartition("/")[2]).endswith(_HALF))
@@ -95,6 +100,28 @@ class Place:
             for path in self.local.glob(f"*{_HALF}"):
                 if path.is_file():
                     path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def reached(self) -> Iterator[None]:
+        """Turn what a remote file system has to say of itself into an OSError.
+
+        Raises:
+            OSError: it could not be reached, or refused.
+        """
+        try:
+            yield
+        except (OSError, SightlineError):
+            raise
+        except Exception as error:
+            if self.local is not None:
+                raise
+            raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+    def _beat(self, over: threading.Event) -> None:
+        """Give signs while a chunk takes long; whoever lost the folder hears of it at its next own sign."""
+        while not over.wait(LEASE / 5):
+            with contextlib.suppress(OSError, SightlineError):
+                self.sign()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -114,12 +141,17 @@ class Place:
             raise InputError(f"{self.url} cannot be written: {error.strerror or error}.") from error
         held = InputError(f"Another process writes to {self.url}. Wait for it, or take another folder.")
         if self.local is None:
+            over = threading.Event()
+            beat = threading.Thread(target=self._beat, args=(over,), daemon=True)
+            beat.start()
             try:
                 yield
             finally:
+                over.set()
+                beat.join()
                 with contextlib.suppress(OSError, ValueError):
                     if json.loads(self.read("lease.json") or b"{}").get("who") == self._lease:
-                        self.files.rm_file(f"{self.root}/lease.json")
+                        self.remove("lease.json")
             return
         lock = FileLock(self.local / ".lock")
         try:

@@ -102,13 +102,14 @@ class Store:
         kind = np.dtype(identity["precision"])
         bytes_each = int(np.prod(shape)) * kind.itemsize
         together = max(d for d in range(1, size + 1) if size % d == 0 and (d == 1 or d * bytes_each <= _READ_AT_ONCE))
-        zarr.create_array(
-            self.place.zarr, name=_array(target, method), shape=(count, *shape), dtype=kind,
-            chunks=(together, *shape), shards=(size, *shape), fill_value=np.nan,
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-            attributes=dict(attributes), zarr_format=3, overwrite=True,
-            dimension_names=("image", *("channel", "row", "column")[-len(shape) :]),
-        )  # fmt: skip
+        with self.place.reached():
+            zarr.create_array(
+                self.place.zarr, name=_array(target, method), shape=(count, *shape), dtype=kind,
+                chunks=(together, *shape), shards=(size, *shape), fill_value=np.nan,
+                compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+                attributes=dict(attributes), zarr_format=3, overwrite=True,
+                dimension_names=("image", *("channel", "row", "column")[-len(shape) :]),
+            )  # fmt: skip
 
     def array(self, target: str, method: str) -> "zarr.Array[Any]":
         """The array of a method's maps, read when it is indexed."""
@@ -128,7 +129,8 @@ class Store:
         """Write a chunk of a task; it counts as done when this returns, and not before."""
         rows = self.chunk(number)
         for (target, method), values in maps.items():
-            self.array(target, method)[rows.start : rows.stop] = values
+            with self.place.reached():
+                self.array(target, method)[rows.start : rows.stop] = values
         if failures:
             self.place.write(f"failures/{_file(number, tag)}", _parquet(failures, _FAILURES))
         else:
