@@ -1,6 +1,8 @@
 """The audit that a recipe asks for, of the first images that can be read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from sightline.audit import Randomisation
 from sightline.audit.auditing import Plan
@@ -10,14 +12,27 @@ from sightline.runs.source import read
 from sightline.runs.work import Worker
 
 
-def plan_of(worker: Worker) -> Plan:
-    """The audit of a run, which falls into shares.
+class Audited(NamedTuple):
+    """An audit of some methods of a run.
+
+    Attributes:
+        folder: where it lies.
+        plan: what is to be done.
+    """
+
+    folder: Path
+    plan: Plan
+
+
+def audits_of(worker: Worker) -> list[Audited]:
+    """The audits of a run: one of the methods that it began with, and one of each that were added together.
 
     Raises:
-        InputError: the folder is not on this machine, or no image can be read.
+        InputError: the folder is not on this machine, or holds other audits, or no image can be read.
     """
     asked, place = worker.recipe.audit, worker.store.place.local
-    assert asked is not None  # noqa: S101 - who asks has looked
+    if asked is None:
+        return []
     if place is None:
         raise InputError(
             f"An audit writes to a folder that all machines see, and {worker.store.place.url} is none. Leave [audit] "
@@ -31,29 +46,41 @@ def plan_of(worker: Worker) -> Plan:
     )
     if found.batch is None:
         raise InputError(f"None of the first {asked.images} images can be read, so there is nothing to audit.")
-    return Plan(
-        worker.network,
-        found.batch,
-        [m for m in worker.recipe.methods if any(m in own for own in worker.store.manifest["shapes"].values())],
-        asked.tests,
-        randomisation=None if asked.stages is None else Randomisation(stages=asked.stages, seed=worker.recipe.seed),
-        seed=worker.recipe.seed,
-        block=asked.block,
-        folder=place / "audit",
-    )
+    shapes = worker.store.manifest["shapes"]
+    known: set[str] = set()
+    audits = []
+    for tag, pairs in worker.store.tasks.items():
+        own = {method for target, methods in pairs for method in methods if method in shapes.get(target, {})} - known
+        if own:
+            folder = place / (f"audit-{tag}" if known else "audit")
+            plan = Plan(
+                worker.network,
+                found.batch,
+                list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own)),
+                asked.tests,
+                randomisation=None
+                if asked.stages is None
+                else Randomisation(stages=asked.stages, seed=worker.recipe.seed),
+                seed=worker.recipe.seed,
+                block=asked.block,
+                folder=folder,
+            )
+            audits.append(Audited(folder, plan))
+            known |= own
+    return audits
 
 
-def audit_run(worker: Worker, plan: Plan, progress: Callable[[int, int, str], None]) -> None:
-    """Audit the methods of a run; it lies in `audit` in its folder, and goes on where it was interrupted."""
-    place = worker.store.place.local
-    assert place is not None  # noqa: S101 - the plan has looked
-    if (place / "audit" / "audit.json").exists():
-        # The plan has seen that it is this one.
-        return
-    if worker.recipe.engine.name == "ray":
+def audit_run(worker: Worker, audits: Sequence[Audited], progress: Callable[[int, int, str], None]) -> None:
+    """Audit the methods of a run, from where it was interrupted."""
+    # The plan has seen that what is there is this audit.
+    left = [number for number, one in enumerate(audits) if not (one.folder / "audit.json").exists()]
+    if left and worker.recipe.engine.name == "ray":
         from sightline.runs.on_ray import audit_ray
 
-        audit_ray(worker, plan.shares(worker.recipe.engine.workers), progress)
-    for number in range(plan.blocks):
-        plan.keep(number, progress=lambda words, done, of: progress(done, of, words))
-    plan.found().save(place / "audit")
+        workers = worker.recipe.engine.workers
+        audit_ray(worker, [(i, *share) for i in left for share in audits[i].plan.shares(workers)], progress)
+    for number in left:
+        folder, plan = audits[number]
+        for block in range(plan.blocks):
+            plan.keep(block, progress=lambda words, done, of: progress(done, of, words))
+        plan.found().save(folder)

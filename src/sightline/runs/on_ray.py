@@ -19,13 +19,13 @@ import torch
 from sightline.errors import InputError, SightlineError
 from sightline.gad.networks import Kind
 from sightline.gad.targets import Step
-from sightline.runs.audited import plan_of
+from sightline.runs.audited import audits_of
 from sightline.runs.distanced import fit_one
 from sightline.runs.identity import differences, identity_now
 from sightline.runs.recipe import Recipe
 from sightline.runs.source import open_source
 from sightline.runs.store import Store
-from sightline.runs.work import Worker
+from sightline.runs.work import Worker, is_short
 
 AT_ONCE = 2
 """Chunks that an actor has in hand: one is computed, another is read or written."""
@@ -49,20 +49,20 @@ def run_ray(worker: Worker, missing: Sequence[tuple[int, str]], done: Callable[[
 
 
 def audit_ray(
-    worker: Worker, shares: Sequence[tuple[int, int, int]], progress: Callable[[int, int, str], None]
+    worker: Worker, shares: Sequence[tuple[int, int, int, int]], progress: Callable[[int, int, str], None]
 ) -> None:
     """See to an audit, on as many actors.
 
     Args:
         worker: whose recipe is carried out.
-        shares: from `Plan.shares`.
+        shares: the number of an audit, and one of its `Plan.shares`.
         progress: called after each with how many are done.
 
     Raises:
         InputError: see `run_ray`.
         OSError: see `run_ray`.
     """
-    rows = [{"number": number, "share": share, "of": of} for number, share, of in shares]
+    rows = [dict(zip(("audit", "number", "share", "of"), one, strict=True)) for one in shares]
     _spread(worker, Auditor, rows, lambda done: progress(done, len(rows), "auditing"))
 
 
@@ -181,8 +181,9 @@ class Actor:
             self.do({name: values[0] for name, values in batch.items()})
         except (SightlineError, OSError) as error:
             wrong = error
-        except Exception:  # noqa: BLE001 - who reads of it wants to know where
-            wrong = RuntimeError(f"A worker failed.\n{traceback.format_exc()}")
+        except Exception as error:  # noqa: BLE001 - who reads of it wants to know where
+            words = str(error) if is_short(str(error)) else traceback.format_exc()
+            wrong = RuntimeError(f"A worker failed. {words}")
         return {"wrong": np.array([wrong], dtype=object)}
 
     def do(self, row: dict[str, Any]) -> None:
@@ -203,15 +204,16 @@ class Auditor(Actor):
 
     def __init__(self, recipe: dict[str, Any], folder: str, url: str, tries: Any) -> None:
         super().__init__(recipe, folder, url, tries)
-        self._plan = plan_of(self._worker)
+        self._audits = audits_of(self._worker)
 
     def do(self, row: dict[str, Any]) -> None:
         """Do one share."""
         number, share, of = (int(row[name]) for name in ("number", "share", "of"))
+        plan = self._audits[int(row["audit"])].plan
         self.begin(f"share {share + 1} of {of} of block {number + 1} of the audit")
         with self._computing:
             torch.set_num_threads(self._threads)
-            self._plan.keep(number, share, of)
+            plan.keep(number, share, of)
 
 
 class Fitter(Actor):

@@ -13,7 +13,7 @@ from sightline.errors import InputError, SightlineError
 from sightline.explain import explain_each
 from sightline.explanation import Explanation
 from sightline.models import model_info
-from sightline.runs.audited import audit_run, plan_of
+from sightline.runs.audited import audit_run, audits_of
 from sightline.runs.distanced import check_fit, fit_run
 from sightline.runs.identity import FREE, differences, identity_now
 from sightline.runs.local import run_local
@@ -21,7 +21,7 @@ from sightline.runs.opened import Run, open_run
 from sightline.runs.recipe import Recipe, read_recipe, target_of
 from sightline.runs.source import Files, Rows, open_source, read
 from sightline.runs.store import FORMAT, Store, tag_of
-from sightline.runs.work import Worker, is_short, stored, threads
+from sightline.runs.work import LEAST, Worker, is_short, stored, threads
 
 Progress = Callable[[int, int, str], None]
 _READ, _TRIED = 100, 3
@@ -57,7 +57,7 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
         # Mistakes in what comes last are told first.
         if recipe.gad is not None:
             check_fit(worker)
-        plan = None if recipe.audit is None else plan_of(worker)
+        audits = audits_of(worker)
         tasks, total = store.tasks, store.chunks
         missing = store.missing()
         done = len(tasks) * total - len(missing)
@@ -78,12 +78,18 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
                 with threads(store.manifest["identity"]["threads"]):
                     run_local(worker, missing, told)
             with threads(store.manifest["identity"]["threads"]):
-                if plan is not None:
-                    audit_run(worker, plan, tell)
+                audit_run(worker, audits, tell)
                 if recipe.gad is not None:
                     fit_run(worker, tell)
         except OSError as error:
             raise stopped(error, store, done, len(tasks) * total) from error
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not is_short(str(error)):
+                raise
+            raise InputError(
+                f"Memory ran out ({' '.join(str(error).split())[:200] or 'no more is said'}). {done} of "
+                f"{len(tasks) * total} chunks are done and kept; with more memory the same command goes on from there."
+            ) from error
     return open_run(store.place.url)
 
 
@@ -139,7 +145,9 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
         if (methods := [method for method in recipe.methods if (target, method) not in asked])
     ]
     if new:
-        found = probe(recipe, network, source, identity["memory"])
+        found, enough = probe(recipe, network, source, identity["memory"])
+        if not known:
+            identity["memory"] = enough
         fresh = _describe(manifest, found, recipe, {(t, m) for t, methods in new for m in methods})
         store.manifest = manifest
         for target, method in fresh:
@@ -152,8 +160,8 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     return Worker(recipe, network, source, store)
 
 
-def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int) -> list[Explanation]:
-    """Explain the first image that can be explained, for each target.
+def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int) -> tuple[list[Explanation], int]:
+    """Explain the first image that can be explained, for each target; and with how much memory a pass can be made.
 
     Raises:
         InputError: none of the first images can be read, or a target is not the model's.
@@ -168,20 +176,29 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
             failed = failed or InputError(f"{source.names[number]}: {images.failures[0][1]}.")
             continue
         targets = [target_of(str(target), 1) for target in recipe.targets]
-        try:
-            found = explain_each(
-                network, images.batch, list(recipe.methods), targets,
-                seed=recipe.seed, memory=memory, on_refusal="record",
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
-            failed, tried = error if tried == 0 else failed, tried + 1
-            if tried == _TRIED:
+        while True:
+            found: list[Explanation] = []
+            wrong: Exception | None = None
+            try:
+                found = explain_each(
+                    network, images.batch, list(recipe.methods), targets,
+                    seed=recipe.seed, memory=memory, on_refusal="record",
+                )  # fmt: skip
+            except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
+                wrong = error
+            told = [str(wrong), *(reason for one in found for reason in one.refused.values())]
+            short = next(filter(is_short, told), "")
+            if not short or memory <= LEAST:
                 break
-            continue
-        short = [reason for one in found for reason in one.refused.values() if is_short(reason)]
-        if short:
-            raise InputError(f"Memory is too short to explain one image: {short[0]}")
-        return found
+            # An image may take many rows, of which fewer are then computed at a time.
+            memory //= 4
+        if wrong is None and short:
+            raise InputError(f"Memory is too short to explain one image: {short}")
+        if wrong is None:
+            return found, memory
+        failed, tried = wrong if tried == 0 else failed, tried + 1
+        if tried == _TRIED:
+            break
     assert failed is not None  # noqa: S101 - a source has at least one image
     if isinstance(failed, SightlineError):
         raise failed

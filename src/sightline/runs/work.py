@@ -22,8 +22,10 @@ from sightline.runs.source import Read, Source, read
 from sightline.runs.store import Store
 
 Pairs = Sequence[tuple[str, Sequence[str]]]
-_SHORT = re.compile(r"out of memory|(?:can't|not enough memory to|cannot) allocate|bad alloc", re.IGNORECASE)
-_LEAST = 1 << 20
+_SHORT = re.compile(
+    r"out of memory|(?:can't|not enough memory to|cannot) allocate|bad.alloc|can't start new thread", re.IGNORECASE
+)
+LEAST = 1 << 12
 """Bytes of a pass below which nothing is gained by less."""
 
 
@@ -126,7 +128,7 @@ class Worker:
             short = True
         if short and torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if short and len(numbers) == 1 and memory > _LEAST:
+        if short and len(numbers) == 1 and memory > LEAST:
             # An image may take many rows, of which fewer are then computed at a time.
             yield from self._explained(numbers, batch, targets, methods, memory // 4, made)
             return
