@@ -246,6 +246,39 @@ def test_an_audit_that_was_interrupted_goes_on_and_ends_the_same(
         audit(model, images + 1, **settings, folder=tmp_path)
 
 
+def test_what_was_refused_before_an_interruption_is_not_asked_after_it(
+    model: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(words: str, done: int, of: int) -> None:
+        del words, of
+        if done == 2:
+            raise KilledError
+
+    asked: list[int] = []
+
+    def picky(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+        del model, classes
+        asked.append(len(images))
+        if bool((images == marked).flatten(1).all(1).any()):
+            raise ValueError("not this one")
+        return images.mean(1)
+
+    marked = images[7]
+    settings = {"methods": [from_callable(picky)], "tests": ["class_sensitivity"], "block": 6}
+    with pytest.raises(KilledError):
+        audit(model, images, **settings, folder=tmp_path / "a", progress=kill)
+    asked.clear()
+    resumed = audit(model, images, **settings, folder=tmp_path / "a")
+    assert not asked
+    whole = audit(model, images, **settings, folder=tmp_path / "b")
+    assert resumed.refused == whole.refused
+    assert "not this one" in resumed.refused["picky"]
+    pd.testing.assert_frame_equal(resumed.scores, whole.scores)
+
+
 def test_a_randomised_network_that_was_asked_is_not_asked_again(
     model: nn.Module, images: Tensor, tmp_path: Path
 ) -> None:

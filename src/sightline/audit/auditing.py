@@ -1,6 +1,6 @@
 """`audit`: a model, images and methods in; figures, intervals and verdicts out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -152,6 +152,7 @@ class Plan:
             "block": size,
         }
         self._store = ScoreStore(folder, self._identity)
+        self._names: dict[int, list[tuple[Question, list[str]]]] = {}
         starts = list(range(0, len(batch), size))
         if len(starts) > 1 and len(batch) - starts[-1] == 1:
             # One image alone has no other to be compared with.
@@ -163,8 +164,11 @@ class Plan:
         """What to hand to so many workers, as arguments of `keep`.
 
         A block goes to one worker, who makes the maps of its images once, for as long as there are blocks enough.
-        Where there are not, randomised networks are handed to workers of their own.
+        Where there are not, randomised networks are handed to workers of their own; but where the answers steer a
+        sampling, maps depend on what else is asked, and all must be asked together.
         """
+        if any(row.sampling.steered for row in self._subjects.rows):
+            workers = 1
         of = min(-(-workers // self.blocks), 1 + sum(one.parts for one in self._questions if one.parts > 1))
         return [(number, share, of) for share in range(of) for number in range(self.blocks)]
 
@@ -188,6 +192,9 @@ class Plan:
         for question, names in self._parts(block):
             own = [i for i in range(len(names)) if _share(i, len(names), of) == share]
             missing = [i for i in own if not self._store.has(names[i])]
+            for i in set(own) - set(missing):
+                # What was refused before an interruption is not asked after it.
+                self._subjects.refused |= self._store.refused(names[i])
             if missing and not begun:
                 tell("maps")
                 _, begun = block.base, True
@@ -202,12 +209,17 @@ class Plan:
             self._subjects, self._seed, compares,
         )  # fmt: skip
 
-    def _parts(self, block: Block) -> Iterator[tuple[Question, list[str]]]:
+    def _parts(self, block: Block) -> list[tuple[Question, list[str]]]:
         """What is asked of a block, and under which names the scores of its parts are kept."""
-        for question in (References(), *self._questions):
-            if not question.cannot_bite(block.model, block.tensor, block.logits):
-                name = f"{block.numbers.start:05d}.{question.name}"
-                yield question, [f"{name}.{i:02d}" for i in range(question.parts)] if question.parts > 1 else [name]
+        start = block.numbers.start
+        if start not in self._names:
+            self._names[start] = [
+                (question, [f"{name}.{i:02d}" for i in range(question.parts)] if question.parts > 1 else [name])
+                for question in (References(), *self._questions)
+                if not question.cannot_bite(block.model, block.tensor, block.logits)
+                for name in [f"{start:05d}.{question.name}"]
+            ]
+        return self._names[start]
 
     def found(self) -> Audit:
         """Verdicts, once every block was seen to."""
@@ -215,6 +227,9 @@ class Plan:
         kept = [name for block in blocks for _, names in self._parts(block) for name in names]
         for name in kept:
             self._subjects.refused |= self._store.refused(name)
+        scores = self._store.scores(kept)
+        # Which blocks came before the refusal depends on who saw to them.
+        scores = scores[~scores["method"].isin(self._subjects.refused)].reset_index(drop=True)
         names = self._images.names if isinstance(self._images, ImageBatch) else [f"image {i}" for i in self._all]
         rules: dict[str, Rule | None] = {}
         reasons: dict[str, str] = {}
@@ -226,7 +241,15 @@ class Plan:
         encoding = encoding_of(self._model, self._images)
         null = None if encoding is None else encoding.null_colour
         settings = {**self._identity, "null_colour": null}
-        return Audit.of(self._store.scores(kept), self._subjects, rules, reasons, told, names, settings)
+        return Audit.of(
+            scores,
+            self._subjects,
+            rules,
+            reasons,
+            told,
+            names,
+            settings,
+        )
 
     @property
     def _all(self) -> range:

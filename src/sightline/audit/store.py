@@ -15,7 +15,7 @@ _IDENTITY = "audit-identity.json"
 
 
 class ScoreStore:
-    """The scores of one audit, in memory and, where a folder is given, in files.
+    """The scores of one audit, in memory or, where a folder is given, in files.
 
     Args:
         folder: where; none to keep nothing.

@@ -179,7 +179,11 @@ def _gains(folder: Path) -> dict[str, Any]:
         if (folder / f"{name}.csv").is_file() and not (table := _table(folder / f"{name}.csv")).empty
     ]
     verdicts = _table(folder / "verdicts.csv") if (folder / "verdicts.csv").is_file() else pd.DataFrame()
-    said = [verdict for name in verdicts.columns if " at equal " in name for verdict in verdicts[name]]
+    said = []
+    for name in [name for name in verdicts.columns if " at equal " in name]:
+        # A hull is as large whatever fills it.
+        cell = ["reading", "method", "class", *([] if name.startswith("area") else ["fill"])]
+        said += list(verdicts.drop_duplicates([name for name in cell if name in verdicts] or None)[name])
     path = folder / "evaluation.json"
     try:
         about = list(map(str, json.loads(path.read_text(encoding="utf-8"))["about"])) if path.is_file() else []
@@ -187,8 +191,8 @@ def _gains(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}). Evaluate again.") from error
     if said:
         about.append(
-            f"Of {len(said)} comparisons with its controls (by reading, method, class and fill; hull areas at equal "
-            f"pixels, sensitivity at equal pixels and at equal area) {said.count('gain')} show a gain over every "
+            f"Of {len(said)} comparisons with its controls (by reading, method and class; hull areas at equal pixels, "
+            f"sensitivity, by fill, at equal pixels and at equal area) {said.count('gain')} show a gain over every "
             f"control, {said.count('loss')} a loss to some control, {said.count('not shown')} neither; "
             f"{said.count('too few')} have too few images."
         )

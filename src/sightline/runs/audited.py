@@ -1,4 +1,4 @@
-"""The audit that a recipe asks for, of the first images that can be read."""
+"""The audits that a recipe asks for, of the first images that can be read."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -25,7 +25,7 @@ from sightline.runs.identity import differences, identity_now
 from sightline.runs.recipe import Recipe
 from sightline.runs.source import open_source
 from sightline.runs.store import Store
-from sightline.runs.work import Worker, is_short
+from sightline.runs.work import Worker, is_short, threads
 
 AT_ONCE = 2
 """Chunks that an actor has in hand: one is computed, another is read or written."""
@@ -98,7 +98,7 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
             kind,
             fn_constructor_args=(
                 worker.recipe.model_dump(mode="json"), str(worker.recipe.folder), worker.store.place.url,
-                ray.remote(num_cpus=0)(Tries).remote(),
+                ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).remote(),
             ),
             batch_size=1,
             compute=ActorPoolStrategy(
@@ -122,7 +122,7 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
 
 
 class Tries:
-    """Counts how often each thing was begun, in a process that nothing of the work can kill."""
+    """Counts how often each thing was begun, in a process of its own; on a machine that is lost it begins anew."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
@@ -160,15 +160,19 @@ class Actor:
         self._worker = Worker(read, network, source, store)
         self._computing = threading.Lock()
 
-    def begin(self, what: str) -> None:
+    def begin(self, key: str, what: str) -> None:
         """Count a try.
+
+        Args:
+            key: what tells the thing from others.
+            what: the thing in words.
 
         Raises:
             InputError: it is one too many.
         """
         import ray
 
-        if ray.get(self._tries.begin.remote(what)) > TRIES:
+        if ray.get(self._tries.begin.remote(key)) > TRIES:
             raise InputError(
                 f"{TRIES} workers died while they had {what} in hand. Memory may be too short for so many workers, or "
                 "something there ends the process. What is done is kept; mend that, and the same command goes on."
@@ -182,15 +186,15 @@ class Actor:
         except (SightlineError, OSError) as error:
             wrong = error
         except Exception as error:  # noqa: BLE001 - who reads of it wants to know where
-            words = str(error) if is_short(str(error)) else traceback.format_exc()
-            wrong = RuntimeError(f"A worker failed. {words}")
+            words = f"{type(error).__name__}: {error}"
+            wrong = RuntimeError(f"A worker failed. {words if is_short(words) else traceback.format_exc()}")
         return {"wrong": np.array([wrong], dtype=object)}
 
     def do(self, row: dict[str, Any]) -> None:
         """Do one chunk."""
         number, tag = int(row["number"]), str(row["tag"])
         rows = self._worker.store.chunk(number)
-        self.begin(f"the images {rows.start} to {rows.stop - 1}")
+        self.begin(f"{number}.{tag}", f"the images {rows.start} to {rows.stop - 1}")
         images = self._worker.read(number)
         with self._computing:
             # A thread that Ray started computes with as many threads as it was told, not as the process was.
@@ -204,13 +208,14 @@ class Auditor(Actor):
 
     def __init__(self, recipe: dict[str, Any], folder: str, url: str, tries: Any) -> None:
         super().__init__(recipe, folder, url, tries)
-        self._audits = audits_of(self._worker)
+        with threads(self._threads):
+            self._audits = audits_of(self._worker)
 
     def do(self, row: dict[str, Any]) -> None:
         """Do one share."""
         number, share, of = (int(row[name]) for name in ("number", "share", "of"))
         plan = self._audits[int(row["audit"])].plan
-        self.begin(f"share {share + 1} of {of} of block {number + 1} of the audit")
+        self.begin(f"{row['audit']}.{number}.{share}", f"share {share + 1} of {of} of block {number + 1} of the audit")
         with self._computing:
             torch.set_num_threads(self._threads)
             plan.keep(number, share, of)
@@ -223,7 +228,7 @@ class Fitter(Actor):
         """Train one."""
         alphas = float(row["first"]), float(row["second"])
         kind: Kind = "shuffled" if row["kind"] == "shuffled" else "distanced"
-        self.begin(f"the {kind} support network of {alphas[0]:g} and {alphas[1]:g}")
+        self.begin(f"{kind}.{alphas}", f"the {kind} support network of {alphas[0]:g} and {alphas[1]:g}")
         with self._computing:
             torch.set_num_threads(self._threads)
             fit_one(self._worker, kind, alphas)

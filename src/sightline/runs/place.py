@@ -110,7 +110,7 @@ class Place:
         """
         try:
             yield
-        except (OSError, SightlineError):
+        except (OSError, MemoryError, SightlineError):
             raise
         except Exception as error:
             if self.local is not None:
@@ -173,8 +173,13 @@ class Place:
             return
         found = self.read("lease.json")
         if found is not None:
-            lease: dict[str, Any] = json.loads(found)
-            if lease["who"] != self._lease and time.time() - lease["when"] < LEASE:
+            try:
+                lease: dict[str, Any] = json.loads(found)
+                held = lease["who"] != self._lease and time.time() - lease["when"] < LEASE
+            except (ValueError, KeyError, TypeError):
+                # It is nobody's.
+                held = False
+            if held:
                 raise InputError(
                     f"Another process writes to {self.url}, or died in the last {LEASE / 60:g} minutes. Wait, or if "
                     "you know that it is gone, remove lease.json there."

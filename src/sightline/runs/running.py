@@ -41,35 +41,33 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
 
     Raises:
         InputError: the recipe cannot be carried out; the folder holds another run, is written by another process, or is
-            full.
+            full; or memory ran out.
         RefusalError: no method can be right on this model.
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     store = Store(folder_of(recipe))
     tell = progress or _silent
     with store.place.alone():
-        try:
-            worker = prepare(recipe, store)
-            # From here on the folder is known to be this run's.
-            store.place.sweep()
-        except OSError as error:
-            raise stopped(error, store, 0, 0) from error
-        # Mistakes in what comes last are told first.
-        if recipe.gad is not None:
-            check_fit(worker)
-        audits = audits_of(worker)
-        tasks, total = store.tasks, store.chunks
-        missing = store.missing()
-        done = len(tasks) * total - len(missing)
-        images = len(worker.source.names)
-        tell(done * images // max(len(tasks) * total, 1), images, "explaining")
+        done = total = images = 0
 
         def told() -> None:
             nonlocal done
             done += 1
-            tell(done * images // (len(tasks) * total), images, "explaining")
+            tell(done * images // total, images, "explaining")
 
         try:
+            worker = prepare(recipe, store)
+            # From here on the folder is known to be this run's.
+            store.place.sweep()
+            # Mistakes in what comes last are told first.
+            if recipe.gad is not None:
+                check_fit(worker)
+            with threads(store.manifest["identity"]["threads"]):
+                audits = audits_of(worker)
+            missing = store.missing()
+            total, images = len(store.tasks) * store.chunks, len(worker.source.names)
+            done = total - len(missing)
+            tell(done * images // max(total, 1), images, "explaining")
             if recipe.engine.name == "ray" and missing:
                 from sightline.runs.on_ray import run_ray
 
@@ -81,16 +79,16 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
                 audit_run(worker, audits, tell)
                 if recipe.gad is not None:
                     fit_run(worker, tell)
+            return open_run(store.place.url)
         except OSError as error:
-            raise stopped(error, store, done, len(tasks) * total) from error
+            raise stopped(error, store, done, total) from error
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and not is_short(str(error)):
                 raise
             raise InputError(
-                f"Memory ran out ({' '.join(str(error).split())[:200] or 'no more is said'}). {done} of "
-                f"{len(tasks) * total} chunks are done and kept; with more memory the same command goes on from there."
+                f"Memory ran out ({' '.join(str(error).split())[:200] or 'no more is said'}). {done} of {total} chunks "
+                "are done and kept; with more memory the same command goes on from there."
             ) from error
-    return open_run(store.place.url)
 
 
 def _silent(done: int, of: int, what: str) -> None:
@@ -176,26 +174,28 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
             failed = failed or InputError(f"{source.names[number]}: {images.failures[0][1]}.")
             continue
         targets = [target_of(str(target), 1) for target in recipe.targets]
+        # Another image may need less than one that fails.
+        allowed = memory
         while True:
             found: list[Explanation] = []
             wrong: Exception | None = None
             try:
                 found = explain_each(
                     network, images.batch, list(recipe.methods), targets,
-                    seed=recipe.seed, memory=memory, on_refusal="record",
+                    seed=recipe.seed, memory=allowed, on_refusal="record",
                 )  # fmt: skip
             except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
                 wrong = error
-            told = [str(wrong), *(reason for one in found for reason in one.refused.values())]
+            told = [f"{type(wrong).__name__}: {wrong}", *(reason for one in found for reason in one.refused.values())]
             short = next(filter(is_short, told), "")
-            if not short or memory <= LEAST:
+            if not short or allowed <= LEAST:
                 break
             # An image may take many rows, of which fewer are then computed at a time.
-            memory //= 4
+            allowed //= 4
         if wrong is None and short:
             raise InputError(f"Memory is too short to explain one image: {short}")
         if wrong is None:
-            return found, memory
+            return found, allowed
         failed, tried = wrong if tried == 0 else failed, tried + 1
         if tried == _TRIED:
             break

@@ -23,7 +23,9 @@ from sightline.runs.store import Store
 
 Pairs = Sequence[tuple[str, Sequence[str]]]
 _SHORT = re.compile(
-    r"out of memory|(?:can't|not enough memory to|cannot) allocate|bad.alloc|can't start new thread", re.IGNORECASE
+    r"out of memory|(?:can't|not enough memory to|cannot|unable to) allocate|bad.alloc|malloc of size|MemoryError|"
+    r"can't start new thread",
+    re.IGNORECASE,
 )
 LEAST = 1 << 12
 """Bytes of a pass below which nothing is gained by less."""
@@ -116,8 +118,8 @@ class Worker:
                 seed=self.recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept
-            short = isinstance(error, MemoryError | torch.OutOfMemoryError) or is_short(str(error))
             reason = str(error) if isinstance(error, SightlineError) else f"{type(error).__name__}: {error}"
+            short = is_short(reason)
         else:
             # A backward that ran out of memory is told as a refusal of its method.
             reasons = (reason for one in found for reason in one.refused.values())
