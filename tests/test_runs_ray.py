@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 import sightline as sl
+from sightline.runs.work import threads
 from test_runs import METHODS, TARGETS, place, recipe, tree_of
 
 pytest.importorskip("ray")
 __all__ = ["place"]
 ENGINE = '[engine]\nname = "ray"\nworkers = 2\n'
+ONE = ENGINE.replace("2", "1")
 
 
 def command(path: Path, **more: str) -> subprocess.Popen[str]:
@@ -32,11 +34,20 @@ def command(path: Path, **more: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def alone(path: Path, out: Path) -> None:
+    """The same by the local engine, with as many threads as a worker has."""
+    read = sl.read_recipe(path)
+    changes = {
+        "engine": read.engine.model_copy(update={"name": "local"}),
+        "output": read.output.model_copy(update={"folder": str(out)}),
+    }
+    with threads(1):
+        sl.run(read.model_copy(update=changes))
+
+
 def test_maps_are_those_of_the_local_engine_and_a_killed_worker_changes_nothing(place: Path) -> None:
     path = recipe(place, ENGINE, chunk=1)
-    with command(path, out=str(place / "whole"), engine="local") as alone:
-        _, said = alone.communicate(timeout=600)
-    assert alone.returncode == 0, said
+    alone(path, place / "whole")
     scores = place / "out" / "scores"
     killed = 0
     with command(path) as running:
@@ -59,22 +70,20 @@ def test_maps_are_those_of_the_local_engine_and_a_killed_worker_changes_nothing(
     assert np.isfinite(found.heatmap("gradient", range(11))).all()
 
 
-# Eleven images in blocks of three, of which the last has two, make four blocks, enough for two workers; in one block,
-# the randomised networks are asked by the second worker.
-@pytest.mark.parametrize(("block", "blocks"), [(3, 4), (11, 1)])
-def test_an_audit_s_blocks_and_randomised_networks_are_seen_to_by_workers(place: Path, block: int, blocks: int) -> None:
+def test_an_audit_s_randomised_networks_are_seen_to_by_workers(place: Path) -> None:
+    # One block, and so the randomised networks are asked by the second worker.
     tests = '["class_sensitivity", "parameter_randomization"]'
-    more = f"[audit]\nimages = 11\nblock = {block}\nstages = 2\ntests = {tests}\n"
+    more = f"[audit]\nimages = 11\nblock = 11\nstages = 2\ntests = {tests}\n"
     path = recipe(place, more + ENGINE, methods=["gradient", "grad_cam"], targets=["0"])
-    for name, engine in (("alone", "local"), ("out", "ray")):
-        with command(path, out=str(place / name), engine=engine) as running:
-            _, said = running.communicate(timeout=600)
-        assert running.returncode == 0, said
-    alone, spread = (tree_of(sl.open_run(place / name), place / name) for name in ("alone", "out"))
-    scores = [name for name in alone if name.startswith("audit/scores/") and name.endswith(".csv")]
-    # Of each block its references, the classes, and two randomised networks.
-    assert len(scores) == 4 * blocks
-    assert all(spread[name] == alone[name] for name in [*scores, "audit/table.csv", "audit/reasons.csv"])
+    alone(path, place / "alone")
+    with command(path) as running:
+        _, said = running.communicate(timeout=600)
+    assert running.returncode == 0, said
+    whole, spread = (tree_of(sl.open_run(place / name), place / name) for name in ("alone", "out"))
+    scores = [name for name in whole if name.startswith("audit/scores/") and name.endswith(".csv")]
+    # Its references, the classes, and two randomised networks.
+    assert len(scores) == 4
+    assert all(spread[name] == whole[name] for name in [*scores, "audit/table.csv", "audit/reasons.csv"])
 
 
 def test_support_networks_are_trained_by_workers(place: Path) -> None:
@@ -83,16 +92,16 @@ def test_support_networks_are_trained_by_workers(place: Path) -> None:
         "steps = 3\nbatch_size = 4\nrate = 0.01\n"
     )
     path = recipe(place, more + ENGINE, methods=["gradient"], targets=["0"])
-    for name, engine in (("alone", "local"), ("out", "ray")):
-        with command(path, out=str(place / name), engine=engine) as running:
-            _, said = running.communicate(timeout=600)
-        assert running.returncode == 0, said
+    alone(path, place / "alone")
+    with command(path) as running:
+        _, said = running.communicate(timeout=600)
+    assert running.returncode == 0, said
     weights = sorted(file.name for file in (place / "alone" / "gad").glob("*.safetensors"))
     assert len(weights) == 4
     for name in weights:
         # The order of a file's words is not fixed, so tensors are compared.
-        alone, spread = (load_file(place / folder / "gad" / name) for folder in ("alone", "out"))
-        assert all(torch.equal(alone[key], spread[key]) for key in alone)
+        whole, spread = (load_file(place / folder / "gad" / name) for folder in ("alone", "out"))
+        assert all(torch.equal(whole[key], spread[key]) for key in whole)
     assert not (place / "out" / "gad" / "tasks").exists()
     model = sl.load_model(f"{place / 'net.py'}:build")
     reports = [sl.GAD.load(place / name / "gad", model).report.drop(columns="seconds") for name in ("alone", "out")]
@@ -100,7 +109,7 @@ def test_support_networks_are_trained_by_workers(place: Path) -> None:
 
 
 def test_what_ends_every_worker_that_takes_it_is_not_tried_for_ever(place: Path) -> None:
-    path = recipe(place, ENGINE)
+    path = recipe(place, ONE)
     # This process explains one image to learn of refusals, and is no worker.
     deadly = """
     def forward(self, x):
@@ -121,9 +130,9 @@ def test_what_ends_every_worker_that_takes_it_is_not_tried_for_ever(place: Path)
 
 
 def test_a_worker_that_cannot_write_says_so(place: Path) -> None:
-    path = recipe(place, ENGINE)
+    path = recipe(place, ONE)
     sl.run(sl.read_recipe(recipe(place)))
-    path = recipe(place, ENGINE)
+    path = recipe(place, ONE)
     (lost,) = (place / "out" / "scores").glob("000001.*")
     lost.unlink()
     shutil.rmtree(place / "out" / "maps" / "0" / "gradient" / "c")
@@ -137,7 +146,7 @@ def test_a_worker_that_cannot_write_says_so(place: Path) -> None:
 
 
 def test_a_worker_with_another_model_is_refused(place: Path) -> None:
-    path = recipe(place, ENGINE)
+    path = recipe(place, ONE)
     # Each process draws other weights.
     (place / "net.py").write_text((place / "net.py").read_text().replace("torch.manual_seed(0)", "torch.seed()"))
     with command(path) as running:
