@@ -244,7 +244,14 @@ def _start(ray: Any, recipe: Recipe) -> None:
         # On one machine the recipe's word counts, also where it asks for more than there is.
         cores = max(os.cpu_count() or 1, engine.workers * engine.threads)
         settings |= {"num_cpus": cores, "include_dashboard": False}
-    ray.init(address=engine.address, **settings)
+    try:
+        ray.init(address=engine.address, **settings)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        where = f" at {engine.address}" if engine.address else ""
+        raise InputError(
+            f"Ray cannot be reached{where} ({' '.join(str(error).split())[:200]}). Start a cluster (`ray start "
+            "--head`) and name it as address = ... in [engine], or leave address out."
+        ) from error
 
 
 def _cause(error: BaseException) -> BaseException:
