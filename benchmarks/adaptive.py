@@ -45,7 +45,7 @@ SUM, MAGNITUDES = "abs(sum e)", "sum abs(e)"
 
 
 class Network(NamedTuple):
-    """A network of `tests/networks.py`, its weights, and the photographs it was trained for."""
+    """A network of `tests/helpers/networks.py`, its weights, and the photographs it was trained for."""
 
     title: str
     factory: str
@@ -187,7 +187,7 @@ def spread(some: int, of: int) -> list[int]:
 
 
 def examine(network: Network, data: Path, images: int, reference: int) -> Found:
-    factory = f"{ROOT / 'tests' / 'networks.py'}:{network.factory}"
+    factory = f"{ROOT / 'tests' / 'helpers' / 'networks.py'}:{network.factory}"
     model = sl.load_model(factory, weights=data / "weights" / network.weights)
     # Photographs by class in their names' order, the pictures of CIFAR-10 in folders.
     files = sorted((data / "images" / network.folder).rglob("*.jpg"))

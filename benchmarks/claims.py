@@ -41,6 +41,7 @@ from sightline.propagation import lrp_alpha_beta, lrp_epsilon
 declare_missing_operators()
 
 ROOT = Path(__file__).parents[1]
+NETWORKS = ROOT / "tests" / "helpers" / "networks.py"
 DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
 CAMS = ("grad_cam", "grad_cam_positive", "grad_cam_plus_plus", "x_grad_cam", "hi_res_cam", "layer_cam")
 ONE_PASS = [
@@ -61,15 +62,13 @@ BIASED = ["gradient", "input_x_gradient", "integrated_gradients", "rect_grad", "
 
 def resnet20() -> tuple[nn.Module, sl.ImageBatch]:
     """CIFAR's ResNet-20 and its held-out pictures."""
-    model = sl.load_model(f"{ROOT}/tests/networks.py:resnet20_cifar", weights=DATA / "weights/resnet20_cifar10.pt")
+    model = sl.load_model(f"{NETWORKS}:resnet20_cifar", weights=DATA / "weights/resnet20_cifar10.pt")
     return model, sl.load_images(DATA / "images/cifar10/val", model)
 
 
 def squeezenet() -> tuple[nn.Module, sl.ImageBatch]:
     """SqueezeNet, whose head is a convolution under an average, and photographs of ImageNet's classes."""
-    model = sl.load_model(
-        f"{ROOT}/tests/networks.py:squeezenet1_1", weights=DATA / "weights/squeezenet1_1_imagenet_fp16.pt"
-    )
+    model = sl.load_model(f"{NETWORKS}:squeezenet1_1", weights=DATA / "weights/squeezenet1_1_imagenet_fp16.pt")
     return model, sl.load_images(DATA / "images/imagenet", model)
 
 

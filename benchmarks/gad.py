@@ -27,7 +27,7 @@ declare_missing_operators()
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
-NETWORKS = ROOT / "tests" / "networks.py"
+NETWORKS = ROOT / "tests" / "helpers" / "networks.py"
 METHODS = ["saliency", "input_x_gradient", "guided_backprop", "integrated_gradients"]
 READINGS = [
     Consistency("nested", 0.5),

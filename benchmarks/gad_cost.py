@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from torchvision.models import resnet18  # noqa: E402
 
 import sightline as sl  # noqa: E402
-from networks import resnet20_cifar  # noqa: E402
+from helpers.networks import resnet20_cifar  # noqa: E402
 from sightline.gad.samples import samples_of  # noqa: E402
 from sightline.gad.training import Recipe, train  # noqa: E402
 

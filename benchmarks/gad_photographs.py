@@ -26,6 +26,7 @@ from sightline.gad.reproduce import Scale, reproduce
 declare_missing_operators()
 
 ROOT = Path(__file__).parents[1]
+NETWORKS = ROOT / "tests" / "helpers" / "networks.py"
 DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
 READINGS = (
     Consistency("nested", 0.5),
@@ -38,14 +39,16 @@ READINGS = (
 
 def mobilenet() -> nn.Module:
     return sl.load_model(
-        f"{ROOT / 'tests' / 'networks.py'}:mobilenet_v2_same", weights=DATA / "weights/mobilenet_v2_imagenet_fp16.pt"
+        f"{NETWORKS}:mobilenet_v2_same",
+        weights=DATA / "weights/mobilenet_v2_imagenet_fp16.pt",
     )
 
 
 def dense() -> nn.Module:
     """SqueezeNet's features (512 x 7 x 7 of a picture of 128 pixels, as VGG has of 224) under three dense layers."""
     trunk = sl.load_model(
-        f"{ROOT / 'tests' / 'networks.py'}:squeezenet1_1", weights=DATA / "weights/squeezenet1_1_imagenet_fp16.pt"
+        f"{NETWORKS}:squeezenet1_1",
+        weights=DATA / "weights/squeezenet1_1_imagenet_fp16.pt",
     )
     torch.manual_seed(0)
     head = [nn.Flatten(), nn.Linear(512 * 7 * 7, 256), nn.ReLU(), nn.Dropout(), nn.Linear(256, 256), nn.ReLU()]

@@ -38,7 +38,7 @@ AUDITED = [name for name in METHODS if name != "integrated_gradients"]
 def made(folder: Path, images: int, audited: int) -> None:
     """Explain, audit and distance, unless that was done."""
     model = sl.load_model(
-        f"{ROOT}/tests/networks.py:mobilenet_v2", weights=DATA / "weights/mobilenet_v2_imagenet_fp16.pt"
+        f"{ROOT}/tests/helpers/networks.py:mobilenet_v2", weights=DATA / "weights/mobilenet_v2_imagenet_fp16.pt"
     )
     pets = sorted((DATA / "images/pets").glob("*.jpg"))[:PETS]
     photographs = sorted((DATA / "images/imagenet").glob("*.jpg"))[: images - len(pets)]

@@ -46,7 +46,7 @@ TWELVE = ["gradient", "saliency", "input_x_gradient", "grad_cam", "grad_cam_plus
 def recipe(folder: Path, images: int, methods: list[str], chunk: int = 64, **engine: Any) -> Recipe:
     return Recipe(
         methods=methods, targets=["predicted"],
-        model={"spec": f"{ROOT}/tests/networks.py:resnet20_cifar",
+        model={"spec": f"{ROOT}/tests/helpers/networks.py:resnet20_cifar",
                "weights": str(DATA / "weights/resnet20_cifar10.pt"), "device": "cpu"},
         data={"images": [str(DATA / "images/cifar10/train")], "limit": images},
         output={"folder": str(folder), "chunk": chunk},
@@ -177,7 +177,7 @@ def rates() -> None:
         f"ResNet-50 at 224: {once / 1e9:.2f} GFLOP a pass; 12 methods {one / once:.2f} passes, for two targets "
         f"{two / once:.2f}"
     )
-    network = sl.load_model(f"{ROOT}/tests/networks.py:mobilenet_v2", pretrained=False)
+    network = sl.load_model(f"{ROOT}/tests/helpers/networks.py:mobilenet_v2", pretrained=False)
     source = open_source(recipe(Path(), 1, TWELVE).data.model_copy(
         update={"images": [str(DATA / "images/imagenet")], "limit": 100}), Path())  # fmt: skip
     start = time.perf_counter()

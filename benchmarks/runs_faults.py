@@ -34,7 +34,7 @@ def recipe(folder: Path, images: Path, limit: int) -> Path:
     path = folder / "recipe.toml"
     path.write_text(
         f'methods = {METHODS}\ntargets = ["predicted", "top-2"]\n'
-        f'[model]\nspec = "{ROOT}/tests/networks.py:resnet20_cifar"\n'
+        f'[model]\nspec = "{ROOT}/tests/helpers/networks.py:resnet20_cifar"\n'
         f'weights = "{DATA}/weights/resnet20_cifar10.pt"\ndevice = "cpu"\n'
         f'[data]\nimages = ["{images}"]\nlimit = {limit}\n[output]\nfolder = "out"\nchunk = 32\n'
     )

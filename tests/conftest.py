@@ -42,7 +42,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def networks_file() -> Path:
     """The file of networks, as a user would name it."""
-    return Path(__file__).parent / "networks.py"
+    return Path(__file__).parent / "helpers" / "networks.py"
 
 
 @pytest.fixture(scope="module")

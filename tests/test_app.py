@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import sightline as sl
-from networks import small
+from helpers.networks import small
 from sightline import app as module
 from sightline.app import Desk, application, check_host
 from sightline.models import ModelInfo, Preprocessing

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import sightline as sl
-from networks import small
+from helpers.networks import small
 from sightline.app import application
 from sightline.models import ModelInfo, Preprocessing
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-import outcomes
-import reference as ref
 import sightline as sl
-import zoo
+from helpers import outcomes, zoo
+from helpers import reference as ref
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -25,11 +25,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-import outcomes
-import reference as ref
 import sightline as sl
-import traps
-import zoo
+from helpers import outcomes, traps, zoo
+from helpers import reference as ref
 from sightline.aggregation import FullGrad, Sign
 from sightline.aggregation.resize import resized, spread
 from sightline.propagation import GUIDED_BACKPROP

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import reference as ref
 import sightline as sl
-import traps
+from helpers import reference as ref
+from helpers import traps
 
 RULES = ["gradient", "guided_backprop", "deconvnet"]
 
@@ -80,7 +80,8 @@ def test_what_happens_outside_the_graph_is_refused(trap: traps.Trap, images: Ten
 
 
 FIRST_COMPILATION = """
-import torch, traps
+import torch
+from helpers import traps
 import sightline as sl
 (trap,) = (trap for trap in traps.TRAPS if trap.name == "compiled function")
 image = torch.randn(1, 1, 2, 3, dtype=torch.float64)
@@ -94,7 +95,7 @@ print(abs(found.flatten().numpy() - expected).max() < 1e-12)
 def test_the_first_compilation_of_a_process_is_seen_through_too() -> None:
     """What torch imports when it first compiles must not hide the compiled operations of that very pass."""
     command = [sys.executable, "-W", "ignore", "-c", FIRST_COMPILATION]
-    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    found = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["True"]
 
 

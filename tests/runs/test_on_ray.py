@@ -16,11 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 import sightline as sl
+from helpers.runs import METHODS, TARGETS, recipe, tree_of
 from sightline.runs.work import threads
-from test_runs import METHODS, TARGETS, place, recipe, tree_of
 
 pytest.importorskip("ray")
-__all__ = ["place"]
 ENGINE = '[engine]\nname = "ray"\nworkers = 2\n'
 ONE = ENGINE.replace("2", "1")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import outcomes
-import reference as ref
 import sightline as sl
+from helpers import outcomes
+from helpers import reference as ref
 from sightline.aggregation import InputTimesSignal
 from sightline.propagation import epsilon_gamma_box, lrp_0, lrp_alpha_beta, lrp_epsilon, lrp_gamma, rect_grad
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-import reference as ref
-import traps
+from helpers import reference as ref
+from helpers import traps
 
 CLASSES = 3
 

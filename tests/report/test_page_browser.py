@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sightline as sl
-from networks import small
+from helpers.networks import small
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report.writing import write_page
 

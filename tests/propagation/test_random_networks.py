@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from scipy.special import erf
 from torch import Tensor, nn
 
-import outcomes
-import reference as ref
 import sightline as sl
-import zoo
+from helpers import outcomes, zoo
+from helpers import reference as ref
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 AGREEMENT = 1e-8

@@ -18,7 +18,7 @@ from scipy.special import erf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-import reference as ref
+from helpers import reference as ref
 
 SIZE = 6
 CLASSES = 3

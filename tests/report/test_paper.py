@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
-from networks import small
+from helpers.networks import small
 from sightline.catalogue import catalogue
 from sightline.report.paper import bibliography, sources
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from networks import small
+from helpers.networks import small
 from sightline.aggregation import InputTimesSignal
 from sightline.audit import Randomisation, audit, from_callable
 from sightline.audit.block import CEILING, REFERENCE

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
-from networks import small
+from helpers.networks import small
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report import gallery as module
 from sightline.report.gallery import encoded

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import sightline as sl
+from sightline.audit import relevance_mass
 from sightline.audit.localisation import energy, pointing_game, rank_accuracy
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
@@ -153,3 +154,10 @@ def test_empty_regions() -> None:
 def test_a_radius_that_nothing_is_within_is_refused(radius: float) -> None:
     with pytest.raises(sl.InputError, match="above 0 pixels"):
         pointing_game(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.bool), radius)
+
+
+def test_relevance_mass_by_hand() -> None:
+    maps = torch.tensor([[[1.0, -3.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]], [[2.0, 2.0], [2.0, 2.0]]])
+    regions = torch.tensor([[[True, True], [False, False]]] * 3)
+    shares = relevance_mass(maps, regions)
+    torch.testing.assert_close(shares, torch.tensor([0.5, torch.nan, 0.5]), equal_nan=True)

@@ -1,32 +1,10 @@
-"""Scores of maps against regions, by hand; and the whole demo, small."""
+"""The whole demo, small."""
 
 import pandas as pd
 import pytest
-import torch
 from rich.console import Console
 
 import sightline.demo
-from sightline.audit import centre_map, edge_map, relevance_mass
-
-
-def test_relevance_mass_by_hand() -> None:
-    maps = torch.tensor([[[1.0, -3.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]], [[2.0, 2.0], [2.0, 2.0]]])
-    regions = torch.tensor([[[True, True], [False, False]]] * 3)
-    shares = relevance_mass(maps, regions)
-    torch.testing.assert_close(shares, torch.tensor([0.5, torch.nan, 0.5]), equal_nan=True)
-
-
-def test_controls_know_nothing_but_the_picture() -> None:
-    images = torch.zeros(1, 3, 9, 9)
-    images[..., 5:] = 1
-    edges = edge_map(images)[0]
-    assert edges[:, 4:6].min() > 0
-    assert edges[:, :4].max() == 0
-    assert edges[:, 6:].max() == 0
-    centre = centre_map(images)[0]
-    assert centre.argmax() == 4 * 9 + 4
-    torch.testing.assert_close(centre[0, 4], torch.exp(torch.tensor(-2.0)))
-    torch.testing.assert_close(centre, centre.flip(0).T)
 
 
 def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Each method on each trap: the map that the slow reference code gives, or a refusal that names the operation.
 
-`python tests/outcomes.py --write` writes the table `docs/outcomes.md`.
+`PYTHONPATH=tests python -m helpers.outcomes --write` writes the table `docs/outcomes.md`.
 """
 
 import re
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import reference as ref
 import sightline as sl
-import zoo
+from helpers import reference as ref
+from helpers import zoo
 from sightline.propagation import deep_taylor, epsilon_gamma_box, rect_grad
 
-PAGE = Path(__file__).parent.parent / "docs" / "outcomes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "outcomes.md"
 AGREEMENT = 1e-9
 # The catalogue's q of 98 leaves nothing of a layer of six units, and these images have no range of their own.
 Q, LOW, HIGH = 50.0, -3.0, 3.0
@@ -127,8 +127,8 @@ def table() -> str:
     lines = [
         "# Outcomes",
         "",
-        "Written by `tests/outcomes.py --write`: every method on every network of `tests/traps.py` and `tests/zoo.py`.",
-        "*right*: equal to the slow reference code (`tests/reference.py`) within 1e-9 of the map's largest entry;",
+        "Written by `tests/helpers/outcomes.py`: every method on every network of `traps.py` and `zoo.py` there.",
+        "*right*: equal to the slow reference code (`reference.py`) within 1e-9 of the map's largest entry;",
         "*refused*: with a sentence that names this operation. Methods that fare the same share a column.",
         "",
         f"| trap | {' | '.join('<br>'.join(f'`{name}`' for name in names) for names in columns.values())} |",

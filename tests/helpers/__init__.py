@@ -1,0 +1,1 @@
+"""What several test files share: networks, traps, slow reference code."""
