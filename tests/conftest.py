@@ -30,6 +30,16 @@ with warnings.catch_warnings(), contextlib.suppress(ImportError):
         import torchvision  # noqa: F401
 
 
+# Fixtures that make a test one of `make test-all`: a browser takes seconds, real photographs take more.
+SLOW_FIXTURES = {"browser", "data_dir"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real photographs and weights, which the project may not contain."""

@@ -65,22 +65,26 @@ def test_uploads_are_read_and_deleted_and_bad_ones_get_a_sentence(model: nn.Modu
 
 def test_too_much_is_refused_and_deleted(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(model, tmp_path)
-    assert desk.read([]) == (None, "Drop photographs first.")
+    batch, words = desk.read([])
+    assert batch is None
+    assert "photographs first" in words
     files = uploaded(tmp_path / "many", module.PICTURES + 1)
     batch, words = desk.read(files)
     assert batch is None
-    assert words == "Up to 32 photographs at a time, please; 33 came."
+    assert re.search(r"\b32 photographs.*\b33\b", words)
     assert not any(Path(file).exists() for file in files)
     monkeypatch.setattr(module, "LARGEST", 100)
     (file,) = uploaded(tmp_path / "heavy", 1)
-    assert desk.read([file])[1].startswith("one.png is larger than")
+    assert re.match(r"one\.png\b.*larger", desk.read([file])[1])
     broken = tmp_path / "in" / "broken.png"
     broken.parent.mkdir()
     broken.write_bytes(b"no")
     words = desk.read([str(broken)])[1]
     assert "broken.png" in words
     assert str(tmp_path) not in words
-    assert desk.read([str(broken)])[1] == "broken.png cannot be read; upload it again."
+    words = desk.read([str(broken)])[1]
+    assert re.match(r"broken\.png\b.*upload it again", words)
+    assert str(tmp_path) not in words
 
 
 def test_the_buttons_do_what_the_library_does(model: nn.Module, tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_the_buttons_do_what_the_library_does(model: nn.Module, tmp_path: Path) 
     assert advice == expected.advice
     assert told[-1] == 1
     for first, second in ((None, 1), (1, 1)):
-        with pytest.raises(sl.InputError, match="choose both, and two different ones"):
+        with pytest.raises(sl.InputError, match=r"two classes.*different"):
             desk.explain(batch, place, ["gradient"], first, second)
 
 
@@ -116,9 +120,9 @@ def test_this_machine_needs_no_password(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "example.org", "::", ""])  # noqa: S104
 def test_others_need_one(host: str) -> None:
-    with pytest.raises(sl.InputError, match="a password is needed"):
+    with pytest.raises(sl.InputError, match=r"password.*SIGHTLINE_PASSWORD"):
         check_host(host, None)
-    with pytest.raises(sl.InputError, match="a password is needed"):
+    with pytest.raises(sl.InputError, match=r"password.*SIGHTLINE_PASSWORD"):
         check_host(host, "")
     check_host(host, "secret")
 

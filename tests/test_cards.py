@@ -115,7 +115,7 @@ def test_a_card_tells_defaults_and_blindness() -> None:
 def test_a_users_method_has_a_card_too() -> None:
     own = sl.Method(propagation=ROWS["lrp_epsilon"].propagation, name="mine")
     rows = dict(card(own).rows)
-    assert rows["source"] == "a method of your own"
+    assert "your own" in rows["source"]
     assert rows["cost"] == "not counted"
     assert "coincides" not in rows
 

@@ -1,8 +1,7 @@
 """The command line as a person meets it: what it writes, and a sentence with an exit code for every mistake."""
 
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline as sl
+from helpers.command_line import sightline
 
 FACTORY = """
 import torch
@@ -57,11 +57,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def sightline(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sightline.cli", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
     done = sightline(
         folder, "explain", "net.py:build", "photos", "--size", "16", "--methods",
@@ -91,17 +86,17 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["explain", "net.py:build", "photos", "--methods", "gradint"], 2, "Did you mean gradient"),
+        (["explain", "net.py:build", "photos", "--methods", "gradint"], 2, r"gradint\b.*\bgradient\b"),
         (["explain", "net.py:nothing", "photos"], 2, "nothing"),
         (["explain", "absent.py:build", "photos"], 2, "absent.py"),
         (["explain", "net.py:build", "absent"], 2, "absent"),
-        (["explain", "net.py:build", "photos", "--target", "7"], 2, "the model has 3 outputs"),
-        (["explain", "net.py:build", "photos", "--target", "cat"], 2, "--target is"),
-        (["explain", "net.py:build", "photos", "--target", "0,1,2"], 2, "2 image(s), but 3 class(es)"),
-        (["explain", "net.py:build", "photos", "--size", "2"], 2, "the model itself fails in 0 on"),
-        (["explain", "net.py:build", "photos", "--mean", "red"], 2, "--mean takes numbers"),
-        (["explain", "net.py:build", "photos", "--range", "1,0"], 2, "two rising numbers"),
-        (["explain", "net.py:build", "photos", "--device", "tpu"], 2, "--device is"),
+        (["explain", "net.py:build", "photos", "--target", "7"], 2, r"class 7\b.*\b3 outputs"),
+        (["explain", "net.py:build", "photos", "--target", "cat"], 2, r"--target.*\bcat\b"),
+        (["explain", "net.py:build", "photos", "--target", "0,1,2"], 2, r"\b2 image.*\b3 class"),
+        (["explain", "net.py:build", "photos", "--size", "2"], 2, r"fails in 0\b"),
+        (["explain", "net.py:build", "photos", "--mean", "red"], 2, r"--mean.*\bred\b"),
+        (["explain", "net.py:build", "photos", "--range", "1,0"], 2, "--range.*rising.*1,0"),
+        (["explain", "net.py:build", "photos", "--device", "tpu"], 2, "--device.*tpu"),
         (["explain", "net.py:build", "photos", "--device", "mps"], 2, "no such device"),
         (["explain", "net.py:build", "photos/broken.jpg"], 2, "broken.jpg"),
         (["explain", "net.py:build", "photos", "--out", "net.py/maps"], 2, "cannot be written"),
@@ -110,26 +105,26 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
         (["explain", "net.py:leaves", "photos"], 2, "SystemExit"),
         (["explain", "net.py:build", ""], 2, "path came empty"),
         (["explain", "net.py:build", "photos", "--out", ""], 2, "path came empty"),
-        (["explain", "net.py:build", "photos", "--out", "photos/maps"], 2, "lies inside the image folder"),
+        (["explain", "net.py:build", "photos", "--out", "photos/maps"], 2, "photos/maps.*image folder"),
         (
             ["explain", "net.py:build", "photos/a.png", "--references", "photos", "--out", "photos/maps"],
             2,
-            "lies inside the image folder",
+            "photos/maps.*image folder",
         ),
-        (["explain", "net.py:build", "photos", "--class-names", "names.txt"], 2, "Line 2 of names.txt is empty"),
-        (["explain", "net.py:build", "photos", "--target", "9" * 30], 2, "integers, 0 or above"),
-        (["explain", "net.py:build", "photos", "--resize", "big"], 2, "--resize takes"),
-        (["explain", "net.py:build", "photos", "--size", "1000000"], 2, "choose a smaller size"),
-        (["explain", "net.py:nan", "photos"], 3, "The explained value is not finite"),
+        (["explain", "net.py:build", "photos", "--class-names", "names.txt"], 2, r"line 2\b.*names\.txt.*empty"),
+        (["explain", "net.py:build", "photos", "--target", "9" * 30], 2, r"integers.*\b0\b.*9{30}"),
+        (["explain", "net.py:build", "photos", "--resize", "big"], 2, "--resize.*big"),
+        (["explain", "net.py:build", "photos", "--size", "1000000"], 2, "1000000.*memory.*smaller size"),
+        (["explain", "net.py:nan", "photos"], 3, "explained value.*not finite"),
         (["explain", "net.py:gelu", "photos", "--methods", "guided_backprop"], 3, "gelu in 1"),
-        (["explain", "net.py:training", "photos", "--size", "8"], 3, "batch_norm in 1 runs in training mode"),
+        (["explain", "net.py:training", "photos", "--size", "8"], 3, r"batch_norm in 1\b.*model\.eval\(\)"),
     ],
 )
 def test_mistakes_end_in_a_sentence(folder: Path, words: list[str], code: int, message: str) -> None:
     done = sightline(folder, *words, *([] if "--size" in words else ["--size", "16"]))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert message.lower() in done.stderr.lower()
+    assert re.search(message, done.stderr, re.IGNORECASE | re.DOTALL)
 
 
 def test_one_refused_method_does_not_lose_the_others(folder: Path) -> None:
@@ -153,13 +148,13 @@ def test_a_card_is_printed_by_name_and_close_names_are_offered(folder: Path) -> 
     card = sightline(folder, "methods", "smooth_full_grad")
     assert card.returncode == 0
     assert "samples = 25, sd = 0.15" in " ".join(card.stdout.split())
-    wrong = sightline(folder, "methods", "grad_kam")
+    wrong = sightline(folder, "methods", "grad_kam", process=True)
     assert wrong.returncode == 2
     assert "grad_cam" in wrong.stderr
 
 
 def test_version(folder: Path) -> None:
-    assert sightline(folder, "--version").stdout.strip() == f"sightline {sl.__version__}"
+    assert sightline(folder, "--version", process=True).stdout.strip() == f"sightline {sl.__version__}"
 
 
 def test_a_factory_finds_its_neighbours_and_wrong_names_are_not_used(folder: Path) -> None:
@@ -169,7 +164,7 @@ def test_a_factory_finds_its_neighbours_and_wrong_names_are_not_used(folder: Pat
         "--class-names", "two.txt",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "2 class names came for a model with 3 output(s)" in done.stderr
+    assert re.search(r"\b2 class names.*\b3 output", done.stderr)
 
 
 def test_the_manifest_tells_how_to_repeat_the_run(folder: Path) -> None:

@@ -2,8 +2,7 @@
 
 import html
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import sightline as sl
+from helpers.command_line import Done, sightline
 
 FACTORY = """
 import torch
@@ -69,9 +69,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sightline.cli", "gad", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+def run(folder: Path, *words: str) -> Done:
+    return sightline(folder, "gad", *words)
 
 
 def test_fit_explain_evaluate(place: Path) -> None:
@@ -110,7 +109,7 @@ def test_fit_explain_evaluate(place: Path) -> None:
     assert set(rows["fill"]) == {"mean"}
     swapped = run(place, "evaluate", "net.py:build", "folders", "--gad", "g", "--labels", "dog,cat", "--out", "s")
     assert swapped.returncode == 2
-    assert "fitted with the labels cat,dog" in " ".join(swapped.stderr.split())
+    assert re.search(r"labels cat,dog\b.*--labels dog,cat", " ".join(swapped.stderr.split()))
     text = (place / "e" / "report.md").read_text()
     for said in (
         "Complexity (table 1)",
@@ -121,10 +120,9 @@ def test_fit_explain_evaluate(place: Path) -> None:
     ):
         assert said in text
     page = html.unescape((place / "e" / "report.html").read_text())
-    assert "Gradient Artificial Distancing of cat (class 1) and dog (class 2) was evaluated on 12 images." in page
+    assert re.search(r"\bcat \(class 1\) and dog \(class 2\).*\b12 images", page)
     # Two methods, two classes, three comparisons; twenty images are the fewest for a verdict.
-    assert "Of 12 comparisons with its controls" in page
-    assert "0 neither; 12 have too few images." in page
+    assert re.search(r"\b12 comparisons.*\b0 neither.*\b12 have too few", page)
     for name in ("logits", "maps", "alphas", "hulls", "gad", "clues"):
         assert (place / "e" / f"{name}.png").stat().st_size > 2000
 
@@ -153,25 +151,25 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str) -
     assert json.loads((place / out / "gad" / "gad.json").read_text())["recipe"]["seed"] == 0
     other = run(place, *words, "--seed", "5")
     assert other.returncode == 2
-    assert "trained from other weights or pictures, or in another way" in " ".join(other.stderr.split())
+    assert re.search(r"classifier\.safetensors.*other weights", " ".join(other.stderr.split()))
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["fit", "net.py:build", "folders", "--classes", "cat"], 2, "two classes with a comma"),
-        (["fit", "net.py:build", "folders", "--classes", "cat,bird"], 2, "knows no class 'bird'"),
+        (["fit", "net.py:build", "folders", "--classes", "cat"], 2, "--classes.*two classes"),
+        (["fit", "net.py:build", "folders", "--classes", "cat,bird"], 2, "no class 'bird'"),
         (["fit", "net.py:build", "folders", "--classes", "cat,cat"], 2, "two different outputs"),
         (["fit", "net.py:build", "folders", "--classes", "fish,dog"], 2, "labelled 'fish'"),
         (["fit", "net.py:build", "folders", "--classes", "1,7"], 2, "--labels"),
         (["fit", "net.py:build", "folders", "--classes", "1,7", "--labels", "cat,dog", "--out", "g7"], 2, "no class 7"),
         (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "2,1"], 2, "rise"),
-        (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1:2:3"], 2, "--alphas takes"),
-        (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--mode", "test"], 2, "mode is"),
+        (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1:2:3"], 2, "--alphas.*1:2:3"),
+        (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--mode", "test"], 2, "mode.*eval.*train.*test"),
         (
             ["fit", "net.py:build", "folders", "--classes", "cat,dog", "--out", "folders/gad"],
             2,
-            "inside the image folder",
+            "folders/gad.*image folder",
         ),
         (
             ["fit", "net.py:build", "folders", "--classes", "cat,dog", "--mode", "train", "--strategy", "interpolated"],
@@ -179,14 +177,14 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str) -
             "train mode",
         ),
         (["fit", "net.py:build", "absent", "--classes", "cat,dog"], 2, "not a folder"),
-        (["explain", "net.py:build", "folders/cat", "--gad", "absent"], 2, "record of a fit"),
+        (["explain", "net.py:build", "folders/cat", "--gad", "absent"], 2, r"absent.*\bfit\b"),
         (["evaluate", "net.py:build", "folders", "--images", "-1"], 2, "--images"),
-        (["reproduce", "--dataset", "mnist", "--data", "flat", "--arch", "net.py:build"], 2, "cats_dogs or cub"),
+        (["reproduce", "--dataset", "mnist", "--data", "flat", "--arch", "net.py:build"], 2, "cats_dogs.*cub.*mnist"),
         (["reproduce", "--dataset", "cub", "--data", "flat", "--arch", "net.py:build"], 2, "'sparrow'"),
     ],
 )
 def test_mistakes_end_in_a_sentence(place: Path, words: list[str], code: int, said: str) -> None:
     done = run(place, *words)
     assert done.returncode == code, done.stderr
-    assert said in " ".join(done.stderr.split())
+    assert re.search(said, " ".join(done.stderr.split()))
     assert "Traceback" not in done.stderr

@@ -66,7 +66,7 @@ def test_every_method_on_a_linear_model(linear: Linear, images: Tensor) -> None:
 
 def test_rectified_methods_are_refused_on_a_linear_model(linear: Linear, images: Tensor) -> None:
     for method in ("guided_backprop", "deconvnet"):
-        with pytest.raises(sl.RefusalError, match="would equal the plain gradient"):
+        with pytest.raises(sl.RefusalError, match=f"{method}.*plain gradient"):
             sl.explain(linear, images, method)
 
 
@@ -144,6 +144,6 @@ def test_integrated_gradients_sums_to_the_difference(seed: int, depth: int, widt
 
 
 def test_combinations_without_a_meaning_are_refused() -> None:
-    with pytest.raises(sl.InputError, match="path is integrated at the input"):
+    with pytest.raises(sl.InputError, match=r"path.*CAM.*other layers"):
         sl.Method(Path(10), aggregation=CAM())
     assert sl.Method(Noise(4), aggregation=InputSignal()).name == "Noise x gradient x InputSignal"

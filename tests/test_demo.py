@@ -7,6 +7,7 @@ from rich.console import Console
 import sightline.demo
 
 
+@pytest.mark.slow
 def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the pictures: everything is written, twice the same, and the controls are what they must be."""
     for name, small in {"TRAINING": 2400, "HELD_OUT": 100, "SCORED": 4, "DISTANCING": 200, "STEPS": 2}.items():

@@ -4,6 +4,7 @@ import copy
 import gc
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -103,7 +104,7 @@ def test_the_model_comes_back_untouched(model: nn.Module, images: Tensor, failin
 
 def test_an_exception_within_the_model_leaves_it_untouched_too(model: nn.Module) -> None:
     before = list(_state(model))
-    with pytest.raises(sl.InputError, match=r"fails in conv1 on images of shape \(1, 5, 8, 8\)"):
+    with pytest.raises(sl.InputError, match=r"fails.*\bconv1\b.*\(1, 5, 8, 8\)"):
         sl.explain(model, torch.rand(1, 5, 8, 8), EVERY)
     assert _same(before, list(_state(model)))
 
@@ -149,20 +150,20 @@ def test_a_target_per_image(model: nn.Module, images: Tensor) -> None:
     ("target", "message"),
     [
         ([0, 1], "5 image.*2 class"),
-        ([0, 1, 2, 3, 4], "Class 4 .* 4 outputs, classes 0 to 3"),
+        ([0, 1, 2, 3, 4], r"Class 4\b.*\b4 outputs.*\b0 to 3\b"),
         (4, "Class 4"),
-        (-1, "integers, 0 or above"),
+        (-1, r"integers.*\b0\b.*-1\b"),
         (1.5, "came 1.5"),
         ([0, 1, 2, 3, 0.5], "integers"),
         (torch.tensor([0.0] * 5), "integers"),
-        ("cat", "one class per image"),
-        (sl.Pair(1, 9), "the model has 4 outputs"),
-        (sl.Pair([1, 9, 0, 1, 1], [0, 0, 1, 0, 0]), "the model has 4 outputs"),
-        (sl.Pair([1, 0], [0, 1]), "one class per image"),
-        (sl.Unit("conv2", 6), "6 channels; channel 6"),
+        ("cat", "Pair, Unit or Direction.*'cat'"),
+        (sl.Pair(1, 9), r"\(1, 9\).*\b4 outputs"),
+        (sl.Pair([1, 9, 0, 1, 1], [0, 0, 1, 0, 0]), r"\[1, 9, 0, 1, 1\].*\b4 outputs"),
+        (sl.Pair([1, 0], [0, 1]), r"pair.*\b5 image.*\b2 class"),
+        (sl.Unit("conv2", 6), r"conv2.*\b6 channels.*channel 6\b"),
         (sl.Unit("conv9", 0), "no layer 'conv9'"),
-        (10**30, "integers, 0 or above"),
-        (sl.Unit("conv2", 1, (99, 99)), r"positions up to \(7, 7\)"),
+        (10**30, r"integers.*\b0\b.*10{30}"),
+        (sl.Unit("conv2", 1, (99, 99)), r"conv2.*\(7, 7\).*\(99, 99\)"),
         (sl.Direction("conv2", torch.ones(3)), "direction of shape"),
     ],
 )
@@ -177,7 +178,7 @@ def test_wrong_targets_are_refused_in_a_sentence(model: nn.Module, images: Tenso
         (torch.rand(3, 8, 8), r"batch, channel, height, width.*image\[None\]"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floating point"),
         (torch.full((2, 3, 8, 8), float("nan")), "not finite"),
-        (torch.rand(0, 3, 8, 8), "none of them 0"),
+        (torch.rand(0, 3, 8, 8), r"none.*0.*\(0, 3, 8, 8\)"),
         (np.zeros((1, 3, 8, 8)), "came ndarray"),
     ],
 )
@@ -189,7 +190,7 @@ def test_wrong_images_are_refused_in_a_sentence(model: nn.Module, images, messag
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ("gradint", "Did you mean gradient"),
+        ("gradint", r"gradint\b.*\bgradient\b"),
         ([], "none came"),
         (["gradient", "gradient"], "gradient came twice"),
         ([3], "came 3"),
@@ -203,7 +204,7 @@ def test_wrong_methods_are_refused_in_a_sentence(model: nn.Module, images: Tenso
 
 def test_training_mode_is_refused_before_it_changes_anything(model: nn.Module, images: Tensor) -> None:
     before = model.bn1.running_mean.clone()
-    with pytest.raises(sl.RefusalError, match=r"batch_norm in bn1 runs in training mode.*model\.eval\(\)"):
+    with pytest.raises(sl.RefusalError, match=r"batch_norm.*\bbn1\b.*training.*model\.eval\(\)"):
         sl.explain(model.train(), images, "gradient")
     assert torch.equal(model.bn1.running_mean, before)
     model.bn1.eval()
@@ -252,7 +253,7 @@ def test_one_logit(model: nn.Module, images: Tensor) -> None:
         explanation = sl.explain(one, images, ["gradient", "grad_cam"])
         torch.testing.assert_close(explanation["gradient"], sl.explain(model, images, "gradient", 1)["gradient"])
         torch.testing.assert_close(explanation.probabilities, model(images)[:, 1].sigmoid().detach())
-        with pytest.raises(sl.InputError, match="one output, whose only class is 0"):
+        with pytest.raises(sl.InputError, match=r"Class 1\b.*one output.*class.*\b0\b"):
             sl.explain(one, images, "gradient", 1)
 
 
@@ -295,8 +296,8 @@ def test_saturation_and_dead_gradients_are_said_in_words(images: Tensor) -> None
     with torch.no_grad():
         saturated[1].weight.mul_(1e4)
     explanation = sl.explain(saturated, images, "gradient")
-    assert any("last operation is softmax" in note for note in explanation.checks.notes)
-    assert any("gradient is zero everywhere for 5 image(s)" in note for note in explanation.checks.notes)
+    assert any("softmax" in note and "not a logit" in note for note in explanation.checks.notes)
+    assert any(re.match(r"gradient .*zero everywhere.*\b5 image", note) for note in explanation.checks.notes)
     torch.testing.assert_close(explanation.probabilities, torch.ones(5))
     dead = nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.ReLU(), nn.Linear(3, 2))
     with torch.no_grad():
@@ -384,7 +385,8 @@ def test_upsampling_conserves_the_sum(images: Tensor) -> None:
     big = F.interpolate(images, size=(32, 32))
     explanation = sl.explain(model, big, "grad_cam", 0)
     raw, heat = explanation["grad_cam"], explanation.heatmap("grad_cam")
-    assert explanation.heatmap_steps("grad_cam") == ("bilinear from 8x8 to 32x32 pixels, corners not aligned",)
+    (step,) = explanation.heatmap_steps("grad_cam")
+    assert re.match(r"bilinear.*\b8x8\b.*\b32x32\b.*not aligned", step)
     torch.testing.assert_close(heat.sum((1, 2)), raw.sum((1, 2, 3)) * 16, rtol=1e-4, atol=1e-4)
 
 
@@ -482,7 +484,7 @@ def _gated(m: Around, x: Tensor) -> Tensor:
 def test_naming_the_layer_that_makes_a_mask_does_not_hide_the_mask(images: Tensor) -> None:
     model = Around(_gated).eval()
     for methods in ("guided_backprop", ["guided_backprop", "grad_cam@i"]):
-        with pytest.raises(sl.RefusalError, match="mul with a factor cut from the graph"):
+        with pytest.raises(sl.RefusalError, match=r"\bmul .*factor cut"):
             sl.explain(model, images, methods, 1)
 
 
@@ -519,7 +521,7 @@ def test_layers_of_other_shapes_are_refused(images: Tensor) -> None:
     with pytest.raises(sl.RefusalError, match="channels last"):
         sl.explain(last, images, "gradient", sl.Unit("norm", 3))
     folded = Around(lambda m, x: m.head(m.i(m.c(x).view(1, -1, 8, 8)).view(-1, 4, 8, 8))).eval()
-    with pytest.raises(sl.RefusalError, match="rows are not the images"):
+    with pytest.raises(sl.RefusalError, match=r"\bi\b.*\brows\b.*images"):
         sl.explain(folded, images, "grad_cam@i", 1)
 
 
@@ -570,7 +572,7 @@ def test_a_target_function_sees_the_whole_batch_or_the_positions(model: nn.Modul
     for name in expected.maps:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(cut[name], expected[name], rtol=1e-4, atol=1e-6)
-    with pytest.raises(sl.InputError, match="chunk=2 cuts the 5 images"):
+    with pytest.raises(sl.InputError, match=r"chunk=2\b.*\b5 images"):
         sl.explain(model, images, "gradient", lambda z: z[:, 0], chunk=2)
 
 
@@ -585,7 +587,7 @@ def test_passes_are_freed(model: nn.Module, images: Tensor) -> None:
 
 
 def test_baselines_per_image_are_refused() -> None:
-    with pytest.raises(sl.InputError, match="explain the images one by one"):
+    with pytest.raises(sl.InputError, match=r"\(2, 3, 8, 8\).*one by one"):
         sl.Method(sl.sampling.Path(5, torch.zeros(2, 3, 8, 8)))
     with pytest.raises(sl.InputError, match="finite"):
         sl.sampling.Path(5, float("nan"))
@@ -608,7 +610,7 @@ def test_a_backward_that_fails_refuses_its_own_methods_only(images: Tensor) -> N
     model = Around(body).eval()
     guided_cam = sl.Method(propagation=GUIDED_BACKPROP, aggregation=CAM(layer="d"), name="guided_cam")
     found = sl.explain(model, images, ["gradient", guided_cam], 1, on_refusal="record")
-    assert "writes in place over values" in found.refused["gradient"]
+    assert "writes in place" in found.refused["gradient"]
     with pytest.raises(sl.RefusalError, match="writes in place"):
         found["gradient"]
     features = model.d(model.c(images).sigmoid() * 2).detach()
@@ -626,7 +628,7 @@ def test_two_samplings_of_a_kind_are_recorded_apart(model: nn.Module, images: Te
 def test_zero_maps_are_explained_truly() -> None:
     linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     notes = sl.explain(linear, torch.rand(1, 3, 2, 2), ["gradient", "var_grad"], 0).checks.notes
-    assert any(note.startswith("var_grad is zero everywhere") and "samples' maps agree" in note for note in notes)
+    assert any(re.match("var_grad .*zero everywhere", note) and "samples' maps agree" in note for note in notes)
     torch.manual_seed(0)
     negative = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
@@ -634,5 +636,5 @@ def test_zero_maps_are_explained_truly() -> None:
     found = sl.explain(negative, torch.rand(1, 3, 6, 6), ["gradient", "guided_backprop", "guided_grad_cam"], 0)
     assert found["gradient"].any()
     said = {note.split()[0]: note for note in found.checks.notes if "zero everywhere" in note}
-    assert "rules of guided_backprop let no signal through" in said["guided_backprop"]
+    assert "rules of guided_backprop" in said["guided_backprop"]
     assert "two factors" in said["guided_grad_cam"]

@@ -396,14 +396,11 @@ def test_choices_may_be_named_by_their_words() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (
-            {"pooling": "median"},
-            "pooling .* is one of mean, activation, curvature, curvature shares, none; came 'median'",
-        ),
-        ({"sign": "both"}, "sign .* is one of signed, positive, absolute, negative; came 'both'"),
-        ({"stage": "maps"}, "stage .* is one of gradients, weights, contributions; came 'maps'"),
-        ({"sign": None}, "came None"),
-        ({"pooling": "none", "stage": "weights"}, "Without pooling, weights are the gradients"),
+        ({"pooling": "median"}, "pooling.*mean, activation, curvature, curvature shares, none.*'median'"),
+        ({"sign": "both"}, "sign.*signed, positive, absolute, negative.*'both'"),
+        ({"stage": "maps"}, "stage.*gradients, weights, contributions.*'maps'"),
+        ({"sign": None}, "sign.*None"),
+        ({"pooling": "none", "stage": "weights"}, "Without pooling.*weights.*gradients"),
     ],
 )
 def test_what_is_no_choice_is_refused_in_a_sentence(wrong: dict[str, str | None], message: str) -> None:
@@ -412,7 +409,7 @@ def test_what_is_no_choice_is_refused_in_a_sentence(wrong: dict[str, str | None]
 
 
 def test_a_layer_without_height_and_width_is_refused(images: Tensor) -> None:
-    with pytest.raises(sl.RefusalError, match=r"the layer 'head.1' gives \(3, 7\). Name a convolutional layer"):
+    with pytest.raises(sl.RefusalError, match=r"'head\.1'.*\(3, 7\).*convolutional layer"):
         sl.explain(network("dense"), images, "grad_cam@head.1", TARGET)
 
 
@@ -580,7 +577,7 @@ def test_the_last_feature_map_is_not_refused_for_a_class_because_of_another_targ
     of_class, of_unit = sl.explain_each(
         model, pictures, ["gradient", "grad_cam"], [0, sl.Unit("stage3.conv", 1)], on_refusal="record"
     )
-    assert "not all that decides passes stage5" in of_unit.refused["grad_cam"]
+    assert "passes stage5" in of_unit.refused["grad_cam"]
     assert torch.equal(of_class["grad_cam"], sl.explain(model, pictures, "grad_cam", 0)["grad_cam"])
 
 
@@ -591,7 +588,7 @@ def one_size(strides: tuple[int, ...] = (1, 1)) -> nn.Module:
 
 @pytest.mark.parametrize("depth", ["early", "middle"])
 def test_a_network_of_one_resolution_has_a_late_feature_map_only(depth: str, pictures: Tensor) -> None:
-    reason = f"no {depth} feature map apart from others: .* feature maps of 1 resolution.* grad_cam@LAYER"
+    reason = f"no {depth} .*1 resolution.*grad_cam@LAYER"
     with pytest.raises(sl.RefusalError, match=reason):
         sl.explain(one_size(), pictures, f"grad_cam@{depth}", 0)
     assert sl.explain(one_size(), pictures, "grad_cam@late", 0).layers == {"grad_cam@late": "3"}
@@ -600,7 +597,8 @@ def test_a_network_of_one_resolution_has_a_late_feature_map_only(depth: str, pic
 def test_a_network_of_two_resolutions_has_no_middle(pictures: Tensor) -> None:
     found = sl.explain(one_size((1, 2)), pictures, ["grad_cam@early", "grad_cam@middle"], 0, on_refusal="record")
     assert found.layers == {"grad_cam@early": "1"}
-    assert "no middle feature map apart from others" in found.refused["grad_cam@middle"]
+    assert "no middle" in found.refused["grad_cam@middle"]
+    assert "2 resolution" in found.refused["grad_cam@middle"]
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -609,7 +607,7 @@ def test_behind_a_scripted_stem_only_the_last_feature_map_is_known(pictures: Ten
     whole = sl.explain(model, pictures, "grad_cam", 0)["grad_cam"]
     model[0] = torch.jit.script(model[0])
     for depth in ("early", "middle"):
-        with pytest.raises(sl.RefusalError, match=f"{depth} feature map lies cannot be told: .* cannot be seen"):
+        with pytest.raises(sl.RefusalError, match=f"{depth} .*cannot be seen.*grad_cam@LAYER"):
             sl.explain(model, pictures, f"grad_cam@{depth}", 0)
     assert whole.any()
     assert torch.equal(sl.explain(model, pictures, "grad_cam@late", 0)["grad_cam@late"], whole)
@@ -618,16 +616,16 @@ def test_behind_a_scripted_stem_only_the_last_feature_map_is_known(pictures: Ten
 def test_depths_need_a_feature_map_before_a_weighted_layer() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     for depth in ("early", "middle", "late"):
-        with pytest.raises(sl.RefusalError, match="No spatial feature map was found"):
+        with pytest.raises(sl.RefusalError, match=r"No spatial.*grad_cam@LAYER"):
             sl.explain(model, torch.rand(1, 3, 2, 2), f"grad_cam@{depth}", 0)
 
 
 # Where a choice cannot matter
 
-SAME = "the gradient is the same at every position"
+SAME = "same at every position"
 NO_NEGATIVE = "no gradient is negative"
 NO_POSITIVE = "no gradient is positive"
-NO_CUT = "the final max(., 0) cuts nothing"
+NO_CUT = "cuts nothing"
 
 
 def notes(explanation: sl.Explanation) -> set[str]:
@@ -660,7 +658,8 @@ def test_where_average_pooling_follows_it_is_said_that_pooling_changes_nothing_a
     model = network("average", activations=1e7)
     pooled = cams(pooling=[Pooling.MEAN, Pooling.ACTIVATION, Pooling.NONE], relu=False)
     explanation = sl.explain(model, images, pooled, TARGET)
-    assert f"At {LAST}, read by {', '.join(explanation.maps)}, {SAME}" in " ".join(explanation.checks.notes)
+    facts = (LAST, ", ".join(explanation.maps), SAME)
+    assert any(all(fact in note for fact in facts) for note in explanation.checks.notes)
     first, *others = explanation.maps.values()
     for other in others:
         close(other, first)
@@ -820,11 +819,8 @@ def test_guided_grad_cam_beside_its_factors_is_the_same(images: Tensor) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ([nn.Conv2d(3, 4, 3), nn.GELU()], "guided_backprop is not defined for gelu in 1"),
-        (
-            [nn.Conv2d(3, 4, 3), nn.Identity()],
-            "guided_backprop would equal the plain gradient .* there is no rectifier",
-        ),
+        ([nn.Conv2d(3, 4, 3), nn.GELU()], "guided_backprop.*gelu in 1"),
+        ([nn.Conv2d(3, 4, 3), nn.Identity()], "guided_backprop.*plain gradient.*no rectifier"),
     ],
 )
 def test_guided_grad_cam_without_rectifiers_is_refused_for_what_guided_backprop_lacks(
@@ -840,7 +836,7 @@ def test_guided_grad_cam_without_rectifiers_is_refused_for_what_guided_backprop_
 
 def test_guided_grad_cam_without_a_feature_map_is_refused_for_what_grad_cam_lacks() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
-    with pytest.raises(sl.RefusalError, match="No spatial feature map was found"):
+    with pytest.raises(sl.RefusalError, match=r"No spatial.*grad_cam@LAYER"):
         sl.explain(model, torch.rand(1, 3, 2, 2), "guided_grad_cam", 0)
 
 
@@ -854,28 +850,28 @@ PLUS_PLUS, AUTHORS = CAM(Pooling.CURVATURE, Sign.POSITIVE), CAM(Pooling.CURVATUR
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"sampling": Path(5), "aggregation": CAM()}, "path is integrated at the input; CAM reads other layers"),
-        ({"sampling": Path(5), "aggregation": HIRES}, "path is integrated at the input"),
-        ({"sampling": AdaptivePath(), "aggregation": CAM()}, "path is integrated at the input"),
-        ({"sampling": Expected(5), "aggregation": CAM()}, "path is integrated at the input"),
-        ({"sampling": Path(5), "aggregation": LayerSignal("0")}, "LayerSignal reads other layers"),
-        ({"sampling": Path(5), "aggregation": FullGrad()}, "path is integrated at the input"),
-        ({"propagation": lrp_0(), "aggregation": HIRES}, "already holds the values there as a factor"),
-        ({"propagation": lrp_0(), "aggregation": X_GRAD}, "already holds the values there as a factor"),
-        ({"propagation": lrp_0(), "aggregation": TIMES}, "already holds the values there as a factor"),
-        ({"propagation": lrp_0(), "sampling": Path(5)}, "integrating it along a path, has no defined meaning"),
-        ({"propagation": lrp_0(), "aggregation": PLUS_PLUS}, "formula in derivatives .* and lrp_0 gives none"),
-        ({"propagation": GUIDED_BACKPROP, "aggregation": PLUS_PLUS}, "derivatives .* and guided_backprop gives none"),
-        ({"propagation": DECONVNET, "aggregation": AUTHORS}, "derivatives .* and deconvnet gives none"),
-        ({"propagation": rect_grad(), "aggregation": FullGrad()}, "FullGrad is a formula in derivatives"),
-        ({"sampling": Noise(3, before=True), "aggregation": CAM()}, "CAM has no terms that could be averaged before"),
-        ({"sampling": Noise(3, before=True)}, "InputSignal has no terms"),
-        ({"sampling": AdaptivePath(), "propagation": GUIDED_BACKPROP, "aggregation": TIMES}, "steered by its compl"),
-        ({"sampling": AdaptivePath(), "aggregation": InputSignal()}, "steered by its completeness residual"),
-        ({"aggregation": CAM}, "aggregation is a Aggregation; came .* has to be called"),
-        ({"propagation": lrp_0}, "propagation is a Propagation; came .* has to be called"),
-        ({"times": sl.catalogue()["guided_grad_cam"]}, "which is no product itself"),
-        ({"times": "grad_cam"}, "multiplied by one other Method"),
+        ({"sampling": Path(5), "aggregation": CAM()}, "path.*CAM.*other layers"),
+        ({"sampling": Path(5), "aggregation": HIRES}, "path.*CAM.*other layers"),
+        ({"sampling": AdaptivePath(), "aggregation": CAM()}, "path.*CAM.*other layers"),
+        ({"sampling": Expected(5), "aggregation": CAM()}, "path.*CAM.*other layers"),
+        ({"sampling": Path(5), "aggregation": LayerSignal("0")}, "path.*LayerSignal.*other layers"),
+        ({"sampling": Path(5), "aggregation": FullGrad()}, "path.*FullGrad.*other layers"),
+        ({"propagation": lrp_0(), "aggregation": HIRES}, "lrp_0.*relevance.*factor"),
+        ({"propagation": lrp_0(), "aggregation": X_GRAD}, "lrp_0.*relevance.*factor"),
+        ({"propagation": lrp_0(), "aggregation": TIMES}, "lrp_0.*relevance.*factor"),
+        ({"propagation": lrp_0(), "sampling": Path(5)}, "lrp_0.*relevance.*along a path"),
+        ({"propagation": lrp_0(), "aggregation": PLUS_PLUS}, "CAM.*derivatives.*lrp_0"),
+        ({"propagation": GUIDED_BACKPROP, "aggregation": PLUS_PLUS}, "CAM.*derivatives.*guided_backprop"),
+        ({"propagation": DECONVNET, "aggregation": AUTHORS}, "CAM.*derivatives.*deconvnet"),
+        ({"propagation": rect_grad(), "aggregation": FullGrad()}, "FullGrad.*derivatives.*rect_grad"),
+        ({"sampling": Noise(3, before=True), "aggregation": CAM()}, "CAM.*no terms.*`before`"),
+        ({"sampling": Noise(3, before=True)}, "InputSignal.*no terms.*`before`"),
+        ({"sampling": AdaptivePath(), "propagation": GUIDED_BACKPROP, "aggregation": TIMES}, "adaptive.*completeness"),
+        ({"sampling": AdaptivePath(), "aggregation": InputSignal()}, "adaptive path.*completeness.*InputTimesSignal"),
+        ({"aggregation": CAM}, "aggregation.*Aggregation.*called"),
+        ({"propagation": lrp_0}, "propagation.*Propagation.*called"),
+        ({"times": sl.catalogue()["guided_grad_cam"]}, "multiplied.*no product"),
+        ({"times": "grad_cam"}, "multiplied.*other Method"),
     ],
 )
 def test_a_combination_without_a_meaning_is_refused_when_it_is_made(choices: dict[str, object], message: str) -> None:
@@ -946,7 +942,7 @@ def test_a_method_moves_to_a_layer_where_it_reads_one() -> None:
     assert rows["guided_grad_cam"].at("x").factors[1].aggregation == CAM(layer="x")
     assert rows["lrp_0"].at("x").aggregation == LayerSignal("x")
     for name in ("gradient", "integrated_gradients", "full_grad"):
-        with pytest.raises(sl.InputError, match=f"{name} reads no layer"):
+        with pytest.raises(sl.InputError, match=f"{name}.*no layer"):
             rows[name].at("x")
 
 
@@ -972,6 +968,6 @@ def test_x_grad_cam_is_said_to_agree_only_where_it_has_weights() -> None:
     for images, agree in ((torch.tensor([[[[1.0, -1.0], [2.0, -2.0]]]]), False), (torch.rand(1, 1, 2, 2), True)):
         found = sl.explain(model, images, ["grad_cam@0", "x_grad_cam@0"], 0)
         assert torch.allclose(found["grad_cam@0"], found["x_grad_cam@0"]) is agree
-        said = next(note for note in found.checks.notes if "same at every position" in note)
-        assert ("XGrad-CAM agree" in said) is agree
+        said = next(note for note in found.checks.notes if SAME in note)
+        assert ("XGrad-CAM" in said) is agree
         assert "HiResCAM" in said

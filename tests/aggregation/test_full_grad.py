@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -80,10 +79,14 @@ def randomise(model: nn.Module) -> nn.Module:
 # 1. Completeness on the networks of the field.
 
 
+def _torchvision(name: str, **settings: int) -> nn.Module:
+    return getattr(pytest.importorskip("torchvision.models"), name)(**settings)
+
+
 def _vgg(name: str) -> nn.Module:
     """With a small head, since the original's takes a gigabyte."""
     with torch.device("meta"):
-        model = getattr(torchvision.models, name)()
+        model = _torchvision(name)
         model.classifier = nn.Sequential(nn.Linear(512 * 7 * 7, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 10))
     return model.to_empty(device="cpu")
 
@@ -91,9 +94,9 @@ def _vgg(name: str) -> nn.Module:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg16": partial(_vgg, "vgg16"),
     "vgg11_bn": partial(_vgg, "vgg11_bn"),
-    "resnet18": partial(torchvision.models.resnet18, num_classes=10),
-    "mobilenet_v2": partial(torchvision.models.mobilenet_v2, num_classes=10),
-    "squeezenet1_1": partial(torchvision.models.squeezenet1_1, num_classes=10),
+    "resnet18": partial(_torchvision, "resnet18", num_classes=10),
+    "mobilenet_v2": partial(_torchvision, "mobilenet_v2", num_classes=10),
+    "squeezenet1_1": partial(_torchvision, "squeezenet1_1", num_classes=10),
 }
 
 
@@ -593,27 +596,25 @@ INTERCEPTS = {
     "a layer called twice": Case(lambda m, x: m.c2(m.c2(m.c1(x)).relu()), "conv2d conv2d conv2d"),
     "pooling": Case(lambda m, x: F.max_pool2d(F.avg_pool2d(m.c1(x), 2, 1), 2).relu(), "conv2d"),
     "one less its mean": Case(lambda m, x: (h := m.c1(x)) - h.mean((2, 3), keepdim=True), "conv2d"),
-    "written through a view": Case(_on_a_view, refusal="add in the model's own forward"),
+    "written through a view": Case(_on_a_view, refusal=r"\badd in .*forward"),
     "ReLU6 over a view": Case(
-        lambda m, x: F.relu6(m.c1(9 * x).flatten(1), inplace=True), refusal="relu6 in the model's own forward"
+        lambda m, x: F.relu6(m.c1(9 * x).flatten(1), inplace=True), refusal=r"\brelu6 in .*forward"
     ),
-    "glu": Case(lambda m, x: F.glu(m.up(m.c1(x)), 1), refusal="glu in the model's own forward"),
-    "product": Case(lambda m, x: (h := m.c1(x)) * m.c2(h), refusal="mul in the model's own forward"),
-    "softmax": Case(lambda m, x: m.c1(x).softmax(1), refusal="softmax in the model's own forward"),
+    "glu": Case(lambda m, x: F.glu(m.up(m.c1(x)), 1), refusal=r"\bglu in .*forward"),
+    "product": Case(lambda m, x: (h := m.c1(x)) * m.c2(h), refusal=r"\bmul in .*forward"),
+    "softmax": Case(lambda m, x: m.c1(x).softmax(1), refusal=r"\bsoftmax in .*forward"),
     "addmm with beta": Case(
         lambda m, x: torch.addmm(m.table[0, 0], m.c1(x).flatten(1), m.table.view(60, 1).expand(60, 4), beta=2),
-        refusal="addmm in the model's own forward",
+        refusal=r"\baddmm in .*forward",
     ),
     "a matrix on the left": Case(
-        lambda m, x: (m.table.view(1, 60) @ m.c1(x).flatten(1).t()).t(), refusal="matmul in the model's own forward"
+        lambda m, x: (m.table.view(1, 60) @ m.c1(x).flatten(1).t()).t(), refusal=r"\bmatmul in .*forward"
     ),
-    "lerp": Case(lambda m, x: torch.lerp(m.c1(x), m.table, 0.3), refusal="lerp in the model's own forward"),
+    "lerp": Case(lambda m, x: torch.lerp(m.c1(x), m.table, 0.3), refusal=r"\blerp in .*forward"),
     "fill": Case(lambda m, x: m.c1(x).index_fill(1, torch.tensor([0]), 2.0), refusal="index_fill"),
-    "a signal without its gradient": Case(
-        lambda m, x: (h := m.c1(x)) - h.detach() + 1, refusal="sub with a factor cut from the graph"
-    ),
+    "a signal without its gradient": Case(lambda m, x: (h := m.c1(x)) - h.detach() + 1, refusal=r"\bsub .*factor cut"),
     "rows that are no images": Case(
-        lambda m, x: (m.c1(x).flatten(0, 1) + 1).view(len(x), -1), refusal="add in the model's own forward gives"
+        lambda m, x: (m.c1(x).flatten(0, 1) + 1).view(len(x), -1), refusal=r"\badd in .*one per image"
     ),
 }
 
@@ -640,22 +641,22 @@ def test_each_kind_of_intercept_is_counted_or_named_in_the_refusal(name: str) ->
 # to refuse by name would both be right.
 MISSED = {
     # `_at_zero` takes only floating constants, and a number only in the first two positional arguments.
-    "plus integers": Case(lambda m, x: m.c1(x) + torch.arange(4), refusal="add in the model"),
-    "less an integer of no axes": Case(lambda m, x: m.c1(x) - torch.tensor(3), refusal="sub in the model"),
-    "plus truth values": Case(lambda m, x: m.c1(x) + (m.table > 0), refusal="add in the model"),
+    "plus integers": Case(lambda m, x: m.c1(x) + torch.arange(4), refusal=r"\badd in "),
+    "less an integer of no axes": Case(lambda m, x: m.c1(x) - torch.tensor(3), refusal=r"\bsub in "),
+    "plus truth values": Case(lambda m, x: m.c1(x) + (m.table > 0), refusal=r"\badd in "),
     "integer channels joined": Case(
-        lambda m, x: torch.cat([m.c1(x), torch.ones(len(x), 1, 5, 4, dtype=torch.long)], 1), refusal="cat in the model"
+        lambda m, x: torch.cat([m.c1(x), torch.ones(len(x), 1, 5, 4, dtype=torch.long)], 1), refusal=r"\bcat in "
     ),
-    "plus other=": Case(lambda m, x: torch.add(m.c1(x), other=1.0), refusal="add in the model"),
-    "rsub by keywords": Case(lambda m, x: torch.rsub(input=m.c1(x), other=1.0), refusal="rsub in the model"),
+    "plus other=": Case(lambda m, x: torch.add(m.c1(x), other=1.0), refusal=r"\badd in "),
+    "rsub by keywords": Case(lambda m, x: torch.rsub(input=m.c1(x), other=1.0), refusal=r"\brsub in "),
     # copy_ is an "identity" and mul_ a "scaling", but what they leave of the memory they write into is a constant.
-    "copied into ones through a view": Case(_copied_into_ones, refusal="copy in the model"),
-    "multiplied into ones through a view": Case(_multiplied_into_ones, refusal="mul in the model"),
-    "a constant copied over a signal": Case(_constant_copied_over, refusal="copy in the model"),
+    "copied into ones through a view": Case(_copied_into_ones, refusal=r"\bcopy in "),
+    "multiplied into ones through a view": Case(_multiplied_into_ones, refusal=r"\bmul in "),
+    "a constant copied over a signal": Case(_constant_copied_over, refusal=r"\bcopy in "),
     # A write that autograd does not see is noted only where some other method of the job has rules.
     "added under no_grad": Case(_no_grad_add, refusal="add outside the graph"),
     # Resampling is homogeneous in the picture, not in the grid.
-    "a fixed picture looked up": Case(_texture, refusal="grid_sample in the model"),
+    "a fixed picture looked up": Case(_texture, refusal=r"\bgrid_sample in "),
     # That rows are images is told from their number alone.
     "channels first, as many as images": Case(_added_across, refusal="do not add up"),
 }
@@ -766,9 +767,8 @@ def test_programs_of_views_and_writes_are_complete_or_refused_for_a_write(
     explanation = sl.explain(model, images, ["gradient", "full_grad_signed"], 1, on_refusal="record")
     torch.testing.assert_close(explanation["gradient"], gradient, rtol=1e-12, atol=1e-14)
     if explanation.refused:
-        assert re.search(
-            "not for: (add|sub|mul|copy|relu|hardtanh|setitem) in", explanation.refused["full_grad_signed"]
-        )
+        written = r"\b(add|sub|mul|copy|relu|hardtanh|setitem) in "
+        assert re.search(written, explanation.refused["full_grad_signed"])
         assert any(name in WRITES for name, _, _ in steps)
         return
     with torch.no_grad():
@@ -847,10 +847,10 @@ def test_what_is_added_to_channels_last_is_drawn_where_it_stands_or_not_at_all()
     model, images = net(channels_last), random_images(2, 2, 5, 4)
     explanation = sl.explain(model, images, ["gradient", "full_grad_signed"], 1, on_refusal="record")
     if "full_grad_signed" in explanation.refused:
-        assert "add in the model's own forward" in explanation.refused["full_grad_signed"]
+        assert re.search(r"\badd in .*forward", explanation.refused["full_grad_signed"])
         return
     parts = explanation.checks.decomposition["full_grad_signed"]
-    drawn = parts.in_map[parts.parts.index("add in the model's own forward")]
+    (drawn,) = (drawn for part, drawn in zip(parts.parts, parts.in_map, strict=True) if part.startswith("add in "))
     head = torch.arange(180, dtype=torch.float64).sin().view(3, 3, 5, 4)[1]
     constants = model.c1.bias.detach().view(3, 1, 1) + drawn * model.table
     expected = (images * explanation["gradient"]).sum(1, keepdim=True) + (constants * head).sum(0)
@@ -1090,7 +1090,7 @@ def test_one_target_may_be_refused_and_another_explained() -> None:
     refused, explained = sl.explain_each(
         _small("plain"), _batch(), ["gradient", "full_grad"], [share, 0], on_refusal="record"
     )
-    assert "softmax in the model's own forward" in refused.refused["full_grad"]
+    assert re.search(r"\bsoftmax in .*forward", refused.refused["full_grad"])
     assert set(refused.maps) == {"gradient"}
     assert set(explained.maps) == {"gradient", "full_grad"}
     assert explained.checks.decomposition["full_grad"].residual.abs().max() < 1e-13
@@ -1189,11 +1189,11 @@ def test_forward_hooks_are_part_of_the_network() -> None:
 def test_choices_without_a_meaning_are_refused() -> None:
     with pytest.raises(sl.InputError, match="hide their sign"):
         FullGrad(Sign.SIGNED)
-    with pytest.raises(sl.InputError, match="formula in derivatives"):
+    with pytest.raises(sl.InputError, match=r"FullGrad.*derivatives.*guided_backprop"):
         sl.Method(propagation=GUIDED_BACKPROP, aggregation=FullGrad())
-    with pytest.raises(sl.InputError, match="path is integrated at the input"):
+    with pytest.raises(sl.InputError, match=r"path.*FullGrad.*other layers"):
         sl.Method(Way(10), aggregation=FullGrad())
-    with pytest.raises(sl.InputError, match="leave `before` out"):
+    with pytest.raises(sl.InputError, match=r"InputSignal.*no terms.*`before`"):
         sl.Method(Noise(4, before=True))
     with pytest.raises(sl.InputError, match="reads no layer"):
         sl.catalogue()["full_grad"].at("layer1")

@@ -119,8 +119,8 @@ def test_classes_that_the_model_itself_tells_by_one_direction_judge_nobody(image
     found = audit(model, images, ["gradient", "guided_backprop"], ["class_sensitivity"])
     assert set(found.verdicts["class_sensitivity"]) == {"undecided"}
     reasons = found.reasons.set_index("method")["reason"]
-    assert "even the maps of the gradient are alike (1.0" in reasons["guided_backprop"]
-    assert "the test has nothing to see" in reasons["control: edges"]
+    assert all(fact in reasons["guided_backprop"] for fact in ("the gradient", "(1.0", "nothing to see"))
+    assert "nothing to see" in reasons["control: edges"]
 
 
 def test_no_control_passes_overall(model: nn.Module, images: Tensor) -> None:
@@ -157,11 +157,11 @@ def test_methods_that_cannot_be_judged_are_named(model: nn.Module, images: Tenso
     ]
     found = audit(model, images, methods)
     for name, said in (
-        ("constant", "constant or not finite on 24 of 24 images"),
-        ("silent", "constant or not finite on 24 of 24 images"),
-        ("flat", r"flat must return maps of shape .* came shape \(24, 5\)"),
+        ("constant", "not finite.*24 of 24"),
+        ("silent", "not finite.*24 of 24"),
+        ("flat", r"flat.*shape.*\(24, 5\)"),
         ("none", "came NoneType"),
-        ("broken", "broken failed: KeyError: 'x'"),
+        ("broken", "broken.*KeyError: 'x'"),
         ("expected_gradients", "references"),
     ):
         assert set(found.verdicts.loc[name]) <= {"undecided", "reported"}
@@ -175,7 +175,7 @@ def test_methods_that_cannot_be_judged_are_named(model: nn.Module, images: Tenso
 def test_few_images_decide_nothing_and_it_says_how_many_more(model: nn.Module, images: Tensor) -> None:
     found = audit(model, images[:5], ["gradient"])
     assert set(found.verdicts["overall"]) == {"undecided"}
-    assert "15 more are needed" in found.reasons.iloc[0]["reason"]
+    assert "15 more" in found.reasons.iloc[0]["reason"]
     alone = audit(model, images[:1], ["gradient"])
     assert set(alone.verdicts["overall"]) == {"undecided"}
 
@@ -360,20 +360,20 @@ def test_rules_by_hand() -> None:
     assert judge(RULE, np.full(20, 0.5), np.full(20, 0.2), np.full(20, 0.8)).figure == pytest.approx(0.5)
     near = judge(RULE, 0.69 + 3 * spread, floor, ceiling)
     assert near.said is Said.UNDECIDED
-    assert "more images may tell" in near.reason
+    assert "more images" in near.reason
     alike = judge(RULE, np.full(20, 0.9), np.full(20, 0.85), np.full(20, 1.0))
     assert "likeness says nothing" in alike.reason
     holes = judge(RULE, np.where(np.arange(30) < 12, np.nan, 0.1), floor, ceiling)
     assert holes.images == 18
-    assert "2 more are needed" in holes.reason
+    assert "2 more" in holes.reason
 
 
 def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> None:
     for settings, said in (
-        ({"tests": ["colour"]}, "Tests are class_sensitivity"),
+        ({"tests": ["colour"]}, "class_sensitivity.*colour"),
         ({"tests": []}, "came none"),
         ({"tests": ["localisation"]}, "needs masks="),
-        ({"masks": torch.ones(24, 12, 11)}, r"\(24, 12, 12\); came \(24, 12, 11\)"),
+        ({"masks": torch.ones(24, 12, 11)}, r"\(24, 12, 12\).*\(24, 12, 11\)"),
         ({"methods": []}, "none came"),
         ({"methods": ["gradient", "gradient"]}, "came twice"),
         ({"methods": [from_callable(gradient_of, "control: edges")]}, "is a control's"),

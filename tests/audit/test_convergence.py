@@ -227,13 +227,13 @@ def test_methods_that_follow_no_propagation_to_the_input_are_refused_with_the_re
     found = convergence(Convolutional(), images, asked)
     assert set(found.values["method"]) == {"gradient"}
     assert list(found.refused) == [name for name in asked if name != "gradient"]
-    assert "propagates nothing to the layers below" in found.refused["grad_cam"]
-    assert "at one and propagates nothing" in found.refused["lrp_epsilon@one"]
-    assert "product of two maps" in found.refused["guided_grad_cam"]
+    assert "propagates nothing" in found.refused["grad_cam"]
+    assert all(fact in found.refused["lrp_epsilon@one"] for fact in ("at one", "propagates nothing"))
+    assert "product" in found.refused["guided_grad_cam"]
     assert "many inputs" in found.refused["smooth_grad"]
-    with pytest.raises(sl.RefusalError, match="grad_cam makes its map"):
+    with pytest.raises(sl.RefusalError, match=r"grad_cam.*propagates nothing"):
         found.lost_at("grad_cam")
-    with pytest.raises(sl.InputError, match="Did you mean gradient"):
+    with pytest.raises(sl.InputError, match=r"gradien\b.*gradient\b"):
         found.lost_at("gradien")
     alone = convergence(Convolutional(), images, ["grad_cam"])
     assert alone.values.empty
@@ -244,7 +244,7 @@ def test_a_propagation_without_a_rule_is_refused_and_the_others_go_on(images: Te
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 3)).double().eval()
     found = convergence(model, images, ["lrp_epsilon", "gradient", "guided_backprop", "deep_taylor"])
     assert set(found.values["method"]) == {"gradient"}
-    assert "not defined for sigmoid" in found.refused["lrp_epsilon"]
+    assert "sigmoid in 1" in found.refused["lrp_epsilon"]
     assert set(found.refused) == {"lrp_epsilon", "guided_backprop", "deep_taylor"}
 
 
@@ -328,14 +328,14 @@ def test_named_layers(images: Tensor) -> None:
     model = model.double().eval()
     found = convergence(model, images, ["gradient", "lrp_epsilon"], layers=["2", "0"])
     assert list(series(found, "gradient")) == ["2", "0", INPUT]
-    assert "Name the batch norm instead" in found.refused["lrp_epsilon"]
+    assert all(fact in found.refused["lrp_epsilon"] for fact in ("lrp_epsilon", "no relevance", "batch norm"))
     assert list(series(convergence(model, images, ["gradient"], layers=[]), "gradient")) == [INPUT]
     with pytest.raises(sl.InputError, match="no layer 'nine'"):
         convergence(model, images, ["gradient"], layers=["nine"])
-    with pytest.raises(sl.InputError, match="named as their modules are; came late"):
+    with pytest.raises(sl.InputError, match=r"modules.*late"):
         convergence(model, images, ["gradient"], layers=["late"])
     tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5), nn.Flatten(), nn.Linear(15, 3)).double().eval()
-    with pytest.raises(sl.RefusalError, match=r"the layer '1' gives \(3, 3, 5\)"):
+    with pytest.raises(sl.RefusalError, match=r"'1'.*\(3, 3, 5\)"):
         convergence(tokens, images, ["gradient"], layers=["1"])
     assert list(series(convergence(tokens, images, ["gradient"]), "gradient")) == ["2", INPUT]
 
@@ -353,7 +353,7 @@ def test_named_layers(images: Tensor) -> None:
             return self.body(x)
 
     found = convergence(Aside().eval(), images, ["gradient"], layers=["aside"])
-    assert "sends nothing from the logits to 'aside'" in found.refused["gradient"]
+    assert all(fact in found.refused["gradient"] for fact in ("logits", "'aside'"))
     with pytest.raises(sl.RefusalError, match="runs 2 times"):
         convergence(Cut(), images, ["gradient"], layers=["one"])
     # The logits without what is added to them are one layer below.
@@ -363,11 +363,11 @@ def test_named_layers(images: Tensor) -> None:
 def test_what_cannot_be_used(images: Tensor) -> None:
     model = Convolutional()
     for methods in ([], ["gradient", "gradient"]):
-        with pytest.raises(sl.InputError, match="At least one method"):
+        with pytest.raises(sl.InputError, match=r"(?i)at least one method"):
             convergence(model, images, methods)
-    with pytest.raises(sl.InputError, match="draws is a whole number, at least 2; came 1"):
+    with pytest.raises(sl.InputError, match=r"draws.*at least 2.*1"):
         convergence(model, images, ["gradient"], draws=1)
-    with pytest.raises(sl.InputError, match="Images are a tensor"):
+    with pytest.raises(sl.InputError, match=r"Images.*batch, channel, height, width"):
         convergence(model, images[0], ["gradient"])
     with pytest.raises(sl.RefusalError, match="not class scores"):
         convergence(model.one, images, ["gradient"])

@@ -238,20 +238,20 @@ def test_what_does_not_fit_is_refused(walk) -> None:
     ):
         with pytest.raises(sl.InputError, match="shape"):
             walk(score, pictures, maps, Fill.MEAN)
-    with pytest.raises(sl.InputError, match="at least one step"):
+    with pytest.raises(sl.InputError, match=r"step.*\b0\b"):
         walk(score, images, heatmaps, Fill.MEAN, steps=0)
-    with pytest.raises(sl.InputError, match="change in every step"):
+    with pytest.raises(sl.InputError, match=r"Inpainting.*step"):
         walk(score, images, heatmaps, "inpainting")
-    with pytest.raises(sl.InputError, match="filled with"):
+    with pytest.raises(sl.InputError, match=r"filled.*white"):
         walk(score, images, heatmaps, "white")
-    with pytest.raises(sl.InputError, match="painted black"):
+    with pytest.raises(sl.InputError, match="black="):
         walk(score, images, heatmaps, Fill.BLACK)
-    with pytest.raises(sl.InputError, match="each of the 3 channels"):
+    with pytest.raises(sl.InputError, match=r"3 channels.*\(2,\)"):
         walk(score, images, heatmaps, Fill.BLACK, black=torch.zeros(2))
-    with pytest.raises(sl.InputError, match="one number for each"):
+    with pytest.raises(sl.InputError, match=r"score.*2 image.*\(2, 3\)"):
         walk(lambda batch: batch.mean((2, 3)), images, heatmaps, Fill.MEAN)
 
 
 def test_patches_without_a_side_are_refused() -> None:
-    with pytest.raises(sl.InputError, match="at least one pixel"):
+    with pytest.raises(sl.InputError, match=r"patch.*pixel.*\b0\b"):
         patch_flipping(linear(torch.ones(())), torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2), Fill.MEAN, 0)

@@ -1,5 +1,7 @@
 """The questions of an audit one by one: their figures against figures made by hand."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -89,13 +91,10 @@ def test_a_function_that_multiplies_by_the_input_has_no_form_without_it(model: n
 
     found = audit(model, images, [from_callable(product)], ["input_bias"])
     assert found.verdicts.loc["product", "input_bias"] == "fail"
-    assert "do not read its maps as explanations of this model" in found.advice
+    assert re.search(r"\bproduct\b.*input_bias.*do not read", found.advice)
     twice = audit(model, images, [from_callable(product, "one"), from_callable(product, "two")], ["input_bias"])
     figure = twice.findings["input_bias", "one"].figure
-    assert (
-        f"one ({figure:.2f}) and two ({figure:.2f}) fail input_bias: do not read their maps as explanations of this "
-        "model."
-    ) in twice.advice
+    assert re.search(rf"\bone \({figure:.2f}\) and two \({figure:.2f}\).*input_bias.*do not read", twice.advice)
 
 
 def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) -> None:
@@ -104,10 +103,11 @@ def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) ->
     pictures = images.clamp(-2, 2)
     path = sl.Method(sampling=Path(steps=4, start="black"), aggregation=InputTimesSignal(), name="from black")
     found = audit(model, pictures, ["gradient", "input_x_gradient", path], ["input_bias"])
-    zero = "zero, which is the colour (102, 128, 153)"
+    (zero,) = found.blind_to["input_x_gradient"]
+    assert "(102, 128, 153)" in zero
     assert found.blind_to == {"input_x_gradient": [zero], "from black": ["black"], "control: input": [zero]}
-    assert f"{zero} stays empty in the maps of input_x_gradient." in found.advice
-    assert "black stays empty in the maps of from black." in found.advice
+    assert re.search(rf"{re.escape(zero)}[^.]*\binput_x_gradient\b", found.advice)
+    assert re.search(r"(?<!from )\bblack\b[^.]*\bfrom black\b", found.advice)
 
 
 def test_input_bias_is_asked_again_without_the_input(model: nn.Module, images: Tensor) -> None:
@@ -289,11 +289,7 @@ def test_the_layer_where_the_class_is_lost_is_named(images: Tensor) -> None:
     assert layer is not None
     assert lost.lost_at("gradient") is None
     last = lost.values.query("method == 'lrp_z_plus' and layer == '<input>'")["layer_cosine"].mean()
-    words = (
-        f"on the way down the channels lose the class at {layer}; what is left at the input is where, not what "
-        f"(random logits send maps with a cosine of {last:.2f} there)"
-    )
     reasons = found.reasons.set_index("method")["reason"]
-    assert reasons["lrp_z_plus"] == words
+    assert re.search(rf"class at {re.escape(layer)}\b.*cosine of {last:.2f}", reasons["lrp_z_plus"])
     assert reasons["gradient"] == ""
-    assert f"Of lrp_z_plus: {words}." in found.advice
+    assert re.search(rf"lrp_z_plus\W+{re.escape(reasons['lrp_z_plus'])}", found.advice)

@@ -1,6 +1,7 @@
 """Similarities of maps against scipy, scikit-image and numpy, image by image, and what must not change them."""
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -290,6 +291,6 @@ def test_other_shapes_are_refused(name: str, first: tuple[int, ...], second: tup
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with pytest.raises(sl.InputError, match=r"one shape \(batch, height, width\); came") as caught:
+    shapes = f"{re.escape(str(first))}.*{re.escape(str(second))}"
+    with pytest.raises(sl.InputError, match=rf"\(batch, height, width\).*{shapes}"):
         module.MEASURES[name](torch.ones(first), torch.ones(second))
-    assert f"{first} and {second}" in str(caught.value)

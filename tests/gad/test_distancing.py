@@ -162,9 +162,9 @@ def test_a_fit_killed_at_any_moment_goes_on_and_ends_the_same(data, tmp_path: Pa
 
 def test_a_folder_of_another_fit_is_refused(data, tmp_path: Path) -> None:
     sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit(data, controls=False)
-    with pytest.raises(sl.InputError, match=r"another fit: it differs in data"):
+    with pytest.raises(sl.InputError, match=r"another fit.*\bdata\b"):
         sl.GAD(network(), CLASSES, (1,), steps=1, folder=tmp_path).fit((data[0] + 1, data[1]))
-    with pytest.raises(sl.InputError, match=r"differs in recipe"):
+    with pytest.raises(sl.InputError, match=r"another fit.*\brecipe\b"):
         sl.GAD(network(), CLASSES, (2,), steps=2, folder=tmp_path).fit(data)
 
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_fitted_is_said(model: nn.Module, data) -> None:
         sl.GAD(model, (1, 1))
     with pytest.raises(sl.InputError, match="no class 7"):
         sl.GAD(model, (0, 7), (1,), steps=1).fit((images, torch.where(labels == 1, 7, labels)))
-    with pytest.raises(sl.InputError, match="no images of class 1"):
+    with pytest.raises(sl.InputError, match=r"no images.*\bclass 1\b"):
         sl.GAD(model, (0, 1), (1,), steps=1).fit((images[labels != 1], labels[labels != 1]))
     with pytest.raises(sl.RefusalError, match="softmax"):
         sl.GAD(nn.Sequential(model, nn.Softmax(1)), CLASSES, (1,), steps=1).fit(data)
@@ -406,7 +406,7 @@ def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> N
     alone = gad.explain_with_controls(images, "excitation_backprop")
     assert alone.pair == []
     assert len(alone.shuffled) == 2
-    with pytest.raises(sl.InputError, match="Only classes of the pair"):
+    with pytest.raises(sl.InputError, match=r"\(2, 0\).*controls.*\b1\b"):
         gad.explain_with_controls(images, "gradient", [1])
 
 
@@ -414,7 +414,7 @@ def test_images_in_half_precision_are_fitted(data) -> None:
     gad = sl.GAD(network(), CLASSES, (1,), steps=1)
     images = data[0].bfloat16()
     assert gad.fit((images, data[1]), controls=False).report["steps"].tolist() == [1]
-    with pytest.raises(sl.InputError, match="differs in data"):
+    with pytest.raises(sl.InputError, match=r"another fit.*\bdata\b"):
         gad.fit((images.float(), data[1]), controls=False)
 
 
@@ -530,7 +530,7 @@ def test_a_folder_with_something_in_it_is_not_saved_into(data, tmp_path: Path) -
     first = sl.GAD(network(), CLASSES, (1,), steps=1).fit(data)
     first.save(tmp_path / "x")
     other = sl.GAD(network(seed=3), CLASSES, (1,), steps=1).fit(data, controls=False)
-    with pytest.raises(sl.InputError, match="not an empty folder"):
+    with pytest.raises(sl.InputError, match=r"\bx\b.*empty folder"):
         other.save(tmp_path / "x")
     # Nor are files taken that no record of this fit knows.
     other.save(tmp_path / "y")
@@ -573,7 +573,7 @@ def test_another_network_with_the_same_weights_is_another_network(data, tmp_path
         sl.GAD.load(tmp_path, other)
     scaled = network()
     scaled.register_buffer("scale", torch.tensor(2.0), persistent=False)
-    with pytest.raises(sl.InputError, match="differs in base"):
+    with pytest.raises(sl.InputError, match=r"another fit.*\bbase\b"):
         sl.GAD(scaled, CLASSES, (1,), steps=1, folder=tmp_path).fit(data)
 
 
@@ -646,9 +646,9 @@ def test_fitting_within_inference_mode(model: nn.Module, data) -> None:
 
 def test_more_that_cannot_be_fitted_is_said(model: nn.Module, data) -> None:
     images = data[0]
-    with pytest.raises(sl.InputError, match="numbers of the network's outputs"):
+    with pytest.raises(sl.InputError, match=r"Labels.*numbers.*cat"):
         sl.GAD(model, CLASSES).fit((images, ["cat"] * len(images)))
-    with pytest.raises(sl.InputError, match="steps is a whole number"):
+    with pytest.raises(sl.InputError, match=r"steps.*whole number.*1\.5"):
         sl.GAD(model, CLASSES, steps=1.5)
     with pytest.raises(sl.InputError, match="training mode"):
         sl.GAD(network().train(), CLASSES).fit(data)
@@ -664,14 +664,14 @@ def test_more_that_cannot_be_fitted_is_said(model: nn.Module, data) -> None:
     with pytest.raises(sl.RefusalError, match="random numbers"):
         sl.GAD(Always().eval(), CLASSES, (1,), steps=1).fit(data)
     for last in (nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()):
-        with pytest.raises(sl.RefusalError, match="softmax or a sigmoid"):
+        with pytest.raises(sl.RefusalError, match=r"softmax.*sigmoid"):
             sl.GAD(nn.Sequential(network(), last).eval(), CLASSES, (1,), steps=1).fit(data)
     gad = sl.GAD(model, CLASSES, (1,), steps=1).fit(data)
-    with pytest.raises(sl.InputError, match="filled with"):
+    with pytest.raises(sl.InputError, match=r"filled.*foo"):
         gad.evaluate(images, ["gradient"], fills=["foo"])
-    with pytest.raises(sl.InputError, match="each of the 3 channels"):
+    with pytest.raises(sl.InputError, match=r"3 channels.*\(1,\)"):
         gad.evaluate(images, ["gradient"], black=torch.zeros(1))
-    with pytest.raises(sl.InputError, match="none of them 0"):
+    with pytest.raises(sl.InputError, match=r"none.*0.*\(0, 3, 8, 8\)"):
         gad.evaluate(images[:0], ["gradient"], black=torch.zeros(3))
 
 

@@ -1,5 +1,7 @@
 """A small run: its network, its pictures, its recipe, and what it must give."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

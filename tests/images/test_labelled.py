@@ -49,7 +49,7 @@ def test_class_folders(tmp_path: Path) -> None:
     ]
     assert found.training == (None,) * 4
     assert set(found.of(["cat", "dog"]).labels) == {"cat", "dog"}
-    with pytest.raises(sl.InputError, match=r"labelled 'fish'; there are: bird, cat, dog"):
+    with pytest.raises(sl.InputError, match=r"'fish'.*bird, cat, dog"):
         found.of(["cat", "fish"])
 
 
@@ -108,7 +108,7 @@ def test_what_has_no_labels_is_refused(tmp_path: Path) -> None:
         labelled_pictures(tmp_path)
     picture(tmp_path / "cat/a.png")
     picture(tmp_path / "stray.png")
-    with pytest.raises(sl.InputError, match=r"stray\.png lies beside"):
+    with pytest.raises(sl.InputError, match=r"stray\.png.*class folders"):
         labelled_pictures(tmp_path)
 
 

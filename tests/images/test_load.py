@@ -1,6 +1,7 @@
 """Pictures of every kind become the numbers that hand calculation gives."""
 
 import os
+import re
 import warnings
 
 import numpy as np
@@ -70,7 +71,8 @@ def test_exif_orientation_is_followed(tmp_path, orientation, turn, suffix):
     batch = load_images(path, preprocessing=as_is(*expected.shape[:2]))
     assert np.array_equal(pixels_of(batch), expected)
     assert batch.sizes == [(expected.shape[1], expected.shape[0])]
-    assert batch.notes == [["Turned as its EXIF orientation says."]]
+    ((note,),) = batch.notes
+    assert "EXIF orientation" in note
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_cut_off(tmp_path):
@@ -78,7 +80,8 @@ def test_sixteen_bit_grey_is_scaled_and_not_cut_off(tmp_path):
     path = save(tmp_path / "deep.png", ramp)
     batch = load_images(path, preprocessing=as_is(16, 16))
     assert np.abs(pixels_of(batch) - np.arange(256).reshape(16, 16, 1)).max() == 0
-    assert batch.notes == [["16-bit grey values were scaled from 0..65535 to 0..255."]]
+    ((note,),) = batch.notes
+    assert all(fact in note for fact in ("16-bit", "0..65535", "0..255"))
 
 
 def test_sixteen_bit_grey_tiff_with_orientation(tmp_path):
@@ -131,7 +134,8 @@ def test_alpha_is_put_over_white(tmp_path):
     batch = load_images(save(tmp_path / "alpha.png", colours), preprocessing=as_is(1, 3))
     # A fifth of the colour and four fifths of white.
     assert np.abs(pixels_of(batch)[0] - [[0, 100, 200], [255, 255, 255], [204, 224, 244]]).max() <= 1
-    assert batch.notes == [["Transparent parts were put over white."]]
+    ((note,),) = batch.notes
+    assert "over white" in note
 
 
 def test_an_opaque_alpha_channel_is_not_worth_a_note(tmp_path):
@@ -150,7 +154,9 @@ def test_palettes_and_their_transparency(tmp_path):
     batch = load_images([tmp_path / "plain.png", tmp_path / "clear.png"], preprocessing=as_is(1, 3))
     assert pixels_of(batch, 0)[0].tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
     assert pixels_of(batch, 1)[0].tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90]]
-    assert batch.notes == [[], ["Transparent parts were put over white."]]
+    none, (note,) = batch.notes
+    assert none == []
+    assert "over white" in note
 
 
 def test_cmyk_is_converted_with_a_note(tmp_path):
@@ -171,7 +177,8 @@ def test_animations_give_their_first_frame(tmp_path):
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     batch = load_images(tmp_path / "moving.gif", preprocessing=as_is(2, 2))
     assert pixels_of(batch)[0, 0].tolist() == [255, 0, 0]
-    assert batch.notes == [["The first of 3 frames was taken."]]
+    ((note,),) = batch.notes
+    assert "first of 3" in note
 
 
 def test_the_box_of_a_centre_crop_by_hand(tmp_path):
@@ -181,7 +188,8 @@ def test_the_box_of_a_centre_crop_by_hand(tmp_path):
     batch = load_images(path, preprocessing=Preprocessing(size=(224, 224), resize=256))
     assert batch.boxes == [(62.5, 12.5, 237.5, 187.5)]
     assert batch.sizes == [(300, 200)]
-    assert batch.notes == [["Enlarged 1.28 times: the original has 300 x 200 px."]]
+    ((note,),) = batch.notes
+    assert all(fact in note for fact in ("Enlarged", "1.28", "300 x 200"))
 
 
 def test_the_boxes_of_the_other_ways(tmp_path):
@@ -335,12 +343,12 @@ FAULTS = {
     "empty.jpg": (lambda path: path.write_bytes(b""), "0 bytes"),
     "notes.txt": (lambda path: path.write_text("hello"), "not a picture"),
     "fake.jpg": (lambda path: path.write_text("hello"), "not a picture"),
-    "huge.png": (oversized, "9000 x 8000 pixels, more than max_pixels=64000000"),
+    "huge.png": (oversized, "9000 x 8000.*max_pixels=64000000"),
     "nowhere.jpg": (lambda path: None, "does not exist"),
     "dangling.jpg": (lambda path: path.symlink_to("nothing"), "not a file"),
     "pipe.jpg": (os.mkfifo, "not a file"),
     "folder.jpg": (os.mkdir, "no picture files"),
-    "none*.jpg": (lambda path: None, "no picture file matches"),
+    "none*.jpg": (lambda path: None, "pattern"),
 }
 
 
@@ -353,14 +361,13 @@ def test_unusable_files_are_recorded_with_the_reason(tmp_path, good, name):
     batch = load_images([good, path], preprocessing=preprocessing)
     assert batch.names == ["good.png"]
     assert [failed for failed, _ in batch.failures] == [path]
-    assert reason in batch.failures[0][1]
+    assert re.search(reason, batch.failures[0][1])
     assert name in batch.failures[0][1]
-    with pytest.raises(InputError, match="could not be loaded") as caught:
+    with pytest.raises(InputError, match=reason) as caught:
         load_images([good, path], preprocessing=preprocessing, on_error="raise")
-    assert reason in str(caught.value)
-    with pytest.raises(InputError, match="No picture could be loaded") as caught:
+    assert name in str(caught.value)
+    with pytest.raises(InputError, match=f"No picture.*{reason}"):
         load_images(path, preprocessing=preprocessing)
-    assert reason in str(caught.value)
 
 
 def test_the_size_is_judged_by_the_header_alone(tmp_path, good, monkeypatch):
@@ -382,12 +389,12 @@ def test_pillows_own_limits(tmp_path, monkeypatch):
 
 
 def test_another_size_without_a_resize_fails(tmp_path, good):
-    with pytest.raises(InputError, match="32 x 16 px without resizing, but this one has 64 x 64 px"):
+    with pytest.raises(InputError, match=r"32 x 16.*64 x 64"):
         load_images(good, preprocessing=as_is(16, 32))
 
 
 def test_no_path_at_all():
-    with pytest.raises(InputError, match="no path was given"):
+    with pytest.raises(InputError, match="no path"):
         load_images([])
 
 

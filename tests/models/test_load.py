@@ -85,7 +85,7 @@ def test_the_short_side_defaults_to_the_size_over_seven_eighths():
     [
         ({"channels": 4}, "1 .grey. or 3"),
         ({"size": (0, 5)}, "at least 1 px"),
-        ({"mean": (0.5,)}, "mean needs one number per channel"),
+        ({"mean": (0.5,)}, r"mean.*per channel.*0\.5"),
         ({"std": (1.0, 0.0, 1.0)}, "above 0"),
         ({"mean": (0.5, float("nan"), 0.5)}, "finite"),
         ({"value_range": (1.0, 1.0)}, "two different ends"),
@@ -152,7 +152,7 @@ def test_a_factory_in_a_file(code):
 def test_a_factory_without_settings_gets_the_defaults_by_name(code):
     info = model_info(load_model(f"{code}:plain"))
     assert info.preprocessing == default_preprocessing()
-    assert info.preprocessing.source == "default: ImageNet mean and std at 224 px, since the model names none"
+    assert all(fact in info.preprocessing.source for fact in ("default", "ImageNet", "224"))
     assert info.class_names is None
 
 
@@ -165,15 +165,15 @@ def test_a_factory_in_a_module(code, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("{code}:smal", "Did you mean small"),
-        ("{code}:qqq", "There are: .*small, carrying"),
-        ("{code}:number", "returned an object of type int"),
-        ("{code}:picky", "without arguments, but it failed with TypeError"),
-        ("nowhere.py:small", "nowhere.py is not a file"),
+        ("{code}:smal", r"\bsmal\b.*\bsmall\b"),
+        ("{code}:qqq", "qqq.*small, carrying"),
+        ("{code}:number", r"number.*torch\.nn\.Module.*\bint\b"),
+        ("{code}:picky", "picky.*without arguments.*TypeError"),
+        ("nowhere.py:small", r"nowhere\.py.*not a file"),
         ("nowhere.at_all:small", "no module nowhere.at_all"),
-        ("resnet18", "Expected a model as torchvision:NAME"),
-        ("torchvision:", "Expected a model as torchvision:NAME"),
-        (":small", "Expected a model as torchvision:NAME"),
+        ("resnet18", "torchvision:NAME"),
+        ("torchvision:", "torchvision:NAME"),
+        (":small", "torchvision:NAME"),
     ],
 )
 def test_wrong_specs_are_refused_in_a_sentence(code, spec, said):
@@ -184,7 +184,7 @@ def test_wrong_specs_are_refused_in_a_sentence(code, spec, said):
 @pytest.mark.parametrize("content", ["import nothing_of_this_name", "1 / 0", "def broken(:"])
 def test_code_that_fails_is_named_with_its_error(tmp_path, content):
     (tmp_path / "bad.py").write_text(content)
-    with pytest.raises(InputError, match=r"bad\.py cannot be imported; it failed with \w+Error"):
+    with pytest.raises(InputError, match=r"bad\.py.*\b\w+Error: "):
         load_model(f"{tmp_path / 'bad.py'}:small")
 
 
@@ -212,9 +212,10 @@ def test_stated_settings_replace_the_models_own(code):
         mean=(123.0, 117.0, 104.0),
         std=(1.0, 1.0, 1.0),
         value_range=(0, 255),
-        source="stated (mean, std, value_range, resize); stated",
+        source=info.preprocessing.source,
     )
-    assert info.notes == ("Stated, not the model's own: mean, std, value_range, resize.",)
+    (note,) = info.notes
+    assert all("mean, std, value_range, resize" in said for said in (note, info.preprocessing.source))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_grey_models():
 
 
 def test_contradictions_and_bad_devices_are_refused():
-    with pytest.raises(InputError, match="std needs one number per channel"):
+    with pytest.raises(InputError, match=r"std.*per channel"):
         load_model(nn.Identity(), mean=[0.5], std=[0.5, 0.5, 0.5])
     with pytest.raises(InputError, match="try cpu"):
         load_model(nn.Linear(1, 1), device="no such device")
@@ -262,7 +263,7 @@ def test_wrong_class_names_are_refused(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="cannot be read"):
         load_model(nn.Identity(), classes=tmp_path / "names.txt")
-    with pytest.raises(InputError, match="is not a file"):
+    with pytest.raises(InputError, match=r"nowhere\.txt.*not a file"):
         load_model(nn.Identity(), classes="nowhere.txt")
 
 
@@ -291,7 +292,7 @@ def test_torchvision_transforms_and_categories(picture):
     assert type(model) is models.ResNet
     assert info.class_names[0] == "tench"
     assert len(info.class_names) == 1000
-    assert info.weights == "untrained: drawn at random"
+    assert info.weights.startswith("untrained")
     assert info.preprocessing.source == "torchvision IMAGENET1K_V1 transforms"
     theirs = models.ResNet18_Weights.DEFAULT.transforms()(Image.open(picture))
     assert_prepares_alike(load_images(picture, model), theirs, 0.05)
@@ -338,9 +339,9 @@ def test_a_failed_download_names_the_ways_out(monkeypatch):
 
 def test_unknown_names_bring_suggestions():
     pytest.importorskip("torchvision")
-    with pytest.raises(InputError, match="did you mean resnet18"):
+    with pytest.raises(InputError, match=r"resnet81.*resnet18"):
         load_model("torchvision:resnet81")
-    with pytest.raises(InputError, match="not a classifier of torchvision"):
+    with pytest.raises(InputError, match=r"fcn_resnet50.*not a classifier"):
         load_model("torchvision:fcn_resnet50")
 
 
@@ -352,7 +353,7 @@ def test_timm_data_configuration(picture):
     model = load_model("timm:resnet10t", pretrained=False)
     info = model_info(model)
     assert info.class_names[0] == "tench, Tinca tinca"
-    assert info.weights == "untrained: drawn at random"
+    assert info.weights.startswith("untrained")
     assert (info.preprocessing.size, info.preprocessing.interpolation) == ((176, 176), "bicubic")
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     assert_prepares_alike(load_images(picture, model), transform(Image.open(picture)), 0.5)
@@ -360,9 +361,9 @@ def test_timm_data_configuration(picture):
 
 def test_timm_names():
     pytest.importorskip("timm")
-    with pytest.raises(InputError, match=r"did you mean .*resnet10t"):
+    with pytest.raises(InputError, match=r"resnet10tt.*\bresnet10t\b"):
         load_model("timm:resnet10tt", pretrained=False)
-    with pytest.raises(InputError, match=r"did you mean resnet50\."):
+    with pytest.raises(InputError, match=r"a1_in2k.* resnet50\."):
         load_model("timm:resnet50.a1_in2k", pretrained=False)
 
 
@@ -453,24 +454,24 @@ def test_a_processor_that_swaps_red_and_blue_is_refused_unless_replaced(folder, 
     transformers.MobileViTImageProcessor(
         size={"shortest_edge": 72}, crop_size={"height": 64, "width": 64}, do_normalize=False
     ).save_pretrained(folder)
-    with pytest.raises(InputError, match=r"does more than .*grey levels apart.*state size="):
+    with pytest.raises(InputError, match=r"image processor.*grey levels.*size="):
         load_model(f"hf:{folder}")
     info = model_info(load_model(f"hf:{folder}", size=64, mean=0, std=1))
     assert info.preprocessing.size == (64, 64)
-    assert "The model's own image processor is not followed." in info.notes
+    assert any("image processor" in note and "not followed" in note for note in info.notes)
 
 
 def test_a_folder_without_a_processor_says_so(folder):
     info = model_info(load_model(f"hf:{folder}"))
     assert info.preprocessing == default_preprocessing()
-    assert "No image processor could be read" in info.notes[0]
+    assert "No image processor" in info.notes[0]
 
 
 def test_a_checkpoint_without_a_head_says_so(folder, transformers):
     headless = transformers.ResNetForImageClassification.from_pretrained(folder).resnet
     headless.save_pretrained(folder)
     notes = model_info(load_model(f"hf:{folder}")).notes
-    assert "The checkpoint lacks classifier.1.bias, classifier.1.weight, which were drawn at random." in notes
+    assert any("checkpoint" in note and "classifier.1.bias, classifier.1.weight" in note for note in notes)
 
 
 def test_placeholder_labels_are_no_class_names(tmp_path, transformers):
@@ -483,7 +484,7 @@ def test_placeholder_labels_are_no_class_names(tmp_path, transformers):
 
 
 def test_a_folder_that_holds_no_model(tmp_path, transformers):
-    with pytest.raises(InputError, match="holds no image classifier"):
+    with pytest.raises(InputError, match="no image classifier"):
         load_model(f"hf:{tmp_path}")
 
 
@@ -519,9 +520,8 @@ def test_a_torchvision_for_another_torch_is_a_sentence(tmp_path, broken):
         text=True,
         check=True,
     )
-    assert done.stdout.startswith(
-        f"{broken} cannot be used, since the installed torchvision was built for another torch"
-    )
+    assert done.stdout.startswith(f"{broken} ")
+    assert "for another torch" in done.stdout
     assert "pip install" in done.stdout
 
 

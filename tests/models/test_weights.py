@@ -1,6 +1,7 @@
 """Weights fit exactly or are refused, and a refusal changes nothing."""
 
 import hashlib
+import re
 import shutil
 
 import pytest
@@ -100,14 +101,14 @@ def test_every_misfit_is_listed_and_nothing_is_loaded(tmp_path, source, model):
     text = str(caught.value)
     assert "1 missing: 0.bias" in text
     assert "1 unexpected: extra.weight" in text
-    assert "1 of another shape: 3.weight (file 2x5, model 2x4)" in text
+    assert re.search(r"\b1 .*shape: 3\.weight \(file 2x5, model 2x4\)", text)
     assert same(model, before)
 
 
 def test_long_lists_show_eight_and_a_count(tmp_path, source, model):
     state = dict(source.state_dict()) | {f"extra.{i}": torch.zeros(1) for i in range(11)}
     torch.save(state, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match=r"11 unexpected: extra\.0, .*extra\.7 and 3 more"):
+    with pytest.raises(InputError, match=r"11 unexpected.*extra\.0, .*extra\.7\b.*\b3 more"):
         load_weights(model, tmp_path / "weights.pt")
 
 
@@ -144,7 +145,7 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, source, model):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(torch.zeros(3), "one Tensor"), ({"epoch": 3}, "a dictionary of epoch"), ({}, "an empty dictionary")],
+    [(torch.zeros(3), "one Tensor"), ({"epoch": 3}, "dictionary.*epoch"), ({}, "an empty dictionary")],
 )
 def test_files_without_named_tensors_are_refused(tmp_path, model, content, said):
     torch.save(content, tmp_path / "weights.pt")
@@ -153,5 +154,5 @@ def test_files_without_named_tensors_are_refused(tmp_path, model, content, said)
 
 
 def test_a_missing_file_is_refused(tmp_path, model):
-    with pytest.raises(InputError, match="is not a file"):
+    with pytest.raises(InputError, match=r"nowhere\.pt.*not a file"):
         load_weights(model, tmp_path / "nowhere.pt")

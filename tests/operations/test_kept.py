@@ -126,7 +126,7 @@ def test_lrp_0_is_the_input_times_the_gradient_or_refused(name: str, images: Ten
     model = network(WRITES[name])
     methods = ["input_x_gradient", "lrp_0", "lrp_epsilon_plus", "lrp_gamma"]
     if name in UNTRAINABLE:
-        with pytest.raises(sl.RefusalError, match=r"writes over|writes in place"):
+        with pytest.raises(sl.RefusalError, match=r"writes.*in place"):
             sl.explain(model, images, methods, 1)
         return
     alone = sl.explain(model, images, "input_x_gradient", 1)["input_x_gradient"]
@@ -215,7 +215,7 @@ def _view_taken_before(m: Net, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("body", [_channels_normalised_in_place, _view_taken_before])
 def test_the_box_is_refused_where_pixels_change_behind_its_back(body: Body, images: Tensor) -> None:
     method = sl.Method(propagation=deep_taylor(-4.0, 4.0), name="box")
-    with pytest.raises(sl.RefusalError, match="no longer the image"):
+    with pytest.raises(sl.RefusalError, match=r"pixels.*w_squared or flat"):
         sl.explain(network(body), images, method, 1)
 
 
@@ -235,7 +235,7 @@ def test_a_layer_that_feeds_a_batch_norm_and_a_skip_has_no_relevance_of_its_own(
         h = m.c1(x)
         return m.end(m.b1(h).relu() + h)
 
-    with pytest.raises(sl.RefusalError, match="Name the batch norm"):
+    with pytest.raises(sl.RefusalError, match=r"lrp_0.*\bc1\b.*batch norm"):
         sl.explain(network(skipped), images, "lrp_0@c1", 1)
 
 
@@ -251,14 +251,14 @@ def test_what_is_kept_between_targets_is_kept_for_one_rule(images: Tensor) -> No
 
 def test_a_target_that_writes_over_the_output_is_refused_among_others(images: Tensor) -> None:
     model = network(lambda m, x: m.end(m.c1(x).relu()))
-    with pytest.raises(sl.InputError, match="writes over the model's output"):
+    with pytest.raises(sl.InputError, match=r"target function.*output.*in place"):
         sl.explain_each(model, images, "gradient", [lambda output: output.mul_(2)[:, 0], 1])
 
 
 @pytest.mark.parametrize("name", ["excitation_backprop", "contrastive_excitation_backprop", "lrp_flat"])
 def test_a_pair_is_refused_where_it_would_mean_the_same_both_ways(name: str, images: Tensor) -> None:
     model = network(lambda m, x: m.end(m.c1(x).relu()))
-    with pytest.raises(sl.RefusalError, match="why one class rather than another"):
+    with pytest.raises(sl.RefusalError, match=r"one class.*\bpair\b"):
         sl.explain(model, images, name, sl.Pair(0, 1))
 
 
@@ -273,7 +273,7 @@ def test_gradient_hooks_are_refused(images: Tensor) -> None:
         sl.explain(network(_hooked), images, "lrp_0", 1)
     model = network(lambda m, x: m.end(m.c1(x).relu()))
     handle = model.fc.register_full_backward_hook(lambda _m, given, _o: given)
-    with pytest.raises(sl.RefusalError, match="gradient hooks of fc"):
+    with pytest.raises(sl.RefusalError, match=r"gradient hooks.*\bfc\b"):
         sl.explain(model, images, "guided_backprop", 1)
     handle.remove()
     sl.explain(model, images, "guided_backprop", 1)
@@ -306,5 +306,5 @@ def test_directions_are_explained_by_rules_too(images: Tensor) -> None:
 
 @pytest.mark.parametrize("propagation", [lrp_0, "lrp_0", None])
 def test_a_forgotten_call_is_told(propagation: object) -> None:
-    with pytest.raises(Exception, match=r"has to be called|propagation"):
+    with pytest.raises(Exception, match=r"called|propagation"):
         sl.Method(propagation=propagation)  # type: ignore[arg-type]

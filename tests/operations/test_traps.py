@@ -47,7 +47,7 @@ def test_the_traps_bite(trap: traps.Trap, images: Tensor) -> None:
 
 @named("ESCAPES")
 def test_what_escapes_the_interception_is_refused(trap: traps.Trap, images: Tensor) -> None:
-    with pytest.raises(sl.RefusalError, match=r"cannot be (computed|pulled back)"):
+    with pytest.raises(sl.RefusalError, match=r"guided_backprop.*(computed|pulled back)"):
         sl.explain(trap.network(), images, "guided_backprop", 0)
 
 
@@ -69,7 +69,7 @@ def test_a_rectifier_in_disguise_or_an_undefined_operation_is_named(trap: traps.
     network = trap.network()
     scores, _ = trap.graph(network, images[0])
     (operation,) = ref.objections(scores, traps.METHODS["guided_backprop"])
-    with pytest.raises(sl.RefusalError, match=f"{operation}.* in the model's own forward"):
+    with pytest.raises(sl.RefusalError, match=f"{operation}.*own forward"):
         sl.explain(network, images, ["guided_backprop"], 0)
 
 
@@ -101,7 +101,7 @@ def test_the_first_compilation_of_a_process_is_seen_through_too() -> None:
 
 def test_a_network_without_rectifiers_is_refused(images: Tensor) -> None:
     network = traps.Trap("sigmoid", lambda m, x: torch.sigmoid(m.first(x)), lambda layer, x: x).network()
-    with pytest.raises(sl.RefusalError, match="would equal the plain gradient"):
+    with pytest.raises(sl.RefusalError, match=r"guided_backprop.*plain gradient"):
         sl.explain(network, images, "guided_backprop", 0)
 
 

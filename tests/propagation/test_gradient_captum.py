@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
-import captum.attr as captum
 import pytest
 import torch
 from torch import Tensor, nn
 
 import sightline as sl
 from sightline.sampling import Path
+
+pytest.importorskip("captum")
+
+import captum.attr as captum
 
 
 class Block(nn.Module):

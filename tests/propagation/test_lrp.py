@@ -1,6 +1,7 @@
 """Relevance in explanations: its books, its settings, several targets at once, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_several_targets_are_as_each_alone(model: nn.Module, images: Tensor) -> 
 
 @pytest.mark.parametrize("targets", [[], "12", 3])
 def test_targets_are_a_list(model: nn.Module, images: Tensor, targets: object) -> None:
-    with pytest.raises(Exception, match=r"a list of at least one target|targets"):
+    with pytest.raises(Exception, match=r"at least one target|targets"):
         sl.explain_each(model, images, "gradient", targets)  # type: ignore[arg-type]
 
 
@@ -155,20 +156,20 @@ def test_small_denominators_are_told() -> None:
     images = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)
     explanation = sl.explain(model, images, ["lrp_0", "lrp_z_plus"], 0)
     (note,) = explanation.checks.notes
-    assert note.startswith("lrp_0 explodes for 1 image(s) (image 0): from linear in 1 back, up to 1.0e+06 times")
+    assert re.match(r"lrp_0 explodes.*\b1 image.*\bimage 0\b.*linear in 1\b.*1\.0e\+06", note)
     torch.testing.assert_close(
         explanation.checks.conservation["lrp_0"].arrived, torch.tensor([1.0, 3.0]).double(), rtol=1e-9, atol=0
     )
 
 
 def test_a_range_of_pixels_is_asked_for_and_checked(model: nn.Module, images: Tensor) -> None:
-    with pytest.raises(sl.RefusalError, match="range of a pixel as the model sees it"):
+    with pytest.raises(sl.RefusalError, match=r"range of a pixel.*epsilon_gamma_box\(low="):
         sl.explain(model, images, "deep_taylor", 0)
     narrow = sl.Method(propagation=deep_taylor(-0.5, 0.5), name="narrow")
-    with pytest.raises(sl.RefusalError, match=r"outside the range -0\.5 to 0\.5"):
+    with pytest.raises(sl.RefusalError, match=r"range -0\.5 to 0\.5"):
         sl.explain(model, images, narrow, 0)
     wrong = sl.Method(propagation=deep_taylor([0.0, 0.0], [1.0, 1.0]), name="wrong")
-    with pytest.raises(sl.InputError, match="one for each of the 3 channels; came 2"):
+    with pytest.raises(sl.InputError, match=r"range of a pixel.*3 channels.*\b2\b"):
         sl.explain(model, images, wrong, 0)
     with pytest.raises(sl.InputError, match="below its highest"):
         deep_taylor(1.0, 0.0)
@@ -196,13 +197,13 @@ def test_the_range_of_pixels_comes_from_the_models_encoding(tmp_path: Path) -> N
 def test_the_box_asks_for_pixels(images: Tensor) -> None:
     model = nn.Sequential(nn.Tanh(), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)).double().eval()
     method = sl.Method(propagation=deep_taylor(-1.0, 1.0), name="box")
-    with pytest.raises(sl.RefusalError, match="no longer the image"):
+    with pytest.raises(sl.RefusalError, match=r"pixels.*w_squared or flat"):
         sl.explain(model, images, method, 0)
 
 
 def test_meaningless_combinations_are_refused_when_made() -> None:
     for changed in ({"aggregation": InputTimesSignal()}, {"sampling": LinePath(steps=3)}):
-        with pytest.raises(sl.InputError, match="already holds the values"):
+        with pytest.raises(sl.InputError, match=r"lrp_epsilon.*relevance.*factor"):
             sl.Method(propagation=lrp_epsilon(), **changed)
 
 
@@ -220,12 +221,12 @@ def test_relevance_under_noise_is_the_mean_of_relevances(model: nn.Module, image
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: rect_grad(101.0), "percentile from 0 to 100"),
+        (lambda: rect_grad(101.0), "percentile.*0 to 100.*101"),
         (lambda: lrp_epsilon(-1.0), "at least 0"),
         (lambda: lrp_epsilon(float("nan")), "at least 0"),
-        (lambda: lrp_gamma(-1.0), "gamma is a number"),
+        (lambda: lrp_gamma(-1.0), "gamma.*at least 0"),
         (lambda: lrp_alpha_beta(2, 0), "alpha - beta = 1"),
-        (lambda: epsilon_plus(first="nonsense"), "one of gradient, w_squared, flat, box"),
+        (lambda: epsilon_plus(first="nonsense"), "gradient, w_squared, flat, box.*nonsense"),
     ],
 )
 def test_wrong_settings_are_named(make: object, message: str) -> None:
@@ -234,9 +235,9 @@ def test_wrong_settings_are_named(make: object, message: str) -> None:
 
 
 def test_doubtful_settings_warn_and_say_so_with_every_map(model: nn.Module, images: Tensor) -> None:
-    with pytest.warns(UserWarning, match="does not conserve relevance"):
+    with pytest.warns(UserWarning, match="alpha = 1.*beta = 1.*not conserve"):
         printed = lrp_alpha_beta(1, 1)
-    with pytest.warns(UserWarning, match="explodes where a result is near -0.001"):
+    with pytest.warns(UserWarning, match=r"LRP-epsilon.*explodes.*-0\.001"):
         unsigned = lrp_epsilon(signed=False)
     methods = [sl.Method(propagation=printed, name="printed"), sl.Method(propagation=unsigned, name="unsigned")]
     notes = sl.explain(model, images, methods, 0).checks.notes
@@ -274,7 +275,7 @@ def test_relevance_at_a_layer_sums_to_what_arrives_there(model: nn.Module, image
 
 
 def test_a_layer_that_is_folded_away_is_named(model: nn.Module, images: Tensor) -> None:
-    with pytest.raises(sl.RefusalError, match="Name the batch norm"):
+    with pytest.raises(sl.RefusalError, match=r"epsilon_plus.*\bconv1\b.*batch norm"):
         sl.explain(model, images, "lrp_epsilon_plus@conv1", 1)
 
 
@@ -284,4 +285,4 @@ def test_little_relevance_is_told() -> None:
     model[1].weight.data.fill_(1.0)
     model[1].bias.data.fill_(99.0)
     (note,) = sl.explain(model, torch.ones(1, 1, 1, 1).double(), "lrp_0", 0).checks.notes
-    assert note.startswith("lrp_0 keeps 0.01 of the explained value; 99% of it is lost to biases, most at linear in 1.")
+    assert re.match(r"lrp_0 keeps 0\.01\b.*\b99%.*biases.*linear in 1\b", note)

@@ -1,13 +1,16 @@
 """Agreement with Captum's LRP, on a network of distinct modules without branches, where Captum is right."""
 
-import captum.attr as captum
 import pytest
 import torch
-from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 
 import sightline as sl
 from sightline.propagation import lrp_epsilon
+
+pytest.importorskip("captum")
+
+import captum.attr as captum
+from captum.attr._utils.lrp_rules import EpsilonRule
 
 TARGET = [0, 3, 4]
 

@@ -6,6 +6,14 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+
+import sightline as sl
+from sightline import propagation
+from sightline.propagation import epsilon_gamma_box, epsilon_plus, lrp_alpha_beta, lrp_epsilon, lrp_gamma
+
+pytest.importorskip("zennit")
+pytest.importorskip("torchvision")
+
 from torchvision.models import resnet
 from zennit import composites as z
 from zennit import rules
@@ -14,10 +22,6 @@ from zennit.canonizers import Canonizer, CompositeCanonizer, SequentialMergeBatc
 from zennit.layer import Sum
 from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer, ResNetCanonizer, VGGCanonizer
 from zennit.types import AvgPool, Linear
-
-import sightline as sl
-from sightline import propagation
-from sightline.propagation import epsilon_gamma_box, epsilon_plus, lrp_alpha_beta, lrp_epsilon, lrp_gamma
 
 CLASSES = 10
 TARGET = [8, 7]  # logits of both signs

@@ -189,7 +189,7 @@ def test_a_method_s_name_may_hold_a_slash(model: nn.Module, images: Tensor, tmp_
         ("mine/2", "the network"), ("mine/2", "alpha 2"), ("mine/2", "what stays in all"),
     ]  # fmt: skip
     # Two steps move no network, which decides what its maps are worth.
-    assert gad.notes[0].startswith("The network for alpha 2 hardly moved")
+    assert "alpha 2 hardly moved" in gad.notes[0]
     text = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     story = text.split('<section class="story"')[1].split("<details>")[0]
     assert all(note in story for note in gad.notes)
@@ -214,11 +214,11 @@ def test_files_that_do_not_belong_together_are_said(model: nn.Module, images: Te
     for name in ("pictures.safetensors", "maps.safetensors"):
         own = (tmp_path / "a" / name).read_bytes()
         (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
-        with pytest.raises(sl.InputError, match="do not belong together"):
+        with pytest.raises(sl.InputError, match=r"maps.*pictures.*together"):
             write_page(tmp_path / "a")
         (tmp_path / "a" / name).write_bytes(own)
     (tmp_path / "a" / "manifest.json").write_text('{"images": [{"name": "x"}], "methods": {}}')
-    with pytest.raises(sl.InputError, match="do not belong together"):
+    with pytest.raises(sl.InputError, match=r"maps.*pictures.*together"):
         write_page(tmp_path / "a")
     found = sl.audit(model, images[:2], ["gradient"], ["class_sensitivity"])
     found.save(tmp_path / "c")
@@ -228,12 +228,12 @@ def test_files_that_do_not_belong_together_are_said(model: nn.Module, images: Te
 
 
 def test_what_cannot_be_reported_on_is_said(tmp_path: Path) -> None:
-    with pytest.raises(sl.InputError, match="holds nothing to report on"):
+    with pytest.raises(sl.InputError, match="nothing to report"):
         write_page(tmp_path)
     (tmp_path / "audit.json").write_text("[1]")
     with pytest.raises(sl.InputError, match="is no audit"):
         write_page(tmp_path)
     (tmp_path / "audit.json").unlink()
     (tmp_path / "pictures.safetensors").write_bytes(b"no")
-    with pytest.raises(sl.InputError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(sl.InputError, match=r"manifest\.json.*\bread\b"):
         write_page(tmp_path)

@@ -1,6 +1,7 @@
 """Runs on Ray: the same maps, whatever dies on the way."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,12 @@ from safetensors.torch import load_file
 
 import sightline as sl
 from helpers.runs import METHODS, TARGETS, recipe, tree_of
-from sightline.runs.work import threads
 
 pytest.importorskip("ray")
+
+from sightline.runs.work import threads
+
+pytestmark = pytest.mark.slow
 ENGINE = '[engine]\nname = "ray"\nworkers = 2\n'
 ONE = ENGINE.replace("2", "1")
 
@@ -122,7 +126,7 @@ def test_what_ends_every_worker_that_takes_it_is_not_tried_for_ever(place: Path)
     with command(path) as running:
         _, said = running.communicate(timeout=600)
     assert running.returncode == 2
-    assert "3 workers died while they had the images " in said
+    assert re.search(r"\b3 workers died.*\bimages \d", said)
     assert "Traceback" not in said
     # The folder is as usable as before: with a network that lives, all is made.
     assert sl.open_run(place / "out").missing == 3
@@ -139,8 +143,7 @@ def test_a_worker_that_cannot_write_says_so(place: Path) -> None:
     with command(path) as running:
         _, said = running.communicate(timeout=600)
     assert running.returncode == 2
-    assert "error: The system refused to write in " in said
-    assert "2 of 3 chunks are done and kept" in said
+    assert re.search(r"error: .*refused to write.*\b2 of 3 chunks", said, re.DOTALL)
     assert "Traceback" not in said
 
 
@@ -151,5 +154,5 @@ def test_a_worker_with_another_model_is_refused(place: Path) -> None:
     with command(path) as running:
         _, said = running.communicate(timeout=600)
     assert running.returncode == 2
-    assert "A worker finds something else than this process does: model." in said
+    assert re.search(r"worker.*else.*: model\.", said)
     assert "Traceback" not in said

@@ -25,6 +25,9 @@ from torch import nn
 
 import sightline as sl
 from helpers.runs import METHODS, NETWORK, TARGETS, WITHOUT, expected, picture, recipe, tree, tree_of
+
+pytest.importorskip("zarr", reason="the extra 'runs' is not installed")
+
 from sightline.runs import estimate
 from sightline.runs import running as module
 from sightline.runs.place import Place
@@ -102,7 +105,7 @@ def test_another_run_is_not_mixed_in(place: Path, more: str, said: str) -> None:
         (place / "net.py").write_text(NETWORK.replace("manual_seed(0)", "manual_seed(1)"))
     else:
         recipe(place, 'precision = "float16"\n', methods=["gradient"])
-    with pytest.raises(sl.InputError, match=f"holds a run of something else: {said}"):
+    with pytest.raises(sl.InputError, match=f"something else: {said}"):
         sl.run(path)
     assert tree(place / "out") == before
 
@@ -119,10 +122,8 @@ def test_faults_are_rows_and_others_go_on(place: Path) -> None:
     found = sl.run(recipe(place, methods=methods))
     failures = found.failures.drop_duplicates("image")
     assert failures["name"].tolist() == ["dog/06.png", "dog/07.png", "dog/08.png"]
-    assert [re.split("[(:]", reason)[0].strip() for reason in failures["reason"]][:2] == [
-        "it is not a picture in a format that Pillow knows", "it is empty",
-    ]  # fmt: skip
-    assert "not finite" in failures["reason"].tolist()[2]
+    for reason, fact in zip(failures["reason"], ("not a picture", "empty", "not finite"), strict=True):
+        assert fact in reason
     for number in range(11):
         kept = found.heatmap("gradient", number)
         if number in {6, 7, 8}:
@@ -175,7 +176,7 @@ def build"""
 
 def test_memory_that_is_short_between_passes_is_a_clean_stop(place: Path) -> None:
     path = recipe(place)
-    with pytest.raises(sl.InputError, match=r"Memory ran out .* 1 of 3 chunks are done and kept"):
+    with pytest.raises(sl.InputError, match=r"Memory ran out.*\b1 of 3 chunks"):
         sl.run(path, progress=lambda done, *_: done and torch.empty(1 << 60))
     assert sl.run(path).complete
 
@@ -215,23 +216,23 @@ def test_tables_and_data_sets(place: Path) -> None:
     found = sl.run(recipe(place, folder="out-rows", data='dataset = "rows"'))
     np.testing.assert_allclose(found.heatmap("gradient", range(11)), alone.heatmap("gradient"), rtol=1e-4, atol=1e-6)
     assert found.images["label"].tolist() == ["cat"] * 5 + ["dog"] * 6
-    with pytest.raises(sl.InputError, match="has no column 'picture', but image, label"):
+    with pytest.raises(sl.InputError, match=r"no column 'picture'.*image, label"):
         sl.run(recipe(place, folder="x", data='dataset = "rows"\nimage = "picture"'))
-    with pytest.raises(sl.InputError, match="has no column 'path', but file, label"):
+    with pytest.raises(sl.InputError, match=r"no column 'path'.*file, label"):
         sl.run(recipe(place, folder="x", data='table = "list.csv"'))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('methods = ["gradient"', 'methods = ["gradent"', r"line 1, methods: .*gradent"),
-        ("chunk = 4", "chnk = 4", r"line 9, output.chnk: there is no such key; did you mean chunk; known are"),
-        ("chunk = 4", "chunk = 0", r"line 9, output.chunk: input should be greater than or equal to 1; came 0"),
-        ('folder = "out"', "", r"line 7, output.folder: it is missing; add it"),
-        ('images = ["photos"]', "", r"line 5, data: say exactly one of images"),
-        ('"2-1"', '"2-2"', r"line 2, targets: a target is .*came '2-2'"),
-        ("[model]", "[model", r"is no TOML: .*line 3"),
-        ('spec = "net.py:build"', 'spec = "net.py:build"\nsize = "big"', r"line 5, model.size"),
+        ('methods = ["gradient"', 'methods = ["gradent"', r"line 1, methods.*gradent"),
+        ("chunk = 4", "chnk = 4", r"line 9, output\.chnk\b.*\bchunk\b"),
+        ("chunk = 4", "chunk = 0", r"line 9, output\.chunk\b.*\b1\b.*\b0\b"),
+        ('folder = "out"', "", r"line 7, output\.folder\b.*missing"),
+        ('images = ["photos"]', "", r"line 5, data\b.*images, table and dataset"),
+        ('"2-1"', '"2-2"', r"line 2, targets\b.*'2-2'"),
+        ("[model]", "[model", r"TOML.*\bline 3\b"),
+        ('spec = "net.py:build"', 'spec = "net.py:build"\nsize = "big"', r"line 5, model\.size\b"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_recipe_name_line_and_remedy(place: Path, old: str, new: str, said: str) -> None:
@@ -260,7 +261,7 @@ def test_a_dry_run_counts_and_writes_nothing(place: Path) -> None:
 
 def test_a_second_process_is_refused(place: Path) -> None:
     path = recipe(place)
-    with Place(place / "out").alone(), pytest.raises(sl.InputError, match="Another process writes to"):
+    with Place(place / "out").alone(), pytest.raises(sl.InputError, match="Another process"):
         sl.run(path)
     remote, other = Place("memory://held"), Place("memory://held")
     with remote.alone(), pytest.raises(sl.InputError, match=r"remove lease\.json there"), other.alone():
@@ -304,7 +305,7 @@ def test_who_holds_a_remote_folder_gives_signs_while_a_chunk_takes_long(monkeypa
     one, other = Place("memory://long"), Place("memory://long")
     with one.alone():
         time.sleep(1.2)
-        with pytest.raises(sl.InputError, match="Another process writes to"), other.alone():
+        with pytest.raises(sl.InputError, match="Another process"), other.alone():
             pass
     # Who died gives none.
     one.sign()
@@ -340,12 +341,12 @@ def small(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_and_one_that_cannot_be_written(place: Path, small: Path) -> None:
     whole = tree_of(sl.run(recipe(place, folder="whole", chunk=1)), place / "whole")
     path = recipe(place, folder=str(small / "out"), chunk=1)
-    with pytest.raises(sl.InputError, match=r"There is no room left in .* chunks are done and kept"):
+    with pytest.raises(sl.InputError, match=r"no room left.*\d of \d+ chunks"):
         sl.run(path)
     subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
     assert tree_of(sl.run(path), small / "out") == whole
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
-    with pytest.raises(sl.InputError, match="cannot be written: Read-only file system"):
+    with pytest.raises(sl.InputError, match=r"new.*Read-only file system"):
         sl.run(recipe(place, folder=str(small / "new")))
     with pytest.raises(sl.InputError, match="cannot be written"):
         sl.run(path)
@@ -354,7 +355,7 @@ def test_a_disk_that_fills_up_and_one_that_cannot_be_written(place: Path, small:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_said(place: Path) -> None:
     (place / "out").mkdir(mode=0o500)
-    with pytest.raises(sl.InputError, match="cannot be written: Permission denied"):
+    with pytest.raises(sl.InputError, match=r"out.*Permission denied"):
         sl.run(recipe(place))
 
 
@@ -372,13 +373,14 @@ def test_a_full_disk_is_a_clean_stop(place: Path, monkeypatch: pytest.MonkeyPatc
         write(self, name, content)
 
     monkeypatch.setattr(Place, "write", full)
-    with pytest.raises(sl.InputError, match=r"There is no room left .* 2 of 3 chunks are done and kept"):
+    with pytest.raises(sl.InputError, match=r"no room left.*\b2 of 3 chunks"):
         sl.run(recipe(place))
     monkeypatch.undo()
     assert sl.open_run(place / "out").missing == 1
     assert tree_of(sl.run(recipe(place)), place / "out") == whole
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(place: Path) -> None:
     path = recipe(place, chunk=1)
     command = [sys.executable, "-m", "sightline", "run", str(path)]
@@ -428,13 +430,13 @@ def test_at_the_command_line(place: Path) -> None:
     assert "forward passes" in dry.stdout
     done = command("--out", str(place / "elsewhere"))
     assert done.returncode == 0, done.stderr
-    assert "failed: dog/06.png: it is not a picture" in done.stderr
-    assert "11 image(s), 1 method(s), 4 target(s), 1 failure(s)" in done.stdout.replace("\n", " ")
+    assert re.search(r"failed: dog/06\.png.*not a picture", done.stderr)
+    assert re.search(r"(?s)\b11 image.*\b1 method.*\b4 target.*\b1 failure", done.stdout)
     assert sl.open_run(place / "elsewhere").complete
     path.write_text(path.read_text().replace("chunk", "chnk"))
     wrong = command()
     assert wrong.returncode == 2
-    assert "did you mean chunk" in wrong.stderr
+    assert re.search(r"(?s)\bchnk\b.*\bchunk\b", wrong.stderr)
     assert "Traceback" not in wrong.stderr
     with pytest.raises(sl.InputError, match="holds no run"):
         sl.open_run(place / "photos")
@@ -442,9 +444,9 @@ def test_at_the_command_line(place: Path) -> None:
 
 def test_maps_that_are_not_there_are_said(place: Path) -> None:
     found = sl.run(recipe(place, methods=["gradient"], targets=["0"]))
-    with pytest.raises(sl.InputError, match="There are no maps of grad_cam for 0"):
+    with pytest.raises(sl.InputError, match=r"no maps.*\bgrad_cam\b.*\b0\b"):
         found.array("grad_cam")
-    with pytest.raises(sl.InputError, match="numbered 0 to 10; came 11"):
+    with pytest.raises(sl.InputError, match=r"\b0 to 10\b.*\b11\b"):
         found.heatmap("gradient", [0, 11])
     assert module.folder_of(sl.read_recipe(place / "recipe.toml")) == str(place / "out")
 
@@ -508,7 +510,7 @@ def test_files_of_others_are_left_alone(place: Path) -> None:
     for name in ("mine.half", "maps/mine.partial"):
         (place / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (place / "out" / name).write_text("mine")
-    with pytest.raises(sl.InputError, match="Class 7 was asked for"):
+    with pytest.raises(sl.InputError, match=r"Class 7\b"):
         sl.run(recipe(place, targets=["7"]))
     assert (place / "out" / "mine.half").exists()
     assert (place / "out" / "maps" / "mine.partial").exists()
@@ -532,7 +534,7 @@ def test_methods_that_are_added_are_audited_by_themselves(place: Path) -> None:
 
 def test_what_is_wrong_with_the_audit_or_gad_is_said_first(place: Path) -> None:
     for more, said in (
-        ('[audit]\ntests = ["nothing"]\n', "Tests are"),
+        ('[audit]\ntests = ["nothing"]\n', "class_sensitivity.*nothing"),
         ('[gad]\nclasses = [0, 0]\nimages = "photos"\nlabels = ["cat", "dog"]\n', "two different outputs"),
         ('[gad]\nclasses = [0, 1]\nimages = "nowhere"\nlabels = ["cat", "dog"]\n', "nowhere"),
     ):
@@ -561,7 +563,7 @@ def test_a_class_that_the_model_lacks_is_said_after_a_few_images(place: Path, mo
     tried: list[int] = []
     explain_each = module.explain_each
     monkeypatch.setattr(module, "explain_each", lambda *given, **more: tried.append(1) or explain_each(*given, **more))
-    with pytest.raises(sl.InputError, match="Class 7 was asked for"):
+    with pytest.raises(sl.InputError, match=r"Class 7\b"):
         sl.run(recipe(place, targets=["7"]))
     assert len(tried) == 3
 

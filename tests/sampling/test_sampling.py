@@ -3,13 +3,13 @@
 import inspect
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path as File
 
-import captum.attr as captum
 import numpy as np
 import pytest
 import torch
@@ -364,7 +364,7 @@ def test_several_baselines_agree_with_captum_one_by_one(smooth: nn.Module, image
     """Captum rounds its quadrature weights to single precision, which bounds the agreement."""
     picture = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     ours = sl.explain(smooth, images, _integrated(Path(20, (0.3, picture))), CLASSES)["ig"]
-    peer = captum.IntegratedGradients(smooth)
+    peer = pytest.importorskip("captum.attr").IntegratedGradients(smooth)
     theirs = [
         peer.attribute(images, baseline, torch.tensor(CLASSES), n_steps=20)
         for baseline in (0.3, picture.expand_as(images))
@@ -437,7 +437,7 @@ def test_loaded_images_say_what_black_is_even_if_the_model_does_not(images: Tens
 def test_a_named_baseline_is_refused_where_nobody_says_how_images_are_encoded(
     model: nn.Module, images: Tensor, sampling: Sampling
 ) -> None:
-    with pytest.raises(sl.RefusalError, match=r"needs to know how the images are encoded.*Path\(start="):
+    with pytest.raises(sl.RefusalError, match=r"images are encoded.*Path\(start="):
         sl.explain(model, images, _integrated(sampling), CLASSES)
     found = sl.explain(model, images, [_integrated(sampling), "gradient"], CLASSES, on_refusal="record")
     assert list(found.refused) == ["ig"]
@@ -691,9 +691,7 @@ def test_the_most_points_are_kept_to_and_said(model: nn.Module, images: Tensor) 
     for most in (5, 6, 9, 30):
         explanation = sl.explain(model, images, _integrated(AdaptivePath(1e-12, most, 0.1)), CLASSES)
         assert explanation.checks.evaluations["ig"].tolist() == [most] * 4
-        assert (
-            f"ig stopped at its limit of {most} points for some images; see its residual." in explanation.checks.notes
-        )
+        assert any(re.match(rf"ig .*limit of {most}\b.*residual", note) for note in explanation.checks.notes)
         residual = _residual(model, images, explanation["ig"], 0.1, CLASSES)
         torch.testing.assert_close(explanation.checks.completeness["ig"], residual, rtol=0, atol=1e-13)
 
@@ -760,7 +758,7 @@ def test_values_that_cannot_converge_do_not_ask_for_ever(
 
 def test_a_function_of_the_whole_batch_cannot_steer_a_path(model: nn.Module, images: Tensor) -> None:
     method = _integrated(AdaptivePath(1e-3, start=0.1))
-    with pytest.raises(sl.RefusalError, match=r"is given all images at once.*\(output, images\), or take a Path"):
+    with pytest.raises(sl.RefusalError, match=r"all images at once.*\(output, images\).*Path"):
         sl.explain(model, images, method, lambda output: output[range(4), CLASSES])
     found = sl.explain(
         model, images, [method, "gradient"], lambda output: output[range(4), CLASSES], on_refusal="record"
@@ -880,7 +878,7 @@ def _gradient_shap(
 ) -> Tensor:
     np.random.seed(0)  # noqa: NPY002 - Captum draws from it
     torch.manual_seed(0)
-    peer = captum.GradientShap(model)
+    peer = pytest.importorskip("captum.attr").GradientShap(model)
     return peer.attribute(images, references, n_samples=count, stdevs=sd, target=torch.tensor(classes)).detach()
 
 
@@ -941,7 +939,7 @@ def test_draws_do_not_depend_on_the_batch_its_order_or_the_chunk(
 
 
 def test_expected_gradients_without_references_are_refused_by_name(model: nn.Module, images: Tensor) -> None:
-    remedy = r"none were given.*references=images.*--references FOLDER.*Expected\(references="
+    remedy = r"references=images.*--references FOLDER.*Expected\(references="
     with pytest.raises(sl.RefusalError, match=remedy):
         sl.explain(model, images, "expected_gradients", CLASSES)
     found = sl.explain(model, images, ["expected_gradients", "gradient"], CLASSES, on_refusal="record")
@@ -953,10 +951,10 @@ def test_expected_gradients_without_references_are_refused_by_name(model: nn.Mod
 
 
 def test_references_that_do_not_fit_are_refused_in_a_sentence(model: nn.Module, images: Tensor) -> None:
-    with pytest.raises(sl.InputError, match=r"References have shape \(3, 5, 6\) and images \(3, 6, 6\).*same model"):
+    with pytest.raises(sl.InputError, match=r"References.*\(3, 5, 6\).*\(3, 6, 6\).*same model"):
         unchecked(model, images, "expected_gradients", CLASSES, references=torch.zeros(2, 3, 5, 6))
     for wrong in (torch.zeros(3, 6, 6), torch.zeros(0, 3, 6, 6)):
-        with pytest.raises(sl.InputError, match="References are a tensor of shape"):
+        with pytest.raises(sl.InputError, match=r"References.*batch, channel, height, width"):
             _unchecked(Expected, references=wrong)
         with pytest.raises(sl.InputError, match="batch, channel, height, width"):
             unchecked(model, images, "expected_gradients", CLASSES, references=wrong)
@@ -1117,20 +1115,20 @@ def test_a_product_leaves_nothing_of_its_factors_behind(model: nn.Module, images
 @pytest.mark.parametrize(
     ("sampling", "propagation", "aggregation", "message"),
     [
-        (Path(), lrp_epsilon(), InputSignal(), "integrating it along a path, has no defined meaning"),
-        (Expected(), lrp_epsilon(), InputSignal(), "integrating it along a path, has no defined meaning"),
-        (Noise(), lrp_epsilon(), InputTimesSignal(), "multiplying it by them again"),
-        (Path(), GRADIENT, CAM(), "A path is integrated at the input; CAM reads other layers"),
-        (Path(), GRADIENT, FullGrad(), "FullGrad reads other layers"),
-        (Path(), GRADIENT, LayerSignal("0"), "LayerSignal reads other layers"),
-        (Expected(), GRADIENT, CAM(), "CAM reads other layers"),
-        (AdaptivePath(), GRADIENT, CAM(), "CAM reads other layers"),
-        (AdaptivePath(), GRADIENT, InputSignal(), "steered by its completeness residual.*Use Path"),
-        (AdaptivePath(), GUIDED_BACKPROP, InputTimesSignal(), "steered by its completeness residual.*Use Path"),
-        (AdaptivePath(), lrp_epsilon(), InputSignal(), "no defined meaning"),
-        (Noise(before=True), GRADIENT, InputSignal(), "InputSignal has no terms.*leave `before` out"),
-        (Noise(before=True), GRADIENT, CAM(), "CAM has no terms"),
-        (Noise(), GUIDED_BACKPROP, FullGrad(), "guided_backprop gives none"),
+        (Path(), lrp_epsilon(), InputSignal(), "lrp_epsilon.*relevance.*along a path"),
+        (Expected(), lrp_epsilon(), InputSignal(), "lrp_epsilon.*relevance.*along a path"),
+        (Noise(), lrp_epsilon(), InputTimesSignal(), "lrp_epsilon.*relevance.*factor"),
+        (Path(), GRADIENT, CAM(), "path.*CAM.*other layers"),
+        (Path(), GRADIENT, FullGrad(), "path.*FullGrad.*other layers"),
+        (Path(), GRADIENT, LayerSignal("0"), "path.*LayerSignal.*other layers"),
+        (Expected(), GRADIENT, CAM(), "path.*CAM.*other layers"),
+        (AdaptivePath(), GRADIENT, CAM(), "path.*CAM.*other layers"),
+        (AdaptivePath(), GRADIENT, InputSignal(), "adaptive path.*completeness.*Use Path"),
+        (AdaptivePath(), GUIDED_BACKPROP, InputTimesSignal(), "adaptive path.*completeness.*Use Path"),
+        (AdaptivePath(), lrp_epsilon(), InputSignal(), "lrp_epsilon.*relevance.*along a path"),
+        (Noise(before=True), GRADIENT, InputSignal(), "InputSignal.*no terms.*`before`"),
+        (Noise(before=True), GRADIENT, CAM(), "CAM.*no terms.*`before`"),
+        (Noise(), GUIDED_BACKPROP, FullGrad(), "FullGrad.*derivatives.*guided_backprop"),
     ],
 )
 def test_combinations_without_a_meaning_are_refused_when_they_are_made(
@@ -1150,26 +1148,26 @@ def _unchecked(kind: type[Sampling], **given: object) -> Sampling:
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        *[(Noise, {"samples": samples}, "samples is a whole number, at least 1; came") for samples in (0, -3, 2.5)],
-        *[(Noise, {"sd": sd}, r"finite sd >= 0; came sd=") for sd in (-1, math.nan, math.inf)],
-        (Noise, {"reduction": "median"}, "one of mean, mean square, variance; came 'median'"),
-        (Noise, {"before": True, "reduction": "variance"}, "averaged before.*variance is for maps"),
-        (Noise, {"before": True, "reduction": Reduction.MEAN_SQUARE}, "mean square is for maps"),
-        *[(Path, {"steps": steps}, "steps is a whole number, at least 1; came") for steps in (0, -1, 2.5, True)],
-        (Path, {"start": ()}, "at least one baseline; came an empty tuple"),
+        *[(Noise, {"samples": samples}, r"samples.*at least 1\b") for samples in (0, -3, 2.5)],
+        *[(Noise, {"sd": sd}, "Noise.*sd >= 0.*sd=") for sd in (-1, math.nan, math.inf)],
+        (Noise, {"reduction": "median"}, "mean, mean square, variance.*'median'"),
+        (Noise, {"before": True, "reduction": "variance"}, "before.*variance.*maps"),
+        (Noise, {"before": True, "reduction": Reduction.MEAN_SQUARE}, "before.*mean square.*maps"),
+        *[(Path, {"steps": steps}, r"steps.*at least 1\b") for steps in (0, -1, 2.5, True)],
+        (Path, {"start": ()}, "at least one baseline.*empty"),
         (Path, {"start": (0.0, math.inf)}, "one finite number"),
-        (Path, {"start": torch.full((3, 1, 1), math.nan)}, "finite numbers that broadcast"),
-        *[(Path, {"start": start}, "a number, a tensor") for start in ([0.0, 1.0], np.zeros((3, 1, 1)))],
-        (Path, {"start": torch.zeros(1, 3, 6, 6)}, "came shape \\(1, 3, 6, 6\\).*one by one"),
+        (Path, {"start": torch.full((3, 1, 1), math.nan)}, r"finite.*broadcast.*\(3, 1, 1\)"),
+        *[(Path, {"start": start}, 'number.*"black" or "white"') for start in ([0.0, 1.0], np.zeros((3, 1, 1)))],
+        (Path, {"start": torch.zeros(1, 3, 6, 6)}, r"\(1, 3, 6, 6\).*one by one"),
         *[
-            (AdaptivePath, {"tolerance": tolerance}, "tolerance > 0; came tolerance=")
+            (AdaptivePath, {"tolerance": tolerance}, "tolerance > 0.*tolerance=")
             for tolerance in (0, -0.1, math.nan, math.inf)
         ],
-        *[(AdaptivePath, {"most": most}, "most is a whole number, at least 5; came") for most in (3, 4, 0, 7.5)],
-        (AdaptivePath, {"start": (0.0, 1.0)}, "one baseline; average the maps of several, or use Path"),
+        *[(AdaptivePath, {"most": most}, r"most.*at least 5\b") for most in (3, 4, 0, 7.5)],
+        (AdaptivePath, {"start": (0.0, 1.0)}, "one baseline.*use Path"),
         (AdaptivePath, {"start": math.inf}, "one finite number"),
-        *[(Expected, {"samples": samples}, "samples is a whole number, at least 1; came") for samples in (0, -3, 2.5)],
-        *[(Expected, {"sd": sd}, "finite sd >= 0; came sd=") for sd in (-1, math.nan, math.inf)],
+        *[(Expected, {"samples": samples}, r"samples.*at least 1\b") for samples in (0, -3, 2.5)],
+        *[(Expected, {"sd": sd}, "Expected.*sd >= 0.*sd=") for sd in (-1, math.nan, math.inf)],
     ],
 )
 def test_wrong_settings_are_refused_in_a_sentence(kind: type[Sampling], given: dict, message: str) -> None:
@@ -1188,14 +1186,16 @@ for kind, start in [(Path, "grey"), (Path, (0.0, "grey")), (AdaptivePath, "grey"
         print(type(error).__name__, error)
 """
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines() == ['InputError A baseline by name is "black" or "white"; came \'grey\'.'] * 3
+    assert len(printed.splitlines()) == 3
+    for line in printed.splitlines():
+        assert re.match(r"InputError .*\"black\" or \"white\".*'grey'", line)
 
 
 @pytest.mark.parametrize("kind", [lambda start: Path(2, start), lambda start: AdaptivePath(start=start)])
 def test_a_baseline_that_does_not_fit_the_images_is_refused_in_a_sentence(
     model: nn.Module, images: Tensor, kind: Callable
 ) -> None:
-    with pytest.raises(sl.InputError, match=r"shape \(4, 1, 1\) does not broadcast to an image of .*3, 6, 6\)"):
+    with pytest.raises(sl.InputError, match=r"\(4, 1, 1\).*not broadcast.*3, 6, 6\)"):
         sl.explain(model, images, _integrated(kind(torch.zeros(4, 1, 1))), CLASSES)
 
 
