@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-all test-versions study coverage check bench clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
@@ -16,8 +17,20 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the whole story on drawn pictures, in demo-out/
 	$(BIN)/sightline demo --out demo-out
 
-test: $(READY)  ## all tests but the slow studies
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2
+test: $(READY)  ## the tests of every day, in minutes
+	$(PYTEST) -m "not slow and not study"
+
+test-all: $(READY)  ## also browser, Ray, kills, demo, real networks
+	$(PYTEST) -m "not study"
+
+study: $(READY)  ## tests of tens of minutes, which no CI runs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m study
+
+test-versions: $(READY)  ## the golden file and the core's tests with the oldest and the newest dependencies
+	$(BIN)/python tests/versions.py
+
+coverage: $(READY)  ## lines and branches that no test of `make test-all` runs, in htmlcov/
+	$(PYTEST) -m "not study" --cov --cov-report=term-missing:skip-covered --cov-report=html
 
 check: $(READY)  ## lint, types, spelling, docs
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
@@ -30,4 +43,4 @@ bench: $(READY)  ## measurements, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/adaptive.py
 
 clean:
-	rm -rf .venv demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest demo-out htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,7 @@
 """The whole demo, small."""
 
+from functools import cache
+
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -12,6 +14,8 @@ def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the pictures: everything is written, twice the same, and the controls are what they must be."""
     for name, small in {"TRAINING": 2400, "HELD_OUT": 100, "SCORED": 4, "DISTANCING": 200, "STEPS": 2}.items():
         monkeypatch.setattr(sightline.demo, name, small)
+    # Trained once: that training repeats itself is a test of its own (images/creatures/test_dataset.py).
+    monkeypatch.setattr(sightline.demo, "_train", cache(sightline.demo._train))
     console = Console(file=(tmp_path / "said.txt").open("w"), width=200)
     with console.file:
         first, again = (sightline.demo.run_demo(tmp_path / folder, 0, console) for folder in ("one", "two"))

@@ -18,8 +18,10 @@ from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdicts import Rule, Said, judge
 from sightline.models.fingerprint import fingerprint
+from sightline.sampling import Noise
 
 MAIN = ("class_sensitivity", "parameter_randomization", "stability")
+NOISY = sl.Method(sampling=Noise(samples=3), name="noisy")
 RULE = Rule("test", "case", "spearman", 0.7, True, "words")
 
 
@@ -304,7 +306,7 @@ def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Te
     def plan(folder: Path) -> Plan:
         # As another process would make it.
         return Plan(
-            copy.deepcopy(model), images, ["gradient", "integrated_gradients"],
+            copy.deepcopy(model), images, ["gradient", NOISY],
             ["class_sensitivity", "parameter_randomization", "input_bias"], block=12, folder=folder,
         )  # fmt: skip
 
@@ -329,7 +331,7 @@ def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Te
 
 
 def test_blocks_change_nothing_but_which_image_is_the_other(model: nn.Module, images: Tensor) -> None:
-    one, several = (audit(model, images, ["gradient", "smooth_grad"], block=block).scores for block in (24, 5))
+    one, several = (audit(model, images, ["gradient", NOISY], block=block).scores for block in (24, 5))
     keys = ["test", "case", "method", "measure", "image"]
     own = [frame[frame["case"] != FLOOR].sort_values(keys).reset_index(drop=True) for frame in (one, several)]
     noise = own[0]["method"] != CONTROLS[0]

@@ -92,6 +92,7 @@ print(abs(found.flatten().numpy() - expected).max() < 1e-12)
 """
 
 
+@pytest.mark.slow
 def test_the_first_compilation_of_a_process_is_seen_through_too() -> None:
     """What torch imports when it first compiles must not hide the compiled operations of that very pass."""
     command = [sys.executable, "-W", "ignore", "-c", FIRST_COMPILATION]

@@ -225,7 +225,18 @@ def shape_after(blocks: list[Block], images: Tensor) -> tuple[int, ...]:
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(networks())
 def test_every_method_agrees_with_the_reference(drawn: tuple[Network, Tensor]) -> None:
-    network, images = drawn
+    assert_every_method_agrees(*drawn)
+
+
+@pytest.mark.study
+@settings(max_examples=10_000, deadline=None)
+@given(networks())
+def test_every_method_agrees_on_many_networks(drawn: tuple[Network, Tensor]) -> None:
+    """Other networks each time."""
+    assert_every_method_agrees(*drawn)
+
+
+def assert_every_method_agrees(network: Network, images: Tensor) -> None:
     graphs = [(network.graph(start), start) for start in map(ref.image, images)]
     target = [int(np.argmax(scores.value)) for scores, _ in graphs]
     explanation = sl.explain(network, images, list(outcomes.methods().values()), target, on_refusal="record")

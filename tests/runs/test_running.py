@@ -24,6 +24,7 @@ from PIL import Image
 from torch import nn
 
 import sightline as sl
+from helpers.command_line import Done, sightline
 from helpers.runs import METHODS, NETWORK, TARGETS, WITHOUT, expected, picture, recipe, tree, tree_of
 
 pytest.importorskip("zarr", reason="the extra 'runs' is not installed")
@@ -420,10 +421,8 @@ def test_at_the_command_line(place: Path) -> None:
     path = recipe(place, methods=["gradient"])
     (place / "photos" / "dog" / "06.png").write_bytes(b"no picture")
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "sightline", "run", str(path), *words], capture_output=True, text=True, check=False
-        )
+    def command(*words: str) -> Done:
+        return sightline(place, "run", str(path), *words)
 
     dry = command("--dry-run")
     assert dry.returncode == 0, dry.stderr
