@@ -28,7 +28,7 @@ def _flops(work: Callable[[], object]) -> int:
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    import torchvision
+    torchvision = pytest.importorskip("torchvision")
 
     torch.manual_seed(0)
     return torchvision.models.resnet18(weights=None).eval()

@@ -222,13 +222,13 @@ class Returns(nn.Module):
 
 
 def test_outputs_of_every_form(model: nn.Module, images: Tensor) -> None:
-    from transformers.modeling_outputs import ImageClassifierOutput
+    image_classifier_output = pytest.importorskip("transformers.modeling_outputs").ImageClassifierOutput
 
     expected = sl.explain(model, images, "guided_backprop", 2)["guided_backprop"]
     forms = {
         "dict": lambda z: {"logits": z, "features": z * 2},
         "dict, one tensor": lambda z: {"scores": z},
-        "ModelOutput": lambda z: ImageClassifierOutput(logits=z),
+        "ModelOutput": lambda z: image_classifier_output(logits=z),
         "tuple": lambda z: (z, z.new_zeros(7, 2)),
         "one position": lambda z: z[:, :, None, None],
     }

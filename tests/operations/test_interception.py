@@ -14,7 +14,7 @@ NAMES = ["resnet18", "vgg11_bn", "squeezenet1_1", "mobilenet_v2", "densenet121",
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    import torchvision
+    torchvision = pytest.importorskip("torchvision")
 
     torch.manual_seed(0)
     return torchvision.models.resnet18().eval()
@@ -23,7 +23,7 @@ def resnet() -> nn.Module:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ruled", [(), (Kind.RECTIFIER,)], ids=["native", "ruled"])
 def test_logits_and_gradient_are_bit_equal_to_the_plain_ones(name: str, ruled: tuple[Kind, ...]) -> None:
-    import torchvision
+    torchvision = pytest.importorskip("torchvision")
 
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None).eval()
@@ -58,7 +58,7 @@ def test_logits_and_gradient_are_bit_equal_to_the_plain_ones(name: str, ruled: t
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 def test_the_last_spatial_feature_map_is_found(name: str, layer: str, shape: tuple[int, ...]) -> None:
     """The layers that papers and hand-written lists use; SqueezeNet's class map is not among them."""
-    import torchvision
+    torchvision = pytest.importorskip("torchvision")
 
     model = torchvision.models.get_model(name, weights=None).eval()
     tape = Tape(model, (), [LAST_SPATIAL])
@@ -68,7 +68,7 @@ def test_the_last_spatial_feature_map_is_found(name: str, layer: str, shape: tup
 
 
 def test_a_network_of_tokens_has_no_last_spatial_feature_map() -> None:
-    import torchvision
+    torchvision = pytest.importorskip("torchvision")
 
     model = torchvision.models.vit_b_32(weights=None).eval()
     with pytest.raises(sl.RefusalError, match=r"tokens.*grad_cam@LAYER"):

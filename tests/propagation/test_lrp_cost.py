@@ -19,7 +19,7 @@ def _flops(work: Callable[[], object]) -> int:
 
 
 def _network(name: str) -> nn.Module:
-    import torchvision
+    torchvision = pytest.importorskip("torchvision")
 
     torch.manual_seed(0)
     return torchvision.models.get_model(name, weights=None).eval()
