@@ -515,14 +515,32 @@ def test_a_split_feature_map_is_read_whole(images: Tensor) -> None:
 
 
 def test_layers_of_other_shapes_are_refused(images: Tensor) -> None:
-    last = Around(lambda m, x: m.head(m.norm(m.c(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).relu())).eval()
-    with pytest.raises(sl.RefusalError, match="channels last"):
-        sl.explain(last, images, "grad_cam@norm", 1)
-    with pytest.raises(sl.RefusalError, match="channels last"):
-        sl.explain(last, images, "gradient", sl.Unit("norm", 3))
-    folded = Around(lambda m, x: m.head(m.i(m.c(x).view(1, -1, 8, 8)).view(-1, 4, 8, 8))).eval()
+    lost = Around(lambda m, x: m.head(m.i(m.c(x).flatten(2).sort(2).values.view(-1, 4, 8, 8)))).eval()
+    with pytest.raises(sl.RefusalError, match=r"\bi\b.*\bsort\b"):
+        sl.explain(lost, images, "grad_cam@i", 1)
+    gathered = Around(lambda m, x: m.head(m.c(x)) + m.i(m.c(x).mean(0, keepdim=True)).mean()).eval()
     with pytest.raises(sl.RefusalError, match=r"\bi\b.*\brows\b.*images"):
-        sl.explain(folded, images, "grad_cam@i", 1)
+        sl.explain(gathered, images, "grad_cam@i", 1)
+
+
+def test_layers_are_read_whatever_the_order_of_their_axes(images: Tensor) -> None:
+    """With channels last, and with images and channels in one axis, maps and units are those of the plain order."""
+    plain = Around(lambda m, x: m.head(m.i(m.norm(m.c(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)).relu())).eval()
+    last = Around(lambda m, x: m.head(m.norm(m.c(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).relu())).eval()
+    folded = Around(
+        lambda m, x: m.head(
+            m.i(m.norm(m.c(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).reshape(1, -1, 8, 8)).view(-1, 4, 8, 8).relu()
+        )
+    ).eval()
+    for model in (last, folded):
+        model.load_state_dict(plain.state_dict())
+    expected = sl.explain(plain, images, "grad_cam@i", 1)["grad_cam@i"]
+    for model, layer in ((last, "norm"), (folded, "i")):
+        found = sl.explain(model, images, f"grad_cam@{layer}", 1)[f"grad_cam@{layer}"]
+        torch.testing.assert_close(found, expected)
+        units = [sl.explain(net, images, "gradient", sl.Unit(name, 3)) for net, name in ((plain, "i"), (model, layer))]
+        torch.testing.assert_close(units[1].values, units[0].values)
+        torch.testing.assert_close(units[1]["gradient"], units[0]["gradient"])
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,7 @@ def _assembled(
         methods={row.name: row for row in rows},
         refused=results.refused,
         layers=results.where,
+        placements={name: placement for name, placement in results.placements.items() if name in maps},
         checks=checks,
         class_names=_class_names(info, results),
         display=loaded.display() if loaded else _display(batch, info),

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from sightline.aggregation import resized
+from sightline.aggregation import Placement, resized
 from sightline.cards import settings
 from sightline.conservation import Conservation
 from sightline.decomposition import Decomposition
@@ -94,6 +94,7 @@ class Explanation:
         methods: the methods, by name.
         refused: for each method without a map, why.
         layers: for each method that reads a layer, which one.
+        placements: for each method that reads a layer, where the cells of its map lie in the image.
         checks: see `Checks`.
         class_names: a name for each class, or empty.
         display: shape (batch, height, width, 3), 0 to 1: the images as a person sees them.
@@ -113,6 +114,7 @@ class Explanation:
     methods: Mapping[str, Method]
     refused: Mapping[str, str]
     layers: Mapping[str, str]
+    placements: Mapping[str, Placement]
     checks: Checks
     class_names: Sequence[str]
     display: np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -165,17 +167,21 @@ class Explanation:
         joined = self[method]
         if joined.shape[1] > 1:
             joined = joined.amax(1, keepdim=True) if self._reduction(method) == "max" else joined.mean(1, keepdim=True)
-        if joined.shape[2:] != self.images.shape[2:]:
+        if method in self.placements:
+            joined = self.placements[method].draw(joined)
+        elif joined.shape[2:] != self.images.shape[2:]:
             joined = resized(joined, (int(self.images.shape[2]), int(self.images.shape[3])))
         return joined.squeeze(1)
 
     def heatmap_steps(self, method: str) -> tuple[str, ...]:
         """What `heatmap` does to the raw map of a method, in order."""
-        shape, size = self[method].shape, self.images.shape[2:]
+        shape, size, placement = self[method].shape, self.images.shape[2:], self.placements.get(method)
         steps = []
         if shape[1] > 1:
             steps.append(f"{self._reduction(method)} over {shape[1]} channels")
-        if shape[2:] != size:
+        if placement is not None and not placement.covers_evenly():
+            steps.append(f"bilinear between {shape[2]}x{shape[3]} cells, {placement.describe()}")
+        elif shape[2:] != size:
             steps.append(f"bilinear from {shape[2]}x{shape[3]} to {size[0]}x{size[1]} pixels, corners not aligned")
         return tuple(steps)
 
@@ -284,6 +290,8 @@ class Explanation:
                 }
             if name in self.layers:
                 entry["layer"] = self.layers[name]
+            if name in self.placements:
+                entry["placement"] = self.placements[name].record()
             if name in self.checks.completeness:
                 entry["completeness_residual"] = self.checks.completeness[name].tolist()
             if name in self.checks.evaluations:
@@ -306,8 +314,10 @@ class Explanation:
         return {
             "images": images,
             "original_size": "width, height in pixels, after the original's EXIF rotation",
-            "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; every map covers it "
-            "evenly, whatever its resolution",
+            "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; this part of it became "
+            "the encoded image. A map covers it evenly unless its method has a placement: there the centre of cell i "
+            "is low + i * step (high + i * step, where branches of the model disagree), in pixels of the encoded image "
+            "from the centre of its first pixel",
             "methods": methods,
             "notes": list(self.checks.notes),
             "settings": dict(self.checks.settings),

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sightline.aggregation import FullGrad, Heard
+from sightline.aggregation import FullGrad, Heard, Placement
 from sightline.decomposition import Decomposition
 from sightline.method import Method
-from sightline.operations import Intercept, Tape, wide
+from sightline.operations import Grid, Intercept, Tape, Unreadable, wide
 from sightline.totals import Asked, Gathered, Term
 
 
@@ -30,8 +30,8 @@ class Layers:
         self.methods = [method for method in methods if isinstance(method.aggregation, FullGrad)]
         self.terms: dict[int, Term] = {}
         self._gathered, self._asked = gathered, asked
-        self._parts: dict[str, list[Tensor]] = defaultdict(list)
-        self._foreign = ""
+        self._parts: dict[str, list[tuple[Tensor, Placement | None]]] = defaultdict(list)
+        self._foreign = self._unread = ""
 
     def hear(self, intercept: Intercept, signal: Tensor) -> None:
         """Take what a layer gives."""
@@ -40,19 +40,24 @@ class Layers:
             self._foreign = str(operation)
             return
         signal = wide(signal.detach())
-        spatial = signal.dim() == 4
+        grid = intercept.grid
+        if isinstance(grid, Unreadable) and grid.lost:
+            self._unread = self._unread or f"{operation}: {grid.reason}"
+        spatial = isinstance(grid, Grid)
         layer = Heard(intercept, signal)
         amounts = layer.total
         self.terms[operation.order] = Term(str(operation), amounts, spatial)
+        placement = Placement.of(grid, self._asked.offsets.shape[2:]) if isinstance(grid, Grid) else None
         for method in self.methods if spatial else ():
             aggregation = method.aggregation
             assert isinstance(aggregation, FullGrad)  # noqa: S101 - these are the methods that listen
             if not aggregation.hears(intercept):
                 continue
             if method.sampling.before:
-                self._gathered.add_term(method.name, operation.order, aggregation.term(intercept, signal), self._asked)
+                term = aggregation.term(intercept, signal)
+                self._gathered.add_term(method.name, operation.order, term, self._asked, placement)
             else:
-                self._parts[method.name].append(aggregation.layer_part(layer))
+                self._parts[method.name].append((aggregation.layer_part(layer), placement))
 
     def wrong(self, values: Tensor, inputs: Tensor, signal: Tensor) -> str:
         """Why what was heard is not the decomposition of the explained values, if so; the pass is over."""
@@ -60,6 +65,10 @@ class Layers:
             return (
                 f"FullGrad needs the part of each image in every layer, and {self._foreign} gives results that are not "
                 "one per image."
+            )
+        if self._unread:
+            return (
+                f"FullGrad needs to know where in the image each layer's part lies, which is not so of {self._unread}."
             )
         amounts = (inputs.detach().double() * signal.double()).flatten(1).sum(1)
         self.terms[-1] = Term("the input", amounts, in_map=True)
@@ -81,10 +90,10 @@ class Layers:
         dtype = torch.promote_types(signal.dtype, torch.float32)
         term = aggregation.input_term(values.to(dtype), signal.to(dtype))
         if method.sampling.before:
-            self._gathered.add_term(method.name, -1, term, self._asked)
+            self._gathered.add_term(method.name, -1, term, self._asked, None)
             return
         size = (int(values.shape[2]), int(values.shape[3]))
-        parts = [aggregation.part(term), *self._parts.pop(method.name, [])]
+        parts = [(aggregation.part(term), None), *self._parts.pop(method.name, [])]
         self._gathered.add(method, aggregation.join(parts, size), self._asked)
 
 

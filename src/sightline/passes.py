@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sightline.aggregation import CAM, FullGrad
+from sightline.aggregation import CAM, Aggregation, FullGrad, Placement
 from sightline.errors import InputError, RefusalError
 from sightline.layers import Layers, decomposition, without_intercept
 from sightline.method import Method
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import INPUT, Kind, Operation, Tape
+from sightline.operations import INPUT, NO_PATH, Grid, Kind, Operation, Seen, Tape, Unreadable
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
 from sightline.sampling import Image, Sampling
@@ -227,6 +227,7 @@ class Passes:
         results, ready, seen = self._job.results[number], [], tape.seen_from(values)
         for method in methods:
             refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
+            refused += [] if refused else _off_grid(method.aggregation, seen)
             if not refused and isinstance(method.aggregation, FullGrad):
                 refused = without_intercept(tape, values)
             if refused:
@@ -236,6 +237,9 @@ class Passes:
                 for place in method.aggregation.places:
                     if place != INPUT:
                         results.where[method.name] = seen[place].where
+                        grid = seen[place].grid
+                        if isinstance(grid, Grid):
+                            results.placements[method.name] = Placement.of(grid, self._job.images.shape[2:])
         if isinstance(self._job.targets[number], Pair) and not propagation.explains_pairs:
             reason = (
                 f"{propagation.name} explains one class, and has no answer to why one class rather than another: it "
@@ -279,7 +283,7 @@ class Passes:
             return
         for method in pull.methods:
             if any(signals[place] is None for place in method.aggregation.places):
-                results.refused[method.name] = _NO_PATH
+                results.refused[method.name] = NO_PATH
         signal = signals.get(INPUT)
         reason = layers.wrong(values, asked.offsets, signal) if layers.methods and signal is not None else ""
         if reason:
@@ -298,16 +302,21 @@ class Passes:
         for method in ready:
             aggregation = method.aggregation
             known = {place: signal for place in aggregation.places if (signal := signals[place]) is not None}
+            here = found
+            if getattr(aggregation, "on_grid", False):
+                grids = {place: grid for place in known if isinstance(grid := seen[place].grid, Grid)}
+                here = {**found, **{place: grid.read(found[place]) for place, grid in grids.items()}}
+                known |= {place: grid.read(known[place]) for place, grid in grids.items()}
             try:
                 if isinstance(aggregation, FullGrad):
                     layers.add_input(method, aggregation, found[INPUT], known[INPUT])
                     continue
-                made = aggregation(found, known)
+                made = aggregation(here, known)
             except RefusalError as error:
                 results.refused[method.name] = str(error)
                 continue
             if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.layer not in noted:
-                self._note_coincidences(aggregation, results, found, known)
+                self._note_coincidences(aggregation, results, here, known)
                 noted.add(aggregation.layer)
             gathered.add(method, made, asked)
 
@@ -362,6 +371,18 @@ class Passes:
                     results.completeness[method.name] = total - (results.values - from_baselines).to(total)
 
 
+def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
+    """Why an aggregation that reads places cannot read those of its layer, if so."""
+    if not getattr(aggregation, "on_grid", False):
+        return []
+    return [
+        f"A map of {place.where} needs to know which of its axes are the image's places, and of its result, shape "
+        f"{tuple(place.values.shape)}, that cannot be told: {place.grid.reason}. Name another layer."
+        for place in map(seen.__getitem__, aggregation.places)
+        if isinstance(place.grid, Unreadable)
+    ]
+
+
 @dataclass(frozen=True)
 class _Pull:
     """A backward to be made: a propagation, for the target of a number, read by some methods."""
@@ -374,8 +395,4 @@ class _Pull:
 _ALL_AT_ONCE = (
     "A target function of the output alone is given all images at once, but an adaptive path asks for some of them "
     "again. Let the function take (output, images), or take a Path."
-)
-_NO_PATH = (
-    "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
-    "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
 )

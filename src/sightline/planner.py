@@ -142,7 +142,7 @@ class Job:
 
     def select(self, target: Target, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""
-        found = {place: tape.places[place].values for place in target.places}
+        found = {place: tape.places[place].channels_first() for place in target.places}
         return tape.select(lambda o: target.values(o, found, indices), output)
 
     def _multiply(self, method: Method, results: Results) -> None:
@@ -150,6 +150,7 @@ class Job:
         first, second = method.factors
         refused = [results.refused.pop(part.name, "") for part in (first, second)]
         maps = [results.maps.pop(part.name, None) for part in (first, second)]
+        placements = [results.placements.pop(part.name, None) for part in (first, second)]
         _move(results.operations, (first.name, second.name), method.name)
         _move(results.where, (first.name, second.name), method.name)
         # What holds of a factor's sum does not hold of the product's.
@@ -160,7 +161,12 @@ class Job:
             results.refused[method.name] = " ".join(dict.fromkeys(filter(None, refused)))
         else:
             height, width = maps[0].shape[2:]
-            results.maps[method.name] = maps[0] * resized(maps[1], (height, width))
+            placement = placements[1]
+            # Stretched over the image, as is usual, but where that would be off by more than half a cell.
+            if placement is None or placement.covers_evenly(tolerance=0.5):
+                results.maps[method.name] = maps[0] * resized(maps[1], (height, width))
+            else:
+                results.maps[method.name] = maps[0] * placement.draw(maps[1])
 
 
 def _move(found: dict[str, Any], names: Sequence[str], to: str) -> None:

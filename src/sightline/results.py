@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sightline.aggregation import Placement
 from sightline.decomposition import Decomposition
 
 
@@ -38,6 +39,7 @@ class Results:
         decompositions: for each method that draws the value's exact decomposition, its figures.
         coincidences: for each layer of class activation maps, what makes choices coincide there, as sentences.
         where: for each method that reads a layer, the module that layer turned out to be.
+        placements: for each method that reads a layer, where the cells of its map lie in the image.
         chunks: for each sampling, the rows of its passes.
         ends_in: the model's last operation, where it turns scores into probabilities.
     """
@@ -53,5 +55,6 @@ class Results:
     decompositions: dict[str, Decomposition] = field(default_factory=dict)
     coincidences: dict[str, frozenset[str]] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
+    placements: dict[str, Placement] = field(default_factory=dict)
     chunks: dict[str, list[int]] = field(default_factory=dict)
     ends_in: str = ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.aggregation import FullGrad
+from sightline.aggregation import FullGrad, Placement
 from sightline.method import Method
 from sightline.operations import Tape, wide
 from sightline.propagation import Propagation
@@ -131,6 +131,7 @@ class Gathered:
         self._totals: dict[str, Total] = {}
         self._postponed: dict[str, Postponed] = defaultdict(Postponed)
         self._joined: dict[str, dict[int, Total]] = defaultdict(dict)
+        self._placements: dict[int, Placement | None] = {}
         self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = {}
         self.terms: dict[int, Term] = {}
         self.sums: Tensor | None = None
@@ -144,8 +145,9 @@ class Gathered:
         total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))
         total.add(made, asked.images, asked.weights)
 
-    def add_term(self, name: str, order: int, term: Tensor, asked: Asked) -> None:
+    def add_term(self, name: str, order: int, term: Tensor, asked: Asked, placement: Placement | None) -> None:
         """Add one term of a map that is joined from terms averaged over samples."""
+        self._placements[order] = placement
         total = self._joined[name].setdefault(order, Total(self._images, Reduction.MEAN))
         total.add(term, asked.images, asked.weights)
 
@@ -159,6 +161,9 @@ class Gathered:
         """The map of a method."""
         if method.name in self._joined:
             assert isinstance(method.aggregation, FullGrad)  # noqa: S101 - no other has terms
-            parts = [method.aggregation.part(total.value()) for total in self._joined[method.name].values()]
+            parts = [
+                (method.aggregation.part(total.value()), self._placements[order])
+                for order, total in self._joined[method.name].items()
+            ]
             return method.aggregation.join(parts, size)
         return self._totals[method.name].value()

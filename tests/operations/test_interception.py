@@ -62,9 +62,10 @@ def test_the_last_spatial_feature_map_is_found(name: str, layer: str, shape: tup
 
     model = torchvision.models.get_model(name, weights=None).eval()
     tape = Tape(model, (), [LAST_SPATIAL])
-    tape.record(torch.randn(1, 3, 64, 64, requires_grad=True))
-    assert tape.places[LAST_SPATIAL].where == layer
-    assert tuple(tape.places[LAST_SPATIAL].values.shape[1:]) == shape
+    scores = tape.record(torch.randn(1, 3, 64, 64, requires_grad=True))
+    found = tape.seen_from(tape.select(lambda z: z[:, 0], scores))[LAST_SPATIAL]
+    assert found.where == layer
+    assert tuple(found.channels_first().shape[1:]) == shape
 
 
 def test_a_network_of_tokens_has_no_last_spatial_feature_map() -> None:

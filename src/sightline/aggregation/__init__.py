@@ -5,7 +5,7 @@
 - `layers`: maps of an inner layer's height and width.
 - `cam`: class activation maps, of a layer's height and width.
 - `full_grad`: FullGrad, which joins the input's part and every bias's.
-- `resize`: bringing maps to the image's size.
+- `placement`, `resize`: where the cells of a map lie in the image, and bringing maps to the image's size.
 """
 
 from sightline.aggregation.base import Aggregation, Reads, Sign
@@ -13,6 +13,7 @@ from sightline.aggregation.cam import CAM, Pooling, Stage
 from sightline.aggregation.full_grad import FullGrad, Heard
 from sightline.aggregation.inputs import InputSignal, InputTimesSignal
 from sightline.aggregation.layers import LayerSignal
+from sightline.aggregation.placement import Placement
 from sightline.aggregation.resize import resized
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "InputSignal",
     "InputTimesSignal",
     "LayerSignal",
+    "Placement",
     "Pooling",
     "Reads",
     "Sign",

@@ -76,6 +76,8 @@ class CAM:
         if self.pooling is Pooling.NONE and self.stage is Stage.WEIGHTS:
             raise InputError("Without pooling, weights are the gradients: handle signs on gradients or contributions.")
 
+    on_grid = True
+
     @property
     def places(self) -> tuple[str, ...]:  # noqa: D102
         return (self.layer,)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sightline.aggregation.base import Map, Reads, Sign
+from sightline.aggregation.placement import Placement
 from sightline.aggregation.resize import resized, spread
 from sightline.errors import InputError
-from sightline.operations import INPUT, Intercept
+from sightline.operations import INPUT, Grid, Intercept
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FullGrad:
 
     def term(self, intercept: Intercept, signal: Tensor) -> Tensor:
         """A layer's term, of the shape of its result, channels first."""
-        return intercept.channels_first(intercept.times(signal) if self.biases else signal)
+        return intercept.on_grid(intercept.times(signal) if self.biases else signal)
 
     def input_term(self, values: Tensor, signal: Tensor) -> Tensor:
         """The input's term."""
@@ -89,14 +90,23 @@ class FullGrad:
         nothing = high if self.sign is Sign.NEGATIVE else low
         return (summed - (channels * nothing).view(-1, 1, 1, 1)) / (high - low + _TINY).view(-1, 1, 1, 1)
 
-    def join(self, parts: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """The map, from all parts; those of one size are added before they are resized."""
+    def join(self, parts: Sequence[tuple[Tensor, Placement | None]], size: tuple[int, int]) -> Tensor:
+        """The map, from all parts; those of one size are added before they are resized.
+
+        Args:
+            parts: each with where its cells lie, if it is a layer's. The paper stretches each over the whole image;
+                where the model pads, crops or flips, so that this would be off by more than half a cell, a part is
+                drawn where it lies.
+            size: the image's.
+        """
         by_size: dict[tuple[int, ...], Tensor] = {}
-        for part in parts:
+        for part, placement in parts:
+            if placement is not None and not placement.covers_evenly(tolerance=0.5):
+                part = placement.draw(part) if self.rescale else placement.spread_over(part)
             shape = tuple(part.shape[2:])
             by_size[shape] = part if shape not in by_size else by_size[shape] + part
         up = resized if self.rescale else spread
-        return sum((up(part, size) for part in by_size.values()), start=parts[0].new_zeros(()))
+        return sum((up(part, size) for part in by_size.values()), start=parts[0][0].new_zeros(()))
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:
         """The input's part alone; a job adds the layers'."""
@@ -116,7 +126,7 @@ class Heard:
     @cached_property
     def total(self) -> Tensor:
         """What the layer adds to the value, shape (row,)."""
-        if self.signal.dim() == 4 and self.intercept.per_channel:
+        if isinstance(self.intercept.grid, Grid) and self.intercept.per_channel:
             return self._signed[:, 0].double().flatten(1).sum(1)
         return self.intercept.total(self.signal)
 
@@ -151,7 +161,7 @@ class Heard:
 
     @cached_property
     def _values(self) -> Tensor:
-        return self.intercept.channels_first(self.signal)
+        return self.intercept.on_grid(self.signal)
 
     @cached_property
     def _magnitudes(self) -> Tensor:

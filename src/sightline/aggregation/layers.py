@@ -23,6 +23,7 @@ class LayerSignal:
 
     layer: str
     reads = Reads.SIGNAL
+    on_grid = True
 
     @property
     def places(self) -> tuple[str, ...]:  # noqa: D102

@@ -12,13 +12,28 @@
 - `origins`: where tensors come from, as far as the graph does not tell.
 - `intercepts`: what each operation gives without a signal, for FullGrad.
 - `graph`: the walk over the recorded graph that finds what escaped.
+- `layout`: what each axis of a result is, and where its places lie in the image.
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 
 from sightline.operations.intercepts import Intercept
 from sightline.operations.kept import wide
-from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL
+from sightline.operations.layout import Grid, Unreadable
+from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen
 from sightline.operations.tape import Tape
 from sightline.operations.vocabulary import Kind, Operation
 
-__all__ = ["DEPTHS", "INPUT", "LAST_SPATIAL", "Intercept", "Kind", "Operation", "Tape", "wide"]
+__all__ = [
+    "DEPTHS",
+    "INPUT",
+    "LAST_SPATIAL",
+    "NO_PATH",
+    "Grid",
+    "Intercept",
+    "Kind",
+    "Operation",
+    "Seen",
+    "Tape",
+    "Unreadable",
+    "wide",
+]

@@ -142,6 +142,18 @@ def avoids(value: Tensor, place: Node, start: Node) -> bool:
     return False
 
 
+def ancestors(value: Tensor) -> set[Node]:
+    """Every node behind a value."""
+    found: set[Node] = set()
+    stack = [value.grad_fn]
+    while stack:
+        node: Node = stack.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            stack.extend(parent for parent, _ in node.next_functions)
+    return found
+
+
 def final(value: Tensor) -> frozenset[int]:
     """The order of each weighted layer that is met on some way from `value` before any other."""
     found: set[int] = set()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sightline.operations.forms import batch_norm_of, form_of
 from sightline.operations.kept import wide
+from sightline.operations.layout import Grid, Unreadable
 from sightline.operations.performer import Intercepted
 from sightline.operations.reading import argument
 from sightline.operations.vocabulary import Kind, Operation
@@ -37,7 +38,7 @@ class Intercept:
         axis: the result's axis that (channel,) runs along; None where `value` has the result's shape.
         node: the autograd node that made the result.
         output: which of the node's outputs that is.
-        channels_last: whether a result of four dimensions has its channels last.
+        grid: how places are read from the result, or why they cannot be.
     """
 
     operation: Operation
@@ -45,7 +46,7 @@ class Intercept:
     axis: int | None
     node: Any
     output: int
-    channels_last: bool = False
+    grid: Grid | Unreadable
 
     @property
     def per_channel(self) -> bool:
@@ -63,9 +64,10 @@ class Intercept:
         by_channel = signal.movedim(self.axis, 1).flatten(2).sum(2) if signal.dim() > 2 else signal
         return by_channel.double() @ self.value.double()
 
-    def channels_first(self, values: Tensor) -> Tensor:
-        """Values of four dimensions at the result, with channels before positions."""
-        return values.movedim(-1, 1) if self.channels_last else values
+    def on_grid(self, values: Tensor) -> Tensor:
+        """Values at the result, as (batch, channel, *space)."""
+        assert isinstance(self.grid, Grid)  # noqa: S101 - the caller has looked
+        return self.grid.read(values)
 
     def _broadcast(self, signal: Tensor) -> Tensor:
         value = self.value.to(signal.dtype)
@@ -92,7 +94,7 @@ class Intercepts:
         # The rest of a constant joins the graph with the part that is written to.
         joins = writes and first._is_view() and first._base is not None and not first._base.requires_grad
 
-        def after(operation: Operation, made: Tensor, *, channels_last: bool) -> None:
+        def after(operation: Operation, made: Tensor, *, grid: Grid | Unreadable) -> None:
             # A write through a view has no node of its own that all later readers share.
             if found is None or joins or (found[0] is not None and writes and made._is_view()):
                 self.unread.add(operation.order)
@@ -100,8 +102,7 @@ class Intercepts:
             value, axis = found
             # A bias is one though it be zero; what depends on the image counts where it is something.
             if value is not None and (axis is not None or bool(value.any())):
-                last = made.dim() == 4 and (axis == -1 or channels_last)
-                self.found.append(Intercept(operation, value, axis, made.grad_fn, made.output_nr, last))
+                self.found.append(Intercept(operation, value, axis, made.grad_fn, made.output_nr, grid))
 
         return after
 

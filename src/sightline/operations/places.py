@@ -1,4 +1,7 @@
-"""Places: the inner results that an aggregation reads, by layer name or found from the operations."""
+"""Places: the inner results that an aggregation reads, by layer name or found from the operations.
+
+Which axis of a result is which is told by its layout (`operations.layout`), never by its shape.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.operations import graph
+from sightline.operations.layout import Grid, Layout, Layouts, Unreadable, channel_axis, grid_of
 from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import cut
 from sightline.operations.vocabulary import Kind, Operation
@@ -18,8 +22,8 @@ INPUT = "<input>"
 """The place of the input itself."""
 
 LAST_SPATIAL = "<last spatial feature map>"
-"""The last feature map (batch, channel, height, width) with more than one position that is not yet the class scores:
-the one that the last weighted operation builds on."""
+"""The last feature map with more than one position that is not yet the class scores: of those through which all that
+decides passes, the last that a weighted operation builds on."""
 
 DEPTHS = ("early", "middle", "late")
 """Places by depth, unless a module bears such a name: of the feature maps through which all that decides passes, the
@@ -52,11 +56,33 @@ class Place:
         values: the result, as it was then.
         edge: where it stands in the graph, whatever the model writes over it later; None outside the graph.
         where: the module or operation that made it.
+        layout: what its axes are; None where that is not known.
+        grid: how its places are read, or why they cannot be.
     """
 
     values: Tensor
     edge: GradientEdge | None
     where: str
+    layout: Layout | None
+    grid: Grid | Unreadable
+
+    def channels_first(self) -> Tensor:
+        """The values as (batch, channel, ...): places in their order where they are known, else other axes as they are.
+
+        Raises:
+            RefusalError: along which axis the channels run is not known.
+        """
+        if isinstance(self.grid, Grid):
+            return self.grid.read(self.values)
+        if self.values.dim() == 2:
+            return self.values
+        axis = channel_axis(self.layout)
+        if axis is None or axis == 0:
+            raise RefusalError(
+                f"Along which axis of {self.where}, shape {tuple(self.values.shape)}, the channels run cannot be told: "
+                f"{self.grid.reason}."
+            )
+        return self.values.movedim(axis, 1)
 
 
 @dataclass(frozen=True)
@@ -89,7 +115,7 @@ class Places:
         model: the network.
         wanted: names of modules (`layer3`; `block#2` for the second of several calls), `LAST_SPATIAL`, and `DEPTHS`.
         modules: where the pass is.
-        follow: whether to follow where channels stand, whatever is wanted.
+        layouts: what the axes of each result are; None in a pass that reads no inner result.
 
     Attributes:
         kept: the result at each place.
@@ -101,7 +127,7 @@ class Places:
     """
 
     def __init__(
-        self, model: Callable[..., Any], wanted: Collection[str], modules: ModuleStack, *, follow: bool = False
+        self, model: Callable[..., Any], wanted: Collection[str], modules: ModuleStack, layouts: Layouts | None
     ) -> None:
         self.kept: dict[str, Place] = {}
         self.refused: dict[str, str] = {}
@@ -111,9 +137,8 @@ class Places:
         self._names = asked - self._depths
         self._last = frozenset(wanted) & ({LAST_SPATIAL} | (self._depths & {"late"}))
         self.looking = bool(self._last or self._depths)
-        self._follow = follow or self.looking or bool(self._names)
-        self._modules = modules
-        self._finder = _LastSpatial(every=bool(self._depths - {"late"}))
+        self._modules, self._layouts = modules, layouts
+        self._finder: _Features | None = None
         self._rows = 0
         for place in self._names:
             name = place.partition("#")[0]
@@ -126,9 +151,9 @@ class Places:
                 )
 
     @property
-    def channels_last(self) -> bool:
-        """Whether channels stand last in results of four dimensions, just now."""
-        return self._finder.channels_last
+    def rows(self) -> int:
+        """Number of images in this pass."""
+        return self._rows
 
     @property
     def named(self) -> bool:
@@ -138,13 +163,27 @@ class Places:
     def start(self, inputs: Tensor) -> None:
         """Begin a pass on `inputs`."""
         self._rows = inputs.shape[0]
+        if self._layouts is not None:
+            self._layouts.begin(inputs)
+            if self.looking:
+                self._finder = _Features(self._layouts, self._rows, every=bool(self._depths - {"late"}))
         if inputs.requires_grad:
-            self.kept[INPUT] = Place(inputs, get_gradient_edge(inputs), "the input")
+            self.kept[INPUT] = self._place(inputs, get_gradient_edge(inputs), "the input", inputs)
 
-    def note(self, results: list[Tensor], operation: Operation) -> None:
-        """See the results of one operation on the way from the input."""
-        if self._follow:
-            self._finder.note(results, operation)
+    def _place(self, values: Tensor, edge: GradientEdge | None, where: str, made: Tensor) -> Place:
+        layout = None if self._layouts is None else self._layouts.of(made)
+        return Place(values, edge, where, layout, grid_of(layout, self._rows))
+
+    def note(self, results: list[Tensor], operation: Operation, *, weighs: bool) -> None:
+        """See the results of one operation on the way from the input.
+
+        Args:
+            results: its results.
+            operation: the operation.
+            weighs: whether it multiplies one signal by weights.
+        """
+        if self._finder is not None:
+            self._finder.note(results, operation, weighs=weighs)
 
     def on_module_exit(self, name: str, output: Any) -> Any:
         """Keep a named layer's result as it is now, since the model may write over it."""
@@ -160,25 +199,23 @@ class Places:
             if not output.requires_grad and torch.is_floating_point(output):
                 # Behind a detached stem the graph begins here; the model goes on with a copy of the new leaf.
                 leaf = output.detach().requires_grad_()
-                self.kept[place] = Place(leaf, get_gradient_edge(leaf), name)
+                if self._layouts is not None:
+                    self._layouts.take(leaf, output)
+                self.kept[place] = self._place(leaf, get_gradient_edge(leaf), name, leaf)
                 output = leaf.clone()
                 cut(output)
                 continue
-            self.kept[place] = Place(output.clone(), get_gradient_edge(output), name)
+            self.kept[place] = self._place(output.clone(), get_gradient_edge(output), name, output)
         return output
 
     def _unreadable(self, name: str, output: Any) -> str:
         if not isinstance(output, Tensor):
             return f"The layer {name!r} returns a {type(output).__name__}, not one tensor; name a sub-module of it."
-        if output.dim() == 0 or output.shape[0] != self._rows:
+        layout = None if self._layouts is None else self._layouts.of(output)
+        if output.dim() == 0 or (output.shape[0] != self._rows and isinstance(grid_of(layout, self._rows), Unreadable)):
             return (
                 f"The layer {name!r} gives a result of shape {tuple(output.shape)} for {self._rows} image(s), so its "
                 "rows are not the images; name another layer."
-            )
-        if output.dim() == 4 and self._finder.channels_last:
-            return (
-                f"The layer {name!r} gives its channels last, shape {tuple(output.shape)}; name a layer whose result "
-                "is of shape (batch, channel, height, width)."
             )
         return ""
 
@@ -195,42 +232,27 @@ class Places:
                 self.refused.setdefault(
                     place, f"The layer {place!r} has no result: the model ran {name!r} {calls} time(s)."
                 )
-        if self.looking:
-            try:
-                last = self._finder.found(self._rows)
-            except RefusalError as error:
-                self.refused |= dict.fromkeys(self._last | self._depths, str(error))
-            else:
-                self.kept |= dict.fromkeys(self._last, last)
 
     def seen_from(self, value: Tensor) -> "Seen":
         """The places as one explained value has them: which feature map is early or last may depend on it."""
         seen, start = Seen(dict(self.kept), dict(self.refused)), self.kept.get(INPUT)
         if start is None or start.edge is None or value.grad_fn is None:
+            seen.refused.update(dict.fromkeys(self._last | self._depths, NO_PATH))
             return seen
-        for place in self._last & self.kept.keys():
-            reason = self._not_last(self.kept[place], value, start.edge)
-            if reason:
-                seen.refused[place] = reason
-        for depth in self._depths - {"late"} - self.refused.keys():
+        if self._finder is None:
+            return seen
+        try:
+            last = self._finder.last(value, start.edge)
+        except RefusalError as error:
+            seen.refused.update(dict.fromkeys(self._last | self._depths, str(error)))
+            return seen
+        seen.kept.update(dict.fromkeys(self._last, last.place))
+        for depth in self._depths - {"late"}:
             try:
-                seen.kept[depth] = self._finder.at(depth, value, start.edge, self._rows)
+                seen.kept[depth] = self._finder.at(depth, last, value, start.edge)
             except RefusalError as error:
                 seen.refused[depth] = str(error)
         return seen
-
-    def _not_last(self, found: Place, value: Tensor, start: GradientEdge) -> str:
-        """Why a feature map may not be the last one, or only one of several; all should pass it, in sight."""
-        if found.edge is None:
-            return ""
-        unseen = graph.walk(value, [found.edge.node]).unseen
-        if unseen:
-            reason = f"after {found.where} the model runs where its operations cannot be seen ({unseen[0]})"
-        elif graph.avoids(value, found.edge.node, start.node):
-            reason = f"not all that decides passes {found.where}, the last feature map to be met"
-        else:
-            return ""
-        return f"Which feature map is the last is not clear: {reason}. Name a layer: grad_cam@LAYER."
 
     def __getitem__(self, place: str) -> Place:
         """The result at a place, whatever is explained."""
@@ -238,99 +260,117 @@ class Places:
 
 
 class _Feature(NamedTuple):
-    """A spatial feature map that went by."""
+    """A result along whose axes places of the input run, or did before they were lost."""
 
     tensor: Tensor
     edge: GradientEdge
     operation: Operation
     version: int
+    layout: Layout | None
+    grid: Grid | Unreadable
 
     @property
     def intact(self) -> bool:
         return self.tensor._version == self.version
 
+    @property
+    def where(self) -> str:
+        return self.operation.where or f"{self.operation.name} in the model's own forward"
+
+    @property
     def place(self) -> Place:
-        where = self.operation.where or f"{self.operation.name} in the model's own forward"
-        return Place(self.tensor.detach(), self.edge, where)
+        return Place(self.tensor.detach(), self.edge, self.where, self.layout, self.grid)
 
 
-class _LastSpatial:
-    """Finds spatial feature maps while operations pass by: the last, and with `every` all of them."""
+class _Features:
+    """Notes feature maps while operations pass by: those that a weighted operation follows, and with `every` all.
 
-    def __init__(self, *, every: bool) -> None:
-        self.channels_last = False
+    Which of them lie on the way to a value is asked once the pass is over: branches that are computed later, such as
+    auxiliary heads, have no part in it.
+    """
+
+    def __init__(self, layouts: Layouts, rows: int, *, every: bool) -> None:
+        self._layouts, self._rows = layouts, rows
         self._every: list[_Feature] | None = [] if every else None
-        self._spatial: _Feature | None = None
-        self._candidate: _Feature | None = None
-        self._tokens_since = False
+        self._latest: _Feature | None = None
+        self._candidates: list[_Feature] = []
         self._weighted = False
 
-    def note(self, results: list[Tensor], operation: Operation) -> None:
-        tensor = results[0]
-        if operation.kind in {Kind.LINEAR, Kind.MATMUL}:
+    def note(self, results: list[Tensor], operation: Operation, *, weighs: bool) -> None:
+        if weighs:
             self._weighted = True
-            self._candidate = self._spatial or self._candidate
-        positions = tensor.dim() == 4 and tensor.shape[2] * tensor.shape[3] > 1
-        # Linear layers and layer norms act on the last axis, so there the channels stand last.
-        if operation.name in {"linear", "layer_norm"}:
-            self.channels_last = tensor.dim() == 4
-            if tensor.dim() == 3 and tensor.shape[1] > 1:
-                self._tokens_since = True
-        elif operation.kind is Kind.LINEAR or operation.name in {"batch_norm", "group_norm"}:
-            self.channels_last = False
-        elif operation.name in {"permute", "transpose", "movedim"} and positions:
-            self.channels_last = not self.channels_last
+            if self._latest is not None and (not self._candidates or self._candidates[-1] is not self._latest):
+                self._candidates.append(self._latest)
         # A split gives parts of a feature map, not the next one.
-        if positions and not self.channels_last and operation.kind in _FEATURES and len(results) == 1:
-            self._spatial = _Feature(tensor, get_gradient_edge(tensor), operation, tensor._version)
-            self._tokens_since = False
-            if self._every is not None and self._weighted:
-                self._every.append(self._spatial)
+        if operation.kind not in _FEATURES or len(results) != 1:
+            return
+        tensor, layout = results[0], self._layouts.of(results[0])
+        grid = grid_of(layout, self._rows)
+        if isinstance(grid, Unreadable) and grid.pooled:
+            return
+        self._latest = _Feature(tensor, get_gradient_edge(tensor), operation, tensor._version, layout, grid)
+        if self._every is not None and self._weighted and isinstance(grid, Grid):
+            self._every.append(self._latest)
 
-    def found(self, rows: int) -> Place:
-        if self._candidate is None:
-            raise RefusalError(
-                "No spatial feature map was found before the last weighted operation (a result of shape batch, "
-                "channel, height, width with more than one position). Name a layer that has one: grad_cam@LAYER."
-            )
-        operation = self._candidate.operation
-        if self._tokens_since or self.channels_last:
-            raise RefusalError(
-                f"After {operation}, this network works on tokens or with channels last, so its last feature map is "
-                "not of shape (batch, channel, height, width). Name a layer that is: grad_cam@LAYER."
-            )
-        if not self._candidate.intact:
-            raise RefusalError(
-                f"The last spatial feature map ({operation}) is changed in place later. Name a layer: grad_cam@LAYER."
-            )
-        if self._candidate.tensor.shape[0] != rows:
-            raise RefusalError(
-                f"The last spatial feature map ({operation}) has shape {tuple(self._candidate.tensor.shape)} for "
-                f"{rows} image(s), so its rows are not the images. Name a layer: grad_cam@LAYER."
-            )
-        return self._candidate.place()
+    def last(self, value: Tensor, start: GradientEdge) -> _Feature:
+        """The last feature map through which all that decides passes.
 
-    def at(self, depth: str, value: Tensor, start: GradientEdge, rows: int) -> Place:
+        Raises:
+            RefusalError: there is none, or it cannot be read, or part of the model runs out of sight behind it.
+        """
+        behind = graph.ancestors(value)
+        passed = ""
+        for feature in reversed(self._candidates):
+            if feature.edge.node not in behind:
+                continue
+            if graph.avoids(value, feature.edge.node, start.node):
+                passed = passed or f"not all that decides passes {feature.where}, the last to be met"
+                continue
+            unseen = graph.walk(value, [feature.edge.node]).unseen
+            if unseen:
+                raise RefusalError(
+                    f"Which feature map is the last cannot be told: after {feature.where} the model runs where its "
+                    f"operations cannot be seen ({unseen[0]}). {_NAME_ONE}"
+                )
+            if isinstance(feature.grid, Unreadable):
+                raise RefusalError(
+                    f"The last feature map ({feature.operation}, shape {feature.operation.shape}) cannot be read, "
+                    f"because {feature.grid.reason}. {_NAME_ONE}"
+                )
+            if not feature.intact:
+                raise RefusalError(f"The last feature map ({feature.operation}) is changed in place later. {_NAME_ONE}")
+            return feature
+        raise RefusalError(
+            f"No feature map with more than one place was found that all that decides passes, before the last weighted "
+            f"operation{f': {passed}' if passed else ''}. {_NAME_ONE}"
+        )
+
+    def at(self, depth: str, final: _Feature, value: Tensor, start: GradientEdge) -> Place:
         """The feature map at a depth, see `DEPTHS`."""
-        assert self._candidate is not None  # noqa: S101 - `found` has been asked before
         assert self._every is not None  # noqa: S101
         if graph.walk(value, [start.node]).unseen:
             raise RefusalError(
                 f"Where the network's {depth} feature map lies cannot be told: part of the model runs where its "
-                "operations cannot be seen. Name a layer: grad_cam@LAYER."
+                f"operations cannot be seen. {_NAME_ONE}"
             )
-        last = self._candidate.operation.order
-        stages: dict[tuple[int, int], _Feature] = {}
+        stages: dict[tuple[int, ...], _Feature] = {}
         for feature in self._every:
-            usable = feature.intact and feature.operation.order <= last and feature.tensor.shape[0] == rows
-            if usable and not graph.avoids(value, feature.edge.node, start.node):
-                height, width = feature.tensor.shape[2:]
-                stages[height, width] = feature
+            usable = feature.intact and feature.operation.order <= final.operation.order
+            if usable and isinstance(feature.grid, Grid) and not graph.avoids(value, feature.edge.node, start.node):
+                stages[feature.grid.sizes] = feature
         ordered = sorted(stages.values(), key=lambda feature: feature.operation.order)
         place = (len(ordered) - 1) // (4 if depth == "early" else 2)
         if len(ordered) < 2 or (depth == "middle" and place == 0):
             raise RefusalError(
                 f"This network has no {depth} feature map apart from others: all that decides passes feature maps of "
-                f"{len(ordered)} resolution(s). Name a layer: grad_cam@LAYER."
+                f"{len(ordered)} resolution(s). {_NAME_ONE}"
             )
-        return ordered[place].place()
+        return ordered[place].place
+
+
+NO_PATH = (
+    "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
+    "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
+)
+"""Why nothing flows back to a place."""
+_NAME_ONE = "Name a layer: grad_cam@LAYER."

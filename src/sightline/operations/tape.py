@@ -16,6 +16,7 @@ from sightline.operations import graph
 from sightline.operations.active import Active, Ledger
 from sightline.operations.interception import Interception, eager
 from sightline.operations.intercepts import Intercept, Intercepts
+from sightline.operations.layout import Layouts, grid_of
 from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import Origins, is_derived
 from sightline.operations.performer import Intercepted, Performer
@@ -72,7 +73,10 @@ class Tape:
                 if module._backward_hooks or module._backward_pre_hooks:
                     self._origins.left.append(f"gradient hooks of {name or 'the model'}")
         self.intercepts = Intercepts() if intercepts else None
-        self.places = Places(model, places, self._modules, follow=intercepts)
+        # Followed only where some inner result has to be read: each operation costs some microseconds more.
+        reads = bool(frozenset(places) - {INPUT})
+        self._layouts = Layouts() if intercepts or reads else None
+        self.places = Places(model, places, self._modules, self._layouts)
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
         self._checkpointed = False
@@ -150,11 +154,13 @@ class Tape:
             self._reuse.see(tensors)
         if not (torch.is_grad_enabled() and _on_path(tensors)):
             result = func(*args, **kwargs)
+            self._follow(func, name, kind, args, kwargs, tensors, result)
             if self._attentive and tensors:
                 self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
             return result
         if not self._watchful:
             result = func(*args, **kwargs)
+            self._follow(func, name, kind, args, kwargs, tensors, result)
             made = tensors[:1] if name == "setitem" else _tensors_of(result)
             if made and made[0].requires_grad:
                 self._note(name, kind, made)
@@ -193,10 +199,11 @@ class Tape:
         depends = [tensor.requires_grad for tensor in tensors]
         noted = None if self.intercepts is None else self.intercepts.before(call)
         result, complete = self._performer.perform(call)
+        self._follow(func, name, call.kind, args, kwargs, tensors, result)
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
-            operation = self._note(name, call.kind, made)
+            operation = self._note(name, call.kind, made, weighs=call.kind in _WEIGHS and sum(depends) == 1)
             graph.mark(made, operation, before)
             gate = name in GATES or (settings is not None and settings.upper < math.inf)
             writes = call.in_place or name == "setitem"
@@ -204,7 +211,8 @@ class Tape:
             if complete is not None:
                 complete(operation, made[0])
             if noted is not None:
-                noted(operation, made[0], channels_last=self.places.channels_last)
+                layout = None if self._layouts is None else self._layouts.of(made[0])
+                noted(operation, made[0], grid=grid_of(layout, self.places.rows))
         else:
             self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
         return result
@@ -297,7 +305,20 @@ class Tape:
         found = graph.walk(values, nodes, gates=gates)
         return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
 
-    def _note(self, name: str, kind: Kind, made: list[Tensor]) -> Operation:
+    def _follow(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        kind: Kind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+        result: Any,
+    ) -> None:
+        if self._layouts is not None and tensors:
+            self._layouts.follow(func, name, kind, args, kwargs, tensors, _tensors_of(result))
+
+    def _note(self, name: str, kind: Kind, made: list[Tensor], *, weighs: bool = False) -> Operation:
         first = made[0]
         operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape))
         self.performed += 1
@@ -305,7 +326,7 @@ class Tape:
         for tensor in made:
             if not tensor._is_view():
                 self.bytes += tensor.nbytes
-        self.places.note(made, operation)
+        self.places.note(made, operation, weighs=weighs)
         return operation
 
     def _refuse_training(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -322,6 +343,9 @@ class Tape:
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
+
+
+_WEIGHS = frozenset({Kind.LINEAR, Kind.MATMUL})
 
 
 def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]) -> list[Any]:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sightline.aggregation import Placement
 from sightline.errors import InputError
 from sightline.explanation import PICTURES
 
@@ -97,7 +98,8 @@ class Gallery:
         for target in dict.fromkeys(map(_target, entries)):
             rows = [row for row, entry in enumerate(entries) if _target(entry) == target]
             for _, _, method, network, values in sorted(placed, key=lambda one: one[:2]):
-                heat = _joined(values, manifest["methods"][method].get("reduction", "mean"))[rows]
+                entry = manifest["methods"][method]
+                heat = _placed(_joined(values, entry.get("reduction", "mean"))[rows], entry.get("placement"))
                 captions = [str(entries[row].get("caption", "")) for row in rows]
                 self._add(place, MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
 
@@ -254,6 +256,14 @@ def _bytes(found: dict[str, Any]) -> int:
 def _joined(values: Tensor, reduction: str) -> Tensor:
     wide = values.float()
     return wide.amax(1) if reduction == "max" and wide.shape[1] > 1 else wide.mean(1)
+
+
+def _placed(heat: Tensor, record: dict[str, Any] | None) -> Tensor:
+    """A layer's map where its cells lie, if that is not evenly over the whole image."""
+    if record is None:
+        return heat
+    placement = Placement.from_record(record)
+    return heat if placement.covers_evenly() else placement.draw(heat[:, None])[:, 0]
 
 
 def _shrunk(heat: Tensor, side: int) -> Tensor:
