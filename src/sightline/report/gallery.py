@@ -259,11 +259,14 @@ def _joined(values: Tensor, reduction: str) -> Tensor:
 
 
 def _placed(heat: Tensor, record: dict[str, Any] | None) -> Tensor:
-    """A layer's map where its cells lie, if that is not evenly over the whole image."""
+    """A layer's map where its cells lie, if stretching it over the image would be off by more than half a cell.
+
+    Else the page gets the cells themselves, which are a hundredth of the size.
+    """
     if record is None:
         return heat
     placement = Placement.from_record(record)
-    return heat if placement.covers_evenly() else placement.draw(heat[:, None])[:, 0]
+    return heat if placement.covers_evenly(tolerance=0.5) else placement.draw(heat[:, None])[:, 0]
 
 
 def _shrunk(heat: Tensor, side: int) -> Tensor:

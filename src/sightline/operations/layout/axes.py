@@ -173,8 +173,8 @@ def merged(axis: Axis) -> Axis:
     """An axis with neighbouring parts joined where they are one."""
     found: list[Part | Joined] = []
     for part in axis:
-        plain = isinstance(part, Part)
-        if part.size == 1 and plain and part.role not in {Role.SPACE, Role.BATCH} and len(axis) > 1:
+        bare = isinstance(part, Part) and part.role not in {Role.SPACE, Role.BATCH}
+        if bare and part.size == 1 and len(axis) > 1:
             continue
         before = found[-1] if found else None
         if isinstance(part, Part) and isinstance(before, Part) and before.role is part.role:

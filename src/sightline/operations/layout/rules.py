@@ -420,7 +420,7 @@ def window(seen: Seen) -> Found:
     convolves = seen.name.startswith("conv")
     count = seen.get(1, "weight").dim() - 2 if convolves else _dimensions(seen.name)
     if convolves:
-        kernel = tuple(seen.get(1, "weight").shape[2:])
+        kernel = list(seen.get(1, "weight").shape[2:])
         stride, dilation = (
             _many(seen.get(3, "stride", default=1), count),
             _many(seen.get(5, "dilation", default=1), count),
