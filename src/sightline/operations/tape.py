@@ -122,6 +122,11 @@ class Tape:
             except (SightlineError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:
+                if "view was created inside a custom Function" in str(error):
+                    raise RefusalError(
+                        f"The model writes in place{self._where()} over a view of a tensor, or over the tensor, where "
+                        "a method has a rule for the operation that made the view. Use that operation out of place."
+                    ) from error
                 raise InputError(
                     f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
                     f"{type(error).__name__}: {error}"
@@ -196,7 +201,7 @@ class Tape:
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
-            operation = self._note(name, call.kind, made)
+            operation = self._note(name, call.kind, made, has_node=call.has_node)
             graph.mark(made, operation, before)
             gate = name in GATES or (settings is not None and settings.upper < math.inf)
             writes = call.in_place or name == "setitem"
@@ -297,9 +302,9 @@ class Tape:
         found = graph.walk(values, nodes, gates=gates)
         return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
 
-    def _note(self, name: str, kind: Kind, made: list[Tensor]) -> Operation:
+    def _note(self, name: str, kind: Kind, made: list[Tensor], *, has_node: bool = True) -> Operation:
         first = made[0]
-        operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape))
+        operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape), has_node)
         self.performed += 1
         self.last = (operation, first)
         for tensor in made:
