@@ -12,6 +12,7 @@
 - `origins`: where tensors come from, as far as the graph does not tell.
 - `intercepts`: what each operation gives without a signal, for FullGrad.
 - `graph`: the walk over the recorded graph that finds what escaped.
+- `steady`: norms whose backward in torch depends on the layout of the signal's memory.
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 

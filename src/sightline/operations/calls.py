@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from sightline.operations.active import Active
 from sightline.operations.kept import Kept, wide
 from sightline.operations.reading import Native
+from sightline.operations.steady import steady_unseen
 from sightline.operations.vocabulary import Kind, Operation
 
 
@@ -67,6 +68,7 @@ class Call:
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
             result = self.again(*leaves)
+        steady_unseen(result, set())
 
         def pull(signal: Tensor) -> tuple[Tensor, ...]:
             return torch.autograd.grad(result, leaves, signal.to(result.dtype), materialize_grads=True)

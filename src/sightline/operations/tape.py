@@ -20,8 +20,9 @@ from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import Origins, is_derived
 from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
-from sightline.operations.reading import kind_of_call, writes_in_place
+from sightline.operations.reading import argument, kind_of_call, writes_in_place
 from sightline.operations.reuse import reuse_of
+from sightline.operations.steady import is_affected, steady, steady_unseen
 from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Tape:
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
         self._checkpointed = False
         self._seen: tuple[Tensor, Seen] | None = None
+        self._steady: set[graph.Node] = set()
         self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
         self.performed = 0
@@ -163,6 +165,8 @@ class Tape:
             made = tensors[:1] if name == "setitem" else _tensors_of(result)
             if made and made[0].requires_grad:
                 self._note(name, kind, made)
+                if is_affected(name):
+                    steady(name, made, argument(args, kwargs, 0, "input"))
             return result
         return self._watched(func, name, kind, in_place, args, kwargs, tensors)
 
@@ -208,6 +212,8 @@ class Tape:
             self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes)
             if complete is not None:
                 complete(operation, made[0])
+            if is_affected(name):
+                steady(name, made, argument(args, kwargs, 0, "input"))
             if noted is not None:
                 noted(operation, made[0], channels_last=self.places.channels_last)
         else:
@@ -257,6 +263,7 @@ class Tape:
             raise _checkpointing(propagation)
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
+        steady_unseen(values, self._steady)
         listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
         try:
             with self._lock:
