@@ -31,13 +31,15 @@ class Layers:
         self.terms: dict[int, Term] = {}
         self._gathered, self._asked = gathered, asked
         self._parts: dict[str, list[tuple[Tensor, Placement | None]]] = defaultdict(list)
-        self._foreign = self._unread = ""
+        self._foreign = self._foreign_layer = self._unread = ""
 
     def hear(self, intercept: Intercept, signal: Tensor) -> None:
         """Take what a layer gives."""
         operation = intercept.operation
         if signal.shape[0] != len(self._asked.images):
             self._foreign = str(operation)
+            if intercept.is_bias and signal.dim() == 4:
+                self._foreign_layer = str(operation)
             return
         signal = wide(signal.detach())
         grid = intercept.grid
@@ -59,17 +61,29 @@ class Layers:
             else:
                 self._parts[method.name].append((aggregation.layer_part(layer), placement))
 
-    def wrong(self, values: Tensor, inputs: Tensor, signal: Tensor) -> str:
-        """Why what was heard is not the decomposition of the explained values, if so; the pass is over."""
-        if self._foreign:
-            return (
-                f"FullGrad needs the part of each image in every layer, and {self._foreign} gives results that are not "
-                "one per image."
-            )
-        if self._unread:
-            return (
-                f"FullGrad needs to know where in the image each layer's part lies, which is not so of {self._unread}."
-            )
+    def wrong(self, values: Tensor, inputs: Tensor, signal: Tensor) -> dict[str, str]:
+        """By method, why what was heard is not what its map is made of; the pass is over."""
+        found = {}
+        missed = self._missed(values, inputs, signal)
+        for method in self.methods:
+            assert isinstance(method.aggregation, FullGrad)  # noqa: S101 - these are the methods that listen
+            foreign = self._foreign if method.aggregation.biases else self._foreign_layer
+            if foreign:
+                found[method.name] = (
+                    f"FullGrad needs the part of each image in every layer, and {foreign} gives results that are not "
+                    "one per image."
+                )
+            elif self._unread:
+                found[method.name] = (
+                    f"FullGrad needs to know where in the image each layer's part lies, which is not so of "
+                    f"{self._unread}."
+                )
+            elif missed and method.aggregation.biases:
+                found[method.name] = missed
+        return found
+
+    def _missed(self, values: Tensor, inputs: Tensor, signal: Tensor) -> str:
+        """Why the terms are not the decomposition of the explained values, if so."""
         amounts = (inputs.detach().double() * signal.double()).flatten(1).sum(1)
         self.terms[-1] = Term("the input", amounts, in_map=True)
         values = values.detach()
@@ -116,14 +130,20 @@ def decomposition(values: Tensor, blocks: Sequence[Mapping[int, Term]]) -> Decom
     )
 
 
-def without_intercept(tape: Tape, values: Tensor) -> list[str]:
-    """Why FullGrad's decomposition is not known, if so."""
+def without_intercept(tape: Tape, values: Tensor, aggregation: FullGrad) -> list[str]:
+    """Why what FullGrad's map is made of is not known, if so: every intercept, or the layers that have a bias."""
     assert tape.intercepts is not None  # noqa: S101 - a tape for FullGrad notes them
     walk = tape.walk(values)
-    bad = [str(o) for o in walk.operations if o.order in tape.intercepts.unread] + list(walk.unseen)
+    unknown = tape.intercepts.unread if aggregation.biases else tape.intercepts.obscure
+    bad = [str(o) for o in walk.operations if o.order in unknown] + list(walk.unseen)
     if not bad:
         return []
     listed = "; ".join(dict.fromkeys(bad[:4])) + (" ..." if len(bad) > 4 else "")
+    if not aggregation.biases:
+        return [
+            "Simple FullGrad takes the gradient at every layer with a bias, and whether these have one cannot be told: "
+            f"{listed}. Use a method that needs only the gradient at the input or at one layer."
+        ]
     return [
         "FullGrad counts what every operation adds without a signal, and that is known for weighted layers, batch "
         f"norms, constants and functions of each value by itself. Here it is not for: {listed}. Use a method that "

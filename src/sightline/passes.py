@@ -229,7 +229,7 @@ class Passes:
             refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
             refused += [] if refused else _off_grid(method.aggregation, seen)
             if not refused and isinstance(method.aggregation, FullGrad):
-                refused = without_intercept(tape, values)
+                refused = without_intercept(tape, values, method.aggregation)
             if refused:
                 results.refused.setdefault(method.name, refused[0])
             elif method.name not in results.refused:
@@ -285,9 +285,8 @@ class Passes:
             if any(signals[place] is None for place in method.aggregation.places):
                 results.refused[method.name] = NO_PATH
         signal = signals.get(INPUT)
-        reason = layers.wrong(values, asked.offsets, signal) if layers.methods and signal is not None else ""
-        if reason:
-            results.refused |= {method.name: reason for method in layers.methods}
+        if layers.methods and signal is not None:
+            results.refused |= layers.wrong(values, asked.offsets, signal)
         ready = [method for method in pull.methods if method.name not in results.refused]
         if isinstance(self._sampling, Image) and layers.methods:
             gathered.terms = layers.terms

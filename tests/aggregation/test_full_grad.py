@@ -674,6 +674,150 @@ def test_what_is_added_is_never_missed_in_silence(name: str) -> None:
         assert_complete(explanation, model(images)[:, 1], 1e-12)
 
 
+def _edge(h: Tensor) -> Tensor:
+    """True in the last column."""
+    return torch.arange(h.shape[-1]) == h.shape[-1] - 1
+
+
+def _edge_overwritten(m: Net, x: Tensor) -> Tensor:
+    h = m.c1(x)
+    h[..., -1] = -torch.inf
+    return F.max_pool2d(h, 2)
+
+
+INFINITE: dict[str, Body] = {
+    "padded before max-pooling": lambda m, x: F.max_pool2d(F.pad(m.c1(x), (0, 1, 0, 1), value=-torch.inf), 3, 2),
+    "padded by its native name": lambda m, x: torch.constant_pad_nd(m.c1(x), (1, 1), -torch.inf).amax(3),
+    "masked": lambda m, x: m.c1(x).masked_fill(_edge(x), -torch.inf).amax(3),
+    "masked in place": lambda m, x: m.c1(x).masked_fill_(_edge(x), -torch.inf).max(3).values,
+    "where": lambda m, x: F.max_pool2d(torch.where(_edge(x), -torch.inf, m.c1(x)), 2),
+    "joined": lambda m, x: torch.cat([m.c1(x), x.new_full((len(x), 3, 5, 1), -torch.inf)], 3).amax(3),
+    "an additive mask": lambda m, x: (m.c1(x) + torch.where(_edge(x), -torch.inf, 0.0)).amax(3),
+    "a mask subtracted": lambda m, x: (m.c1(x) - torch.where(_edge(x), torch.inf, 0.0)).amax(3),
+    "overwritten": _edge_overwritten,
+    "rectified": lambda m, x: m.c1(x).masked_fill(_edge(x), -torch.inf).relu(),
+    "infinity as the least": lambda m, x: -(-m.c1(x).masked_fill(_edge(x), torch.inf)).amax(3),
+}
+SMOOTH: dict[str, Body] = {
+    name: lambda m, x, f=function: m.c2(f(m.c1(x).masked_fill(_edge(x), -torch.inf)))
+    for name, function in {
+        "sigmoid": torch.sigmoid, "exp": torch.exp, "elu": F.elu, "clamp": lambda h: h.clamp(-1, 1), "relu6": F.relu6,
+        "softplus": F.softplus, "maximum": lambda h: torch.maximum(h, torch.tensor(-0.5)), "tanh": torch.tanh,
+    }.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_an_infinite_constant_is_no_bias(name: str) -> None:
+    """No signal comes back to it, so that biases, gradients and the input are all there is."""
+    model, images = net(INFINITE[name]), random_images(3, 2, 5, 4)
+    explanation = sl.explain(model, images, MAPS, 1)
+    terms = _terms(model, images, [1, 1, 1])
+    signed = sum(_up_keeping_sums(term.sum(1, keepdims=True), (5, 4)) for term in (terms.input, *terms.layers))
+    np.testing.assert_allclose(explanation["full_grad_signed"].numpy(), signed, rtol=1e-10, atol=1e-12)
+    simple = _joined([terms.input, *terms.gradients], np.abs, (5, 4))
+    np.testing.assert_allclose(explanation["simple_full_grad"].numpy(), simple, rtol=1e-10, atol=1e-12)
+    assert all(found.isfinite().all() for found in explanation.maps.values())
+    assert_complete(explanation, explanation.values, 1e-12)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_function_of_an_infinite_constant_is_a_constant(name: str) -> None:
+    explanation = sl.explain(net(SMOOTH[name]), random_images(3, 2, 5, 4), "full_grad_signed", 1)
+    assert bool(explanation["full_grad_signed"].isfinite().all())
+    assert_complete(explanation, explanation.values, 1e-12)
+
+
+def test_a_class_masked_by_an_infinite_bias_adds_nothing_to_the_others() -> None:
+    model, images = net(lambda m, x: m.c1(x).relu()), random_images(3, 2, 5, 4)
+    expected = sl.explain(model, images, "full_grad_signed", 1)["full_grad_signed"]
+    model.bias.data[2] = -torch.inf
+    explanation = sl.explain(model, images, "full_grad_signed", 1)
+    torch.testing.assert_close(explanation["full_grad_signed"], expected)
+    assert_complete(explanation, explanation.values, 1e-12)
+
+
+NORMS: dict[str, nn.Module] = {
+    "group norm": nn.GroupNorm(2, 4),
+    "instance norm": nn.InstanceNorm2d(4, affine=True),
+    "without weights": nn.GroupNorm(2, 4, affine=False),
+}
+
+
+class Normed(nn.Module):
+    """A norm between two convolutions, and something whose intercept nobody knows."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(2, 4, 3, padding=1), norm, nn.Conv2d(4, 3, 3, bias=False)
+        self.head = nn.Linear(36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.norm(self.first(x)))
+        return self.head((self.second(x * x.mean(1, keepdim=True).sigmoid())).softmax(1).flatten(1))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_simple_full_grad_takes_the_gradient_at_every_layer_with_a_bias(name: str) -> None:
+    """It has no terms that would have to add up, so what normalisations, gates and softmax add does not matter."""
+    torch.manual_seed(0)
+    model, images = Normed(NORMS[name]).double().eval(), random_images(3, 2, 5, 6)
+    kept = []
+    handles = [
+        module.register_forward_hook(lambda _m, _i, output: (output.retain_grad(), kept.append(output))[0])
+        for module in (model.first, model.norm)
+        if getattr(module, "bias", None) is not None
+    ]
+    x = images.clone().requires_grad_()
+    model(x)[:, 1].sum().backward()
+    for handle in handles:
+        handle.remove()
+    terms = [(x * x.grad).detach().numpy(), *(output.grad.numpy() for output in kept)]
+    assert len(terms) == (2 if name == "without weights" else 3)
+    explanation = sl.explain(model, images, MAPS, 1, on_refusal="record")
+    assert set(explanation.maps) == {"simple_full_grad"}
+    expected = _joined(terms, np.abs, (5, 6))
+    np.testing.assert_allclose(explanation["simple_full_grad"].numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_simple_full_grad_takes_a_layer_norm_over_channels_last() -> None:
+    torch.manual_seed(0)
+    norm, conv, head = nn.LayerNorm(4).double(), nn.Conv2d(2, 4, 3).double(), nn.Linear(48, 3).double()
+    images = random_images(3, 2, 5, 6)
+
+    def model(x: Tensor) -> Tensor:
+        return head(norm(conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).relu().flatten(1))
+
+    x = images.clone().requires_grad_()
+    first = conv(x)
+    second = norm(first.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    value = head(second.relu().flatten(1))[:, 1].sum()
+    gradients = torch.autograd.grad(value, [x, first, second])
+    terms = [(x * gradients[0]).detach().numpy(), *(gradient.numpy() for gradient in gradients[1:])]
+    found = sl.explain(model, images, "simple_full_grad", 1)["simple_full_grad"].numpy()
+    np.testing.assert_allclose(found, _joined(terms, np.abs, (5, 6)), rtol=1e-10, atol=1e-12)
+
+
+def test_simple_full_grad_does_not_mind_rows_that_are_no_images_beside_its_layers() -> None:
+    """Windows of tokens pass a dense layer, whose results are no feature maps."""
+    torch.manual_seed(0)
+    conv, dense, head = nn.Conv2d(2, 4, 2, 2).double(), nn.Linear(4, 4).double(), nn.Linear(24, 3).double()
+    images = random_images(3, 2, 4, 6)
+
+    def model(x: Tensor) -> Tensor:
+        windows = conv(x).permute(0, 2, 3, 1).reshape(len(x) * 2, 3, 4)
+        return head(dense(windows).relu().reshape(len(x), 24))
+
+    explanation = sl.explain(model, images, MAPS, 1, on_refusal="record")
+    x = images.clone().requires_grad_()
+    first = conv(x)
+    value = head(dense(first.permute(0, 2, 3, 1).reshape(6, 3, 4)).relu().reshape(3, 24))[:, 1].sum()
+    gradients = torch.autograd.grad(value, [x, first])
+    expected = _joined([(x * gradients[0]).detach().numpy(), gradients[1].numpy()], np.abs, (4, 6))
+    np.testing.assert_allclose(explanation["simple_full_grad"].numpy(), expected, rtol=1e-10, atol=1e-12)
+    assert set(explanation.maps) == {"simple_full_grad"}
+
+
 def _set_constant(m: Net, h: Tensor, g: Tensor) -> Tensor:
     h[:, 1:2] = 2.0
     return h
@@ -859,8 +1003,10 @@ def test_what_is_added_to_channels_last_is_drawn_where_it_stands_or_not_at_all()
 
 # 4. The trap zoo.
 
-# In these traps a part is out of sight or a factor is cut from the graph, so mathematics alone does not tell.
+# In these traps a part is out of sight or a factor is cut from the graph, so mathematics alone does not tell. The
+# largest over values and constants is in sight: rules refuse it, but it adds nothing.
 HIDDEN = {trap.name for trap in (*traps.IN_DISGUISE, *traps.ESCAPES, *traps.OUTSIDE)}
+HIDDEN -= {"max over a stack", "amax over a stack"}
 # The reference's word for what no mode of torch sees; what stands in the graph there, before and after torch optimises.
 IN_THE_GRAPH = {"scripted": "CppFunction|Relu"}
 ZOO = pytest.mark.parametrize("trap", zoo.ALL, ids=lambda trap: trap.name)
@@ -975,10 +1121,10 @@ def test_the_zoo_holds_both_kinds() -> None:
     """A new trap changes these numbers, and should be looked at."""
     verdicts = Counter(("hidden" if trap.name in HIDDEN else "in sight", bool(_words(trap))) for trap in zoo.ALL)
     assert verdicts == {
-        ("in sight", False): 140,
+        ("in sight", False): 142,
         ("in sight", True): 27,  # products of signals, softmax, normalisations by the image, attention, a cut graph
         ("hidden", False): 2,  # LeakyReLU and GELU
-        ("hidden", True): 21,
+        ("hidden", True): 19,
     }
 
 

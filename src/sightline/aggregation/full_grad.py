@@ -29,7 +29,9 @@ class FullGrad:
     Attributes:
         sign: which part of each term is kept.
         rescale: whether each term is brought to 0..1; not for signed terms.
-        biases: whether gradients are multiplied by the biases (FullGrad), or taken as they are (simple FullGrad).
+        biases: whether gradients are multiplied by the biases (FullGrad), or taken as they are at the layers that have
+            some (simple FullGrad): weighted layers, batch norms and other normalisations. The latter needs no
+            decomposition, so that an operation whose intercept is unknown does not matter to it.
         join_input: whether the input's term is summed over channels before its sign is handled (smooth FullGrad).
 
     Raises:
@@ -56,7 +58,7 @@ class FullGrad:
 
     def hears(self, intercept: Intercept) -> bool:
         """Whether an operation has a part in the map: without biases as factors, only layers that have some."""
-        return self.biases or intercept.per_channel
+        return self.biases or intercept.is_bias
 
     def term(self, intercept: Intercept, signal: Tensor) -> Tensor:
         """A layer's term, of the shape of its result, channels first."""

@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812 (the name torch's own documen
 from sightline.errors import RefusalError
 from sightline.gad.samples import Samples
 from sightline.models.outputs import class_scores
+from sightline.operations.steady import steady_unseen
 from sightline.sampling.seeds import seed_of
 
 Mode = Literal["eval", "train"]
@@ -154,6 +155,7 @@ def train(
                 if not math.isfinite(value):
                     raise RefusalError(_astray(name, done, checkpoint, recipe))
                 optimiser.zero_grad()
+                steady_unseen(error, set())
                 error.backward()
                 optimiser.step()
                 done, losses = done + 1, losses + value

@@ -13,6 +13,7 @@
 - `intercepts`: what each operation gives without a signal, for FullGrad.
 - `graph`: the walk over the recorded graph that finds what escaped.
 - `layout`: what each axis of a result is, and where its places lie in the image.
+- `steady`: norms whose backward in torch depends on the layout of the signal's memory.
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 

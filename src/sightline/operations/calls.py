@@ -1,4 +1,4 @@
-"""Operations without weights whose backward is chosen when the backward runs: adds, pooling, activations, gates."""
+"""Operations without weights, whose backward is chosen when the backward runs: adds, pooling, activations, products."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from sightline.operations.active import Active
 from sightline.operations.kept import Kept, wide
 from sightline.operations.reading import Native
+from sightline.operations.steady import steady_unseen
 from sightline.operations.vocabulary import Kind, Operation
 
 
@@ -24,6 +25,7 @@ class Call:
         mean: for max-pooling, the average pooling over the same windows; None where torch has none.
         operation: the operation, for records.
         constants: per row, what the active rule gave to constants.
+        made: the result, where it is known before the node is made.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Call:
         self.in_place, self.gate, self.mean, self.signals = in_place, gate, mean, tuple(signals)
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
+        self.made: Tensor | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -65,11 +68,41 @@ class Call:
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
             result = self.again(*leaves)
+        steady_unseen(result, set())
 
         def pull(signal: Tensor) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(result, leaves, signal.to(result.dtype))
+            return torch.autograd.grad(result, leaves, signal.to(result.dtype), materialize_grads=True)
 
         return result.detach(), pull
+
+
+def attempt(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> Tensor | None:
+    """What a call gives, as one tensor that depends on the input; None where it gives anything else.
+
+    Calls that give several tensors (`chunk`, `max` along an axis), none that depends on the input (`c.view_as(h)`), one
+    of their inputs as it is (dropout in evaluation mode), or their first input in another shape (`unsqueeze_`) have no
+    single result whose signal a rule could share out.
+
+    Args:
+        native: the call as a function of the tensors that depend on the input.
+        tensors: these, which stay as they are.
+        in_place: whether the call may write over the first of them.
+    """
+    if not all(tensor.is_floating_point() for tensor in tensors):
+        return None
+    with torch.enable_grad():
+        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+        values = [leaf.clone() for leaf in leaves] if in_place else leaves
+        made = native(*values)
+    if not isinstance(made, Tensor) or not made.requires_grad or any(made is leaf for leaf in leaves):
+        return None
+    return made if made is not values[0] or made.shape == tensors[0].shape else None
+
+
+def fresh(made: Tensor, tensors: Sequence[Tensor]) -> Tensor | None:
+    """A result as a tensor that is no view; None where it shares memory with one of the inputs."""
+    memory = made.untyped_storage().data_ptr()
+    return None if any(tensor.untyped_storage().data_ptr() == memory for tensor in tensors) else made.data
 
 
 class RuledCall(torch.autograd.Function):
@@ -79,7 +112,8 @@ class RuledCall(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
         """Torch's own operation, in place where it is."""
         ctx.set_materialize_grads(False)
-        y: Tensor = call.native(*tensors)
+        y: Tensor = call.native(*tensors) if call.made is None else call.made
+        call.made = None
         ctx.mark_dirty(*(tensor for tensor in tensors if tensor is y))
         ctx.call = call
         ctx.dtypes = [tensor.dtype for tensor in tensors]
@@ -98,7 +132,8 @@ class RuledCall(torch.autograd.Function):
             found: Sequence[Tensor | None] = call.gradient(signal)
         else:
             with torch.autocast(signal.device.type, enabled=False):
-                given = zip(rule(wide(signal), call), call.signals, strict=True)
+                shared = rule(wide(signal), call)
+                given = zip((shared,) if isinstance(shared, Tensor) else shared, call.signals, strict=True)
                 found = [part if carries else None for part, carries in given]
             if active.ledger is not None and call.operation is not None:
                 sent = [part for part in found if part is not None]

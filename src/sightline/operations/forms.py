@@ -146,15 +146,11 @@ class BatchNorm:
 
 def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchNorm | None:
     """What a call of batch norm does; None where it has no running statistics."""
-    # torch.batch_norm has the same arguments as F.batch_norm in another order.
-    names = ("running_mean", "running_var", "weight", "bias")
-    if func is not functional.batch_norm:
-        names = ("weight", "bias", "running_mean", "running_var")
-    given = {name: argument(args, kwargs, place, name) for place, name in enumerate(names, start=1)}
+    if not has_statistics(func, args, kwargs):
+        return None
+    given = _settings_of(func, args, kwargs)
     eps = argument(args, kwargs, 7, "eps", 1e-5)
     mean, variance = given["running_mean"], given["running_var"]
-    if mean is None or variance is None or any(_depends(tensor) for tensor in given.values()):
-        return None
     scale = (wide(variance) + eps).rsqrt()
     if given["weight"] is not None:
         scale = scale * given["weight"]
@@ -172,6 +168,21 @@ def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         return pulled
 
     return BatchNorm(scale, shift, gradient)
+
+
+def has_statistics(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of batch norm has running statistics, and neither they nor its weights depend on the input."""
+    given = _settings_of(func, args, kwargs)
+    complete = given["running_mean"] is not None and given["running_var"] is not None
+    return complete and not any(_depends(tensor) for tensor in given.values())
+
+
+def _settings_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    # torch.batch_norm has the same arguments as F.batch_norm in another order.
+    names = ("running_mean", "running_var", "weight", "bias")
+    if func is not functional.batch_norm:
+        names = ("weight", "bias", "running_mean", "running_var")
+    return {name: argument(args, kwargs, place, name) for place, name in enumerate(names, start=1)}
 
 
 def diagonal(scale: Tensor, shift: Tensor) -> Form:

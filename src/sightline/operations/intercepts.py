@@ -3,7 +3,10 @@
 An operation with result h and inputs u is h = J u + b, with J its derivative at u. For a weighted layer and a batch
 norm b is the bias, for a constant summand that constant, and for a function of each value by itself h - h'(u) u; for
 what is homogeneous (rectifiers, pooling, moving pixels) it is nothing. With all of them z = x . dz/dx + sum b . dz/dh
-exactly.
+exactly. An infinite constant (padding before max-pooling, masks) adds nothing: where the value is finite, no signal
+comes back to it.
+
+A layer may also have a bias without its whole intercept being known: group norm depends on the image in other ways too.
 """
 
 import math
@@ -13,19 +16,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sightline.operations.forms import batch_norm_of, form_of
 from sightline.operations.kept import wide
 from sightline.operations.layout import Grid, Unreadable
 from sightline.operations.performer import Intercepted
 from sightline.operations.reading import argument
-from sightline.operations.vocabulary import Kind, Operation
+from sightline.operations.vocabulary import SPELLINGS, Kind, Operation
 
 _HOMOGENEOUS = frozenset(
     {Kind.MAX_POOLING, Kind.MAXIMUM, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING, Kind.SCALING, Kind.IDENTITY}
 )
 _BY_ITSELF = frozenset({Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.GATE})
-_HOMOGENEOUS_NAMES = frozenset({"leaky_relu", "prelu", "abs"})
+# The largest of values and joined constants is no pooling to a rule; the constants are counted where they are joined.
+_HOMOGENEOUS_NAMES = frozenset(
+    {"leaky_relu", "prelu", "abs", *SPELLINGS[Kind.MAX_POOLING].split(), *SPELLINGS[Kind.MAXIMUM].split()}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +46,7 @@ class Intercept:
         node: the autograd node that made the result.
         output: which of the node's outputs that is.
         grid: how places are read from the result, or why they cannot be.
+        is_bias: whether it is a layer's bias (of weighted layers, batch norms, other normalisations).
     """
 
     operation: Operation
@@ -47,10 +55,11 @@ class Intercept:
     node: Any
     output: int
     grid: Grid | Unreadable
+    is_bias: bool = False
 
     @property
     def per_channel(self) -> bool:
-        """Whether it is a bias, one value for each channel."""
+        """Whether it is one value for each channel."""
         return self.axis is not None
 
     def times(self, signal: Tensor) -> Tensor:
@@ -78,17 +87,21 @@ class Intercepts:
     """The intercepts of a pass, noted while it runs.
 
     Attributes:
-        found: those that are not zero, in the order of execution.
+        found: those that are not zero, in the order of execution; of `unread` operations, the bias alone.
         unread: operations that lie on the way and whose intercept cannot be told.
+        obscure: those among them of which it cannot be told whether they have a bias for each channel of a feature map.
     """
 
     def __init__(self) -> None:
         self.found: list[Intercept] = []
         self.unread: set[int] = set()
+        self.obscure: set[int] = set()
 
     def before(self, call: Intercepted) -> Callable[..., None]:
         """Read a call that is about to run, while its arguments are as they were; the rest once it has."""
         found = _read(call)
+        bias = _bias(call) if found is None else None
+        constants = any(t.dim() > 0 and t.is_floating_point() and not t.requires_grad for t in call.tensors)
         first = call.tensors[0]
         writes = call.in_place or call.name == "setitem"
         # The rest of a constant joins the graph with the part that is written to.
@@ -96,13 +109,21 @@ class Intercepts:
 
         def after(operation: Operation, made: Tensor, *, grid: Grid | Unreadable) -> None:
             # A write through a view has no node of its own that all later readers share.
+            known = found
             if found is None or joins or (found[0] is not None and writes and made._is_view()):
                 self.unread.add(operation.order)
+                obscure = operation.kind is Kind.UNKNOWN or operation.name == "layer_norm"
+                if bias is None and obscure and constants and made.dim() == 4:
+                    self.obscure.add(operation.order)
+                known = bias
+            if known is None or known[0] is None:
                 return
-            value, axis = found
+            value, axis = known
+            value = value.masked_fill(value.isinf(), 0.0)
             # A bias is one though it be zero; what depends on the image counts where it is something.
-            if value is not None and (axis is not None or bool(value.any())):
-                self.found.append(Intercept(operation, value, axis, made.grad_fn, made.output_nr, grid))
+            is_bias = axis is not None or bias is not None
+            if is_bias or bool(value.any()):
+                self.found.append(Intercept(operation, value, axis, made.grad_fn, made.output_nr, grid, is_bias))
 
         return after
 
@@ -133,6 +154,29 @@ def _read(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
             return _NONE
         return _NONE if call.name in _HOMOGENEOUS_NAMES else _remainder(call)
     return None
+
+
+def _bias(call: Intercepted) -> tuple[Tensor, int] | None:
+    """A layer's bias and the axis that it runs along, whatever else the layer adds; None where it has none.
+
+    Nor where it has one for each position too, since it does not tell which axis is the channels'.
+    """
+    if call.kind is Kind.UNKNOWN:
+        return None
+    if call.name.startswith("conv") or call.name == "linear":
+        place = 2
+    elif call.name in {"batch_norm", "instance_norm"}:
+        place = 4 if call.func in {functional.batch_norm, functional.instance_norm} else 2
+    elif call.name in {"group_norm", "layer_norm", "bilinear"}:
+        place = 3
+    else:
+        return None
+    bias = argument(call.args, call.kwargs, place, "bias")
+    if bias is None:
+        return None
+    if bias.dim() > 1:
+        return None
+    return wide(bias.detach()).clone(), -1 if call.name in {"linear", "layer_norm", "bilinear"} else 1
 
 
 def _at_zero(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
@@ -178,5 +222,10 @@ def _remainder(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
     if not isinstance(result, Tensor) or any(leaf.shape != result.shape for leaf in leaves.values()):
         return None
     slopes = torch.autograd.grad(result, list(leaves.values()), torch.ones_like(result), allow_unused=True)
-    parts = [leaf * slope for leaf, slope in zip(leaves.values(), slopes, strict=True) if slope is not None]
-    return wide((result - sum(parts)).detach()), None
+    # Where a function is constant, it is also at infinity; where its result is infinite, its input was.
+    parts = [
+        torch.where(slope == 0, 0.0, leaf * slope)
+        for leaf, slope in zip(leaves.values(), slopes, strict=True)
+        if slope is not None
+    ]
+    return wide((result - sum(parts)).masked_fill(result.isinf(), 0.0).detach()), None

@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from sightline.errors import RefusalError
 from sightline.operations.active import Active
-from sightline.operations.forms import BatchNorm, Form
-from sightline.operations.kept import Constants, Kept, wide
+from sightline.operations.forms import BatchNorm, Form, diagonal
+from sightline.operations.kept import Constants, Kept, keep, wide
 from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -38,14 +38,22 @@ class Linear:
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
         self.from_image: Callable[[Tensor], Tensor] | None = None
+        self._inner: Linear | None = None
 
     def folded(self, scale: Tensor, shift: Tensor) -> "Linear":
         """This layer and the batch norm that follows it, as one layer: y = scale * (W x + b) + shift."""
         bias = shift if self.form.bias is None else shift + scale * self.form.bias
         new = Linear(replace(self.form, bias=bias), self._x, self._active, first=self.first)
         new._scale = scale if self._scale is None else self._scale * scale
-        new.from_image = self.from_image
+        new.from_image, new._inner = self.from_image, self
         return new
+
+    def outer(self, norm: BatchNorm) -> "Linear":
+        """The batch norm alone of a folded pair, for rules that tell the two apart."""
+        assert self._inner is not None  # noqa: S101 - it is folded
+        alone = Linear(diagonal(norm.scale, norm.shift), keep(self._inner.result), self._active, first=False)
+        alone.operation = self.operation
+        return alone
 
     def made(self, operation: Operation, result: Kept) -> None:
         """Complete it once the operation has run."""
@@ -259,12 +267,15 @@ class RuledBatchNorm(torch.autograd.Function):
         linear: Linear | str = ctx.linear
         if isinstance(linear, str):
             raise RefusalError(linear)
-        if linear._active.rule(Kind.BATCH_NORM) is None:
+        active = linear._active
+        if active.rule(Kind.BATCH_NORM) is None:
             return ctx.norm.gradient(signal), None, None, None, None
-        found = apply_rule(Kind.LINEAR if ctx.folds else Kind.BATCH_NORM, signal, linear).to(ctx.dtype)
-        if linear._active.last:
+        folds = ctx.folds and active.rule(Kind.LINEAR) is not None
+        alone = linear.outer(ctx.norm) if ctx.folds and not folds else linear
+        found = apply_rule(Kind.LINEAR if folds else Kind.BATCH_NORM, signal, alone).to(ctx.dtype)
+        if active.last:
             ctx.linear = None
-        return (None, found, None, None, None) if ctx.folds else (found, None, None, None, None)
+        return (None, found, None, None, None) if folds else (found, None, None, None, None)
 
 
 def apply_rule(kind: Kind, signal: Tensor, linear: Linear) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.operations.active import Active
-from sightline.operations.calls import Call, RuledCall
-from sightline.operations.forms import batch_norm_of, diagonal, form_of
+from sightline.operations.calls import Call, RuledCall, attempt, fresh
+from sightline.operations.forms import Form, batch_norm_of, diagonal, form_of, has_statistics
 from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
 from sightline.operations.kept import keep, secure
 from sightline.operations.linear import Linear, RuledBatchNorm, RuledLinear, foldable, sign
@@ -23,7 +23,8 @@ from sightline.operations.vocabulary import Kind, Operation, Rectification
 Completion = Callable[[Operation, Tensor], None]
 """What remains to be noted once the operation has its place in the order, with its result."""
 
-_CALLS = frozenset(
+# Every call of these gives one new tensor, or writes over its first.
+_SINGLE = frozenset(
     {
         Kind.ACTIVATION,
         Kind.MAX_POOLING,
@@ -35,6 +36,7 @@ _CALLS = frozenset(
         Kind.GATING,
     }
 )
+_OWN = frozenset({Kind.RECTIFIER, Kind.LINEAR, Kind.BATCH_NORM})
 # What only moves, pads or rescales pixels, so that their range can be followed.
 _MOVES_PIXELS = frozenset({Kind.RESHAPE, Kind.IDENTITY, Kind.ADD, Kind.SCALING, Kind.BATCH_NORM})
 _FROM_IMAGE = "_sightline_from_image"
@@ -54,6 +56,8 @@ class Intercepted:
         tensors: all tensors among them.
         settings: for a rectifier, its bounds.
         in_place: whether it may write over its first argument.
+        has_node: whether a node of ours performs it, where its kind is ruled.
+        form: for a weighted layer, its mathematics.
     """
 
     func: Native
@@ -64,6 +68,8 @@ class Intercepted:
     tensors: list[Tensor]
     settings: Rectification | None
     in_place: bool = False
+    has_node: bool = True
+    form: Form | None = None
 
 
 class Performer:
@@ -100,10 +106,12 @@ class Performer:
     def perform(self, call: Intercepted) -> tuple[Any, Completion | None]:
         """The result, and what remains to be done once it has been noted."""
         found = None
+        if self._ruled:
+            _refine(call)
         if self._follows_pixels:
             self._watch_pixels(call)
         if call.kind in self._ruled or (self._follows_pixels and call.kind in _MOVES_PIXELS):
-            copies = call.kind in _CALLS
+            copies = call.kind in _SINGLE or (call.kind in self._ruled and call.kind not in _OWN)
             found = bound(call.func, call.args, call.kwargs, in_place=call.in_place, copies=copies)
         followed = self._followed(call, *found) if found is not None else None
         if call.kind in self._ruled:
@@ -143,26 +151,21 @@ class Performer:
     def _ruled_call(
         self, call: Intercepted, found: tuple[list[Tensor], Native] | None
     ) -> tuple[Any, Completion | None]:
-        if found is None:
-            call.kind = Kind.UNKNOWN
-        else:
+        performed: tuple[Any, Completion | None] | None = None
+        if found is not None:
             tensors, native = found
-            if call.kind is Kind.RECTIFIER:
-                assert call.settings is not None  # noqa: S101 - that is what made it a rectifier
-                return self._rectify(tensors[0], native, call.settings)
-            if call.kind is Kind.LINEAR:
-                performed = self._linear(call, tensors[0], native)
-                if performed is not None:
-                    return performed
-                call.kind = Kind.MATMUL
+            if call.settings is not None:
+                performed = self._rectify(tensors[0], native, call.settings)
+            elif call.form is not None:
+                performed = self._linear(call.form, tensors[0], native)
             elif call.kind is Kind.BATCH_NORM:
                 performed = self._batch_norm(call, tensors[0], native)
-                if performed is not None:
-                    return performed
-                call.kind = Kind.NORMALISATION
-            elif call.kind in _CALLS:
-                return self._call(call, tensors, native)
-        if call.in_place:
+            else:
+                performed = self._call(call, tensors, native)
+        if performed is not None:
+            return performed
+        call.has_node = False
+        if call.in_place or call.name == "setitem":
             secure(call.tensors[0])
         return call.func(*call.args, **call.kwargs), None
 
@@ -180,10 +183,7 @@ class Performer:
 
         return result, complete
 
-    def _linear(self, call: Intercepted, x: Tensor, native: Native) -> tuple[Tensor, Completion] | None:
-        form = form_of(call.name, call.args, call.kwargs)
-        if form is None:
-            return None
+    def _linear(self, form: Form, x: Tensor, native: Native) -> tuple[Tensor, Completion]:
         linear = Linear(form, keep(x), self._active, first=not is_weighted([x]))
         linear.from_image = None if self._lost_pixels else getattr(x, _FROM_IMAGE, None)
         made_by = native if self._reuse is None else partial(self._reuse.take, native)
@@ -198,10 +198,9 @@ class Performer:
 
         return result, complete
 
-    def _batch_norm(self, call: Intercepted, h: Tensor, native: Native) -> tuple[Tensor, Completion] | None:
+    def _batch_norm(self, call: Intercepted, h: Tensor, native: Native) -> tuple[Tensor, Completion]:
         norm = batch_norm_of(call.func, call.args, call.kwargs)
-        if norm is None:
-            return None
+        assert norm is not None  # noqa: S101 - `_refine` has seen its statistics
         found = foldable(h)
         linear: Linear | str
         if found is None:
@@ -224,12 +223,18 @@ class Performer:
 
         return result, complete
 
-    def _call(self, call: Intercepted, tensors: list[Tensor], native: Native) -> tuple[Tensor, Completion | None]:
+    def _call(
+        self, call: Intercepted, tensors: list[Tensor], native: Native
+    ) -> tuple[Tensor, Completion | None] | None:
         if call.kind is Kind.GATING and call.in_place and tensors[0]._is_view():
             # A write through a view leaves no node of its own, on which the gate could be noted.
-            call.kind = Kind.PRODUCT
-            secure(call.tensors[0])
-            return call.func(*call.args, **call.kwargs), None
+            return None
+        made = None
+        if call.kind not in _SINGLE:
+            known = None if call.name in _NEVER else attempt(native, tensors, in_place=call.in_place)
+            if known is None:
+                return None
+            made = None if call.in_place else fresh(known, tensors)
         kept = [keep(tensor) for tensor in tensors]
         signals = [tensor.requires_grad for tensor in tensors]
         gate = next((i for i, tensor in enumerate(tensors) if is_gate(tensor)), 0)
@@ -239,6 +244,7 @@ class Performer:
         )
         if call.in_place:
             secure(call.tensors[0])
+        seen.made = made
         result: Tensor = RuledCall.apply(seen, *tensors)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
@@ -248,6 +254,18 @@ class Performer:
 
         return result, complete
 
+
+def _refine(call: Intercepted) -> None:
+    """What is no weighted layer y = W x + b, or has no statistics of its own, is a product or a normalisation."""
+    if call.kind is Kind.LINEAR:
+        call.form = form_of(call.name, call.args, call.kwargs)
+        call.kind = Kind.LINEAR if call.form is not None else Kind.MATMUL
+    elif call.kind is Kind.BATCH_NORM and not has_statistics(call.func, call.args, call.kwargs):
+        call.kind = Kind.NORMALISATION
+
+
+_NEVER = frozenset({"setitem", "requires_grad"})
+"""What gives no result of its own."""
 
 _OVERWRITTEN = (
     "A weighted layer's input is written over in place before the batch norm that follows the layer, so that the two "

@@ -85,7 +85,8 @@ def bound(
     arguments themselves but parts of one. With `copies`, small constants are copied, so that the model may change its
     own.
     """
-    if not kwargs and not (in_place and copies) and not any(isinstance(v, Tensor | list | tuple) for v in args[1:]):
+    alone = not kwargs and not any(isinstance(v, Tensor | list | tuple) for v in args[1:])
+    if alone and not (in_place and copies) and isinstance(args[0], Tensor):
         # One tensor and numbers: nothing to watch.
         rest = args[1:]
         return [args[0]], lambda x: func(x, *rest)

@@ -21,8 +21,9 @@ from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import Origins, is_derived
 from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
-from sightline.operations.reading import kind_of_call, writes_in_place
+from sightline.operations.reading import argument, kind_of_call, writes_in_place
 from sightline.operations.reuse import reuse_of
+from sightline.operations.steady import is_affected, steady, steady_unseen
 from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Tape:
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
         self._checkpointed = False
         self._seen: tuple[Tensor, Seen] | None = None
+        self._steady: set[graph.Node] = set()
         self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
         self.performed = 0
@@ -126,6 +128,11 @@ class Tape:
             except (SightlineError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:
+                if "view was created inside a custom Function" in str(error):
+                    raise RefusalError(
+                        f"The model writes in place{self._where()} over a view of a tensor, or over the tensor, where "
+                        "a method has a rule for the operation that made the view. Use that operation out of place."
+                    ) from error
                 raise InputError(
                     f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
                     f"{type(error).__name__}: {error}"
@@ -164,6 +171,8 @@ class Tape:
             made = tensors[:1] if name == "setitem" else _tensors_of(result)
             if made and made[0].requires_grad:
                 self._note(name, kind, made)
+                if is_affected(name):
+                    steady(name, made, argument(args, kwargs, 0, "input"))
             return result
         return self._watched(func, name, kind, in_place, args, kwargs, tensors)
 
@@ -203,13 +212,16 @@ class Tape:
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
-            operation = self._note(name, call.kind, made, weighs=call.kind in _WEIGHS and sum(depends) == 1)
+            weighs = call.kind in _WEIGHS and sum(depends) == 1
+            operation = self._note(name, call.kind, made, weighs=weighs, has_node=call.has_node)
             graph.mark(made, operation, before)
             gate = name in GATES or (settings is not None and settings.upper < math.inf)
             writes = call.in_place or name == "setitem"
             self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes)
             if complete is not None:
                 complete(operation, made[0])
+            if is_affected(name):
+                steady(name, made, argument(args, kwargs, 0, "input"))
             if noted is not None:
                 layout = None if self._layouts is None else self._layouts.of(made[0])
                 noted(operation, made[0], grid=grid_of(layout, self.places.rows))
@@ -260,6 +272,7 @@ class Tape:
             raise _checkpointing(propagation)
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
+        steady_unseen(values, self._steady)
         listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
         try:
             with self._lock:
@@ -318,9 +331,11 @@ class Tape:
         if self._layouts is not None and tensors:
             self._layouts.follow(func, name, kind, args, kwargs, tensors, _tensors_of(result))
 
-    def _note(self, name: str, kind: Kind, made: list[Tensor], *, weighs: bool = False) -> Operation:
+    def _note(
+        self, name: str, kind: Kind, made: list[Tensor], *, weighs: bool = False, has_node: bool = True
+    ) -> Operation:
         first = made[0]
-        operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape))
+        operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape), has_node)
         self.performed += 1
         self.last = (operation, first)
         for tensor in made:

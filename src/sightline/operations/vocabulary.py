@@ -102,6 +102,7 @@ class Operation(NamedTuple):
         where: the module it ran in, by its name in the model (`layer1.0.conv1`); empty for the model itself.
         order: its position in the order of execution.
         shape: the shape of its (first) result.
+        has_node: whether a rule for its kind is called: false where the pass could make no node of its own for it.
     """
 
     kind: Kind
@@ -109,6 +110,7 @@ class Operation(NamedTuple):
     where: str
     order: int
     shape: tuple[int, ...]
+    has_node: bool = True
 
     def __str__(self) -> str:
         what = f"{self.name} with a {self.kind}" if self.kind is Kind.DERIVED_FACTOR else self.name

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.errors import RefusalError
+from sightline.errors import InputError, RefusalError
 from sightline.operations.graph import Walk
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -18,7 +18,7 @@ Rule = Callable[[Tensor, Any], Any]
 """Signal at an operation's result, and what is known of the operation -> signal at its input.
 
 What is known is a `Rectified`, a `Linear` (weighted layers and batch norms), or a `Call` (all others; its rules give
-one signal, or None, for each input).
+one signal, or None, for each input that depends on the image, in a sequence; a tensor where there is one input).
 """
 
 
@@ -36,7 +36,10 @@ class Propagation:
 
     Attributes:
         name: how users and records call it.
-        rules: the kinds whose backward it changes.
+        rules: the kinds whose backward it changes. An operation of such a kind to which no rule can be applied (one
+            that gives several tensors, takes a list of them, or writes into part of one) is refused by name. A batch
+            norm that directly follows a weighted layer is one layer with it where both kinds have rules, and takes the
+            rule for weighted layers.
         passes: the kinds through which it is the ordinary gradient by definition; `None` says that it is the
             ordinary gradient through everything, seen or not.
         scope: a sentence that says what the method is defined for, given with every refusal.
@@ -49,6 +52,9 @@ class Propagation:
         contrasts: whether its rules ask which weighted layer is the last.
         warnings: sentences that go with every map.
         without_input: where the first layer multiplies by the input, makes the same propagation without that factor.
+
+    Raises:
+        InputError: a rule is given for something that is no kind of operation, or for unknown operations.
     """
 
     name: str
@@ -64,10 +70,19 @@ class Propagation:
     warnings: tuple[str, ...] = ()
     without_input: "Callable[[], Propagation] | None" = None
 
+    def __post_init__(self) -> None:
+        kinds = set(Kind) - {Kind.UNKNOWN}
+        wrong = [str(kind) for kind in self.rules if kind not in kinds]
+        if wrong:
+            raise InputError(
+                "The rules of a propagation are for kinds of operations (sightline.operations.Kind), unknown ones "
+                f"excepted; got a rule for {', '.join(wrong)}. Choose among {', '.join(sorted(kinds))}."
+            )
+
     def treatment(self, operation: Operation) -> Treatment:
         """What happens to the signal at this operation."""
         if operation.kind in self.rules:
-            return Treatment.RULED
+            return Treatment.RULED if operation.has_node else Treatment.NOT_COVERED
         if self.passes is None or operation.kind in self.passes:
             return Treatment.PASSED
         return Treatment.NOT_COVERED
@@ -108,6 +123,11 @@ class Propagation:
         return counts
 
     def _named(self, operation: Operation) -> str:
+        if operation.kind in self.rules:
+            return (
+                f"{operation} ({operation.kind}, whose rule takes one result of one call, while this call gives "
+                "several, takes a list of tensors, or writes into one)"
+            )
         # A product is refused for what it multiplies, which its spelling does not tell.
         return f"{operation} ({operation.kind})" if operation.kind in {Kind.PRODUCT, Kind.MATMUL} else str(operation)
 
