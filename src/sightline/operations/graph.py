@@ -38,6 +38,16 @@ class Walk:
     unseen: tuple[str, ...]
 
 
+def is_marked(node: Node) -> bool:
+    """Whether an intercepted operation made this node."""
+    return _KEY in node.metadata
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether a node stands for a leaf, which it has as its `variable`."""
+    return type(node).__name__ == _LEAF
+
+
 def makers(tensors: list[Tensor]) -> set[Node]:
     """The nodes that made these tensors: where marking of a later operation has to stop."""
     return {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None}
@@ -121,6 +131,7 @@ def walk(value: Tensor, places: Collection[Node], *, gates: bool = True) -> Walk
             continue
         if operation is None:
             name = type(node).__name__.removesuffix("Backward0").removesuffix("Backward")
+            name = "activation checkpoint" if name == "CheckpointFunction" else name
             unseen.append(f"{name} (a step before {later})" if later else f"{name} (the model's last step)")
         else:
             operations[operation.order] = operation
@@ -158,3 +169,24 @@ def final(value: Tensor) -> frozenset[int]:
         else:
             stack.extend(parent for parent, _ in node.next_functions)
     return frozenset(found)
+
+
+def holds(value: Tensor, name: str) -> bool:
+    """Whether a node of that name lies behind `value`."""
+    return any(type(node).__name__ == name for node in _behind(value))
+
+
+def leaves(value: Tensor) -> list[Tensor]:
+    """The leaves behind `value`."""
+    return [node.variable for node in _behind(value) if is_leaf(node)]
+
+
+def _behind(value: Tensor) -> set[Node]:
+    seen: set[Node] = set()
+    stack = [value.grad_fn]
+    while stack:
+        node: Node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack.extend(parent for parent, _ in node.next_functions)
+    return seen

@@ -130,6 +130,16 @@ def cut(tensor: Tensor) -> None:
     setattr(_root(tensor), _CUT, True)
 
 
+def mark_derived(tensor: Tensor) -> None:
+    """Mark a tensor that depends on the input outside the graph."""
+    setattr(_root(tensor), _DERIVED, True)
+
+
+def is_cut(tensors: Sequence[Tensor]) -> bool:
+    """Whether one of the tensors depends in the graph only on a layer behind which it begins anew."""
+    return any(_has(tensor, _CUT) for tensor in tensors)
+
+
 def is_derived(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors depends on the input outside the graph."""
     # A custom function's result may have been marked within its forward, before it joined the graph.

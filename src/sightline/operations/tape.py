@@ -8,24 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.utils import checkpoint
 from torch.utils.checkpoint import CheckpointError
 
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.active import Active, Ledger
+from sightline.operations.dependence import Dependence, Recomputation, requires, run_backward
 from sightline.operations.interception import Interception, eager
 from sightline.operations.intercepts import Intercept, Intercepts
 from sightline.operations.modules import ModuleStack
-from sightline.operations.origins import Origins, is_derived
+from sightline.operations.origins import Origins, is_cut, is_derived, mark_derived
 from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
-from sightline.operations.reading import kind_of_call, writes_in_place
+from sightline.operations.reading import argument, kind_of_call, writes_in_place
 from sightline.operations.reuse import reuse_of
-from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
+from sightline.operations.vocabulary import (
+    GATES,
+    LEAVES_TORCH,
+    Kind,
+    Operation,
+    draws_at_random,
+    rectification,
+    spelling,
+)
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
+
+
+class RecomputationError(RefusalError):
+    """A pass with rules, or one for FullGrad, met a checkpoint that recomputes part of the model."""
 
 
 class Tape:
@@ -44,6 +58,7 @@ class Tape:
         places: the results asked for.
         intercepts: the intercepts, where they were asked for.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
+        recomputes: whether a checkpoint runs part of the model again during a backward.
         performed: number of operations on the way from the input so far.
         last: the last of them, and its result.
     """
@@ -75,7 +90,8 @@ class Tape:
         self.places = Places(model, places, self._modules, follow=intercepts)
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
-        self._checkpointed = False
+        self._dependence = Dependence(through_graph=self._watchful)
+        self.recomputes = self._dark = False
         self._seen: tuple[Tensor, Seen] | None = None
         self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
@@ -102,6 +118,7 @@ class Tape:
             raise
         finally:
             self._origins.forget()
+            self._dependence.forget()
         if not all(map(torch.equal, chance, _random_state(inputs.device))):
             raise RefusalError(
                 "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
@@ -112,13 +129,18 @@ class Tape:
 
     def _run(self, inputs: Tensor, *, follow: bool) -> Any:
         self.places.start(inputs)
+        if inputs.requires_grad:
+            self._dependence.begin(inputs)
         if self._reuse is not None:
             self._reuse.begin(inputs)
         following = self._modules.following(self.places.on_module_exit) if follow else nullcontext()
         with eager(), following, Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
             try:
-                return self._model(self._performer.begin(inputs.clone()))
+                image = self._performer.begin(inputs.clone())
+                if not image.requires_grad:
+                    mark_derived(image)
+                return self._model(image)
             except (SightlineError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:
@@ -141,23 +163,32 @@ class Tape:
     def perform(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Perform one torch call on behalf of the model: rule or pass it, and note it."""
         name, kind, in_place = spelling(func)
-        self._refuse_training(name, args, kwargs)
-        tensors: list[Tensor] = []
-        args = _without_parameters(args, tensors)
-        if kwargs:
-            kwargs = dict(zip(kwargs, _without_parameters(tuple(kwargs.values()), tensors), strict=True))
+        args, kwargs, tensors = self._dependence.arguments(name, in_place, args, kwargs)
+        self._refuse_accidents(name, args, kwargs)
         if self._reuse is not None:
             self._reuse.see(tensors)
-        if not (torch.is_grad_enabled() and _on_path(tensors)):
+        on_path = _on_path(tensors)
+        if not (on_path and torch.is_grad_enabled()):
+            self._dark = self._dark or on_path
+            required = requires(args)
             result = func(*args, **kwargs)
-            if self._attentive and tensors:
+            if tensors:
                 self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
+            if not on_path:
+                self._dependence.note_new(result, name, args, required=required)
             return result
+        if _in_checkpoint():
+            if self._attentive:
+                # What runs again would not be what this pass records.
+                raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
+            self.recomputes = True
         if not self._watchful:
             result = func(*args, **kwargs)
             made = tensors[:1] if name == "setitem" else _tensors_of(result)
             if made and made[0].requires_grad:
                 self._note(name, kind, made)
+            elif made or in_place or name in LEAVES_TORCH:
+                self._origins.outside(name, in_place, made, tensors, self._where())
             return result
         return self._watched(func, name, kind, in_place, args, kwargs, tensors)
 
@@ -171,7 +202,6 @@ class Tape:
         kwargs: dict[str, Any],
         tensors: list[Tensor],
     ) -> Any:
-        self._checkpointed = self._checkpointed or _in_checkpoint()
         if name == "register_hook" and not getattr(args[-1], "__module__", "").startswith("torch."):
             # torch's own (of its counters and trackers) only look on; a user's may change the signal.
             self._origins.left.append(f"a gradient hook{self._where()}")
@@ -180,7 +210,7 @@ class Tape:
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
-        elif is_derived(tensors):
+        elif is_cut(tensors) or (self._attentive and is_derived(tensors)):
             kind = Kind.DERIVED_FACTOR
         else:
             kind = kind_of_call(name, kind, args, kwargs, tensors)
@@ -247,26 +277,24 @@ class Tape:
                 f"{propagation.name} has no relevance of its own at {folded[0]!r}: that layer is one with the batch "
                 "norm that follows it, and relevance goes straight to its input. Name the batch norm instead."
             )
-        if self._checkpointed:
-            # Nodes of ours would not notice, so that the answer would depend on which methods were asked together.
-            raise _checkpointing(propagation)
+        reentrant = self._dark and graph.holds(values, _REENTRANT)
+        again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
         listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
         try:
-            with self._lock:
+            with self._lock, again_alike:
                 active.propagation, active.ledger = propagation, ledger
                 active.last, active.again = not keep_graph, again
                 if propagation.contrasts:
                     active.final_layers = graph.final(values)
-                found = torch.autograd.grad(
-                    values, list(edges.values()), start, retain_graph=keep_graph, allow_unused=True
-                )
+                pull = _accumulated if reentrant else _recomputed if self.recomputes else _grad
+                found = pull(values, list(edges.values()), start, keep_graph=keep_graph)
         except SightlineError:
             raise
         except RuntimeError as error:
             if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
-                raise _checkpointing(propagation) from error
+                raise RefusalError(recomputed(propagation.name)) from error
             if "modified by an inplace operation" in str(error):
                 raise RefusalError(
                     f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
@@ -282,6 +310,7 @@ class Tape:
                 handle.remove()
             active.propagation = active.ledger = None
             active.last = active.again = False
+            self._dependence.forget()
         return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
 
     def walk(self, values: Tensor, places: Sequence[str] = (INPUT,), *, gates: bool = True) -> graph.Walk:
@@ -308,20 +337,49 @@ class Tape:
         self.places.note(made, operation)
         return operation
 
-    def _refuse_training(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if name == "batch_norm" and kwargs.get("training", args[5] if len(args) > 5 else False):
+    def _refuse_accidents(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse what depends on chance, or on the images beside an image."""
+        if name in _BATCH_NORMS:
+            if not argument(args, kwargs, 5, "training", default=False):
+                return
+            if not self._from_image(argument(args, kwargs, 0, "input")):
+                return
             effect = "normalises each image by the others in its batch"
+            # Running statistics are the second argument of one function, and the fourth of the other.
+            statistics = [argument(args, kwargs, place, "running_mean") for place in (1, 3)]
+            remedy = (
+                "It keeps no running statistics: give it some (track_running_stats=True, filled by a few batches in "
+                "training mode), or use a norm of each image by itself, such as group_norm."
+                if None in statistics
+                else "Its forward asks for that itself (training=True): let it pass training=self.training."
+            )
         elif draws_at_random(name, args, kwargs):
             effect = "changes by chance from call to call"
+            remedy = "Its forward asks for that itself (training=True): let it pass training=self.training."
         else:
             return
+        remedy = f"The model is in eval mode already. {remedy}" if self._evaluating() else "Call model.eval() first."
         raise RefusalError(
             f"{name}{self._where()} runs in training mode, where it {effect}, so a map would explain that accident. "
-            "Call model.eval() first."
+            f"{remedy}"
         )
+
+    def _from_image(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from the images, in the graph or outside, or may have been."""
+        depends = self._dependence.depends(tensor) if tensor.requires_grad else is_derived([tensor])
+        return depends or bool(self._origins.left)
+
+    def _evaluating(self) -> bool:
+        """Whether the innermost running module is in evaluation mode."""
+        module = self._model.get_submodule(self._modules.where) if isinstance(self._model, nn.Module) else None
+        return module is not None and not module.training
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
+
+
+_REENTRANT = "CheckpointFunctionBackward"
+_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
 
 
 def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]) -> list[Any]:
@@ -343,34 +401,51 @@ def _in_checkpoint() -> bool:
     return hooks is not None and getattr(hooks[0], "__module__", "") == checkpoint.__name__
 
 
-def _checkpointing(propagation: "Propagation") -> RefusalError:
-    return RefusalError(
-        f"{propagation.name} cannot be pulled back: the model recomputes part of itself during the backward "
-        "(activation checkpointing). Switch checkpointing off for explaining."
+def recomputed(name: str) -> str:
+    """Why a method with rules, or FullGrad, is refused where the model recomputes part of itself."""
+    return (
+        f"{name} cannot be pulled back: the model recomputes part of itself during the backward (activation "
+        "checkpointing), where rules cannot follow. Switch checkpointing off for explaining, or use a method that "
+        "needs only the gradient."
     )
 
 
-def _without_parameters(values: tuple[Any, ...], tensors: list[Tensor]) -> tuple[Any, ...]:
-    """The arguments with parameters cut from the graph; all tensors among them are added to `tensors`.
+def _grad(values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(values, edges, start, retain_graph=keep_graph, allow_unused=True)
 
-    Cut parameters leave `requires_grad` to say one thing only, that a tensor depends on the input, and let torch keep
-    no activations for weight gradients that nobody asked for.
-    """
-    changed = None
-    for position, value in enumerate(values):
-        new = value
-        if isinstance(value, Tensor):
-            if value.requires_grad and value.is_leaf and isinstance(value, nn.Parameter):
-                new = value.detach()
-            tensors.append(new)
-        elif type(value) is tuple:
-            new = _without_parameters(value, tensors)
-        elif type(value) is list:
-            new = list(_without_parameters(tuple(value), tensors))
-        if new is not value:
-            changed = changed or list(values)
-            changed[position] = new
-    return values if changed is None else tuple(changed)
+
+def _recomputed(
+    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
+) -> Sequence[Tensor | None]:
+    """The same under a mode, which torch's own function would suspend."""
+    return run_backward([values], [start], edges, keep_graph=keep_graph)
+
+
+def _accumulated(
+    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
+) -> Sequence[Tensor | None]:
+    """The same by a backward to all leaves, which is the only one that a reentrant checkpoint allows."""
+    found: list[Tensor | None] = [None] * len(edges)
+
+    def hear(place: int, output: int) -> Callable[[Sequence[Tensor | None]], None]:
+        def show(signals: Sequence[Tensor | None]) -> None:
+            found[place] = signals[output]
+
+        return show
+
+    before = [(leaf, leaf.grad) for leaf in graph.leaves(values)]
+    handles = [edge.node.register_prehook(hear(place, edge.output_nr)) for place, edge in enumerate(edges)]
+    try:
+        for leaf, _ in before:
+            leaf.grad = None
+        # The graph of weights may be the user's own, so it is left as it was.
+        run_backward([values], [start], [], keep_graph=keep_graph or len(before) > 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for leaf, gradient in before:
+            leaf.grad = gradient
+    return found
 
 
 def _on_path(tensors: list[Tensor]) -> bool:
