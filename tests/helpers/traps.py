@@ -307,12 +307,12 @@ ESCAPES = [
     Trap(
         "reentrant checkpoint",
         lambda m, x: m.relu(m.second(checkpoint(lambda t: m.relu(m.first(t)), x, use_reentrant=True))),
-        _instead(_rectified, "checkpoint", "checkpoint"),
+        _instead(_rectified, "checkpoint"),
     ),
     Trap(
         "checkpoint",
         lambda m, x: m.relu(m.second(checkpoint(lambda t: m.relu(m.first(t)), x, use_reentrant=False))),
-        _instead(_rectified, "checkpoint", "checkpoint"),
+        _instead(_rectified, "checkpoint"),
     ),
 ]
 IN_DISGUISE = [
