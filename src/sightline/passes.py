@@ -298,6 +298,8 @@ class Passes:
                 results.refused[method.name] = _NO_PATH
         signal = signals.get(INPUT)
         reason = layers.wrong(values, asked.offsets, signal) if layers.methods and signal is not None else ""
+        if tape.hooks.changed and layers.methods:
+            reason = f"FullGrad's parts do not add up to the explained value: {tape.hooks.reason}"
         if reason:
             results.refused |= {method.name: reason for method in layers.methods}
         ready = [method for method in pull.methods if method.name not in results.refused]

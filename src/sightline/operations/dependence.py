@@ -17,8 +17,9 @@ from torch.overrides import TorchFunctionMode
 from sightline.operations import graph
 
 _BEGINS = "_sightline_begins"
-# They ask what a tensor is to autograd, and get the answer that they would get without us.
-_ASKS = frozenset({"requires_grad", "is_leaf", "grad", "grad_fn", "retains_grad"})
+ASKS = frozenset({"requires_grad", "is_leaf", "grad", "grad_fn", "retains_grad"})
+"""Properties that say what a tensor is to autograd, and are to say what they would without us."""
+
 _WRITES = frozenset({"setitem", "set"})
 
 
@@ -52,10 +53,10 @@ class Dependence:
         args = self._without_constants(args, tensors)
         if kwargs:
             kwargs = dict(zip(kwargs, self._without_constants(tuple(kwargs.values()), tensors), strict=True))
-        if args is not given and args[0] is not given[0] and (in_place or name in _WRITES or name in _ASKS):
+        if args is not given and args[0] is not given[0] and (in_place or name in _WRITES):
             # A write must reach the tensor itself, which may join the graph by it.
             args = (given[0], *args[1:])
-            if name not in _ASKS and any(tensor.requires_grad for tensor in tensors):
+            if any(tensor.requires_grad for tensor in tensors):
                 tensors[0] = given[0]
         return args, kwargs, tensors
 
@@ -144,6 +145,8 @@ class Recomputation(TorchFunctionMode):
             with self:
                 return run_backward(*args, kwargs["grad_tensors"], [], keep_graph=bool(kwargs["retain_graph"]))
         name, _, in_place = self._spelling(func)
+        if name in ASKS and asks(func):
+            return func(*args, **(kwargs or {}))
         args, kwargs, _ = self._dependence.arguments(name, in_place, args, kwargs or {})
         required = requires(args)
         result = func(*args, **kwargs)
@@ -165,6 +168,11 @@ def run_backward(
         accumulate_grad=not edges,
     )
     return found
+
+
+def asks(func: Callable[..., Any]) -> bool:
+    """Whether a call reads a property."""
+    return getattr(func, "__name__", "") == "__get__"
 
 
 def requires(args: tuple[Any, ...]) -> bool:

@@ -18,6 +18,8 @@ _KEY = "sightline.operation"
 _GATE = "sightline.gate"
 _WEIGHTED = "sightline.weighted"
 _FOLDED = "sightline.folded"
+# What torch puts around a module with backward hooks: it hands its signal on to the hooks, and is no operation.
+_HOOK = "BackwardHookFunctionBackward"
 # A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
 _LEAF = "AccumulateGrad"
 
@@ -66,6 +68,19 @@ def adopt(tensor: Tensor) -> None:
         node.metadata[_KEY] = base.metadata[_KEY]
 
 
+def is_hook(node: Node) -> bool:
+    """Whether a node only serves a module's backward hooks."""
+    return node is not None and type(node).__name__ == _HOOK
+
+
+def adopt_from(node: Node, maker: Node) -> bool:
+    """Count a node as part of the operation that made another one; false where it is already."""
+    if _KEY in node.metadata or _KEY not in maker.metadata:
+        return False
+    node.metadata[_KEY] = maker.metadata[_KEY]
+    return True
+
+
 def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None:
     """Mark every node from `results` back to the nodes that were there `before` the operation ran."""
     # A write through a view gives its base a new maker too.
@@ -93,7 +108,9 @@ def mark_weighted(result: Tensor, operation: Operation) -> None:
 
 def mark_folded(result: Tensor) -> None:
     """Note that a batch norm takes this result's layer as a part of itself, so that relevance goes past the result."""
-    node: Node = result.grad_fn
+    node, output = result.grad_fn, result.output_nr
+    while is_hook(node):
+        node, output = node.next_functions[output]
     node.metadata[_FOLDED] = True
 
 

@@ -119,11 +119,6 @@ class Places:
             name = place.partition("#")[0]
             if name not in known or not name:
                 raise InputError(f"The model has no layer {name!r}. {alternatives(name, sorted(filter(None, known)))}")
-            if known[name]._forward_hooks:
-                self.refused[place] = (
-                    f"The layer {name!r} carries forward hooks, which change its result after we would read it; name "
-                    "the layer that follows."
-                )
 
     @property
     def channels_last(self) -> bool:
@@ -166,6 +161,23 @@ class Places:
                 continue
             self.kept[place] = Place(output.clone(), get_gradient_edge(output), name)
         return output
+
+    @property
+    def after_hooks(self) -> dict[str, Callable[[str, Any], None]]:
+        """What is to be shown the results of named layers after the layers' own forward hooks."""
+        return dict.fromkeys((place.partition("#")[0] for place in self._names), self._after_hooks)
+
+    def _after_hooks(self, name: str, output: Any) -> None:
+        """See whether a named layer's own forward hooks left the result as it was kept."""
+        for place in (name, f"{name}#{self._modules.calls[name]}"):
+            if place in self.kept and self.kept[place].edge is not None:
+                kept = self.kept[place].values
+                if not (isinstance(output, Tensor) and output.shape == kept.shape and torch.equal(output, kept)):
+                    del self.kept[place]
+                    self.refused[place] = (
+                        f"The layer {name!r} carries forward hooks, which change its result after we would read it; "
+                        "name the layer that follows."
+                    )
 
     def _unreadable(self, name: str, output: Any) -> str:
         if not isinstance(output, Tensor):

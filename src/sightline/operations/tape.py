@@ -15,7 +15,8 @@ from torch.utils.checkpoint import CheckpointError
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.active import Active, Ledger
-from sightline.operations.dependence import Dependence, Recomputation, requires, run_backward
+from sightline.operations.dependence import ASKS, Dependence, Recomputation, asks, requires, run_backward
+from sightline.operations.hooks import Hooks
 from sightline.operations.interception import Interception, eager
 from sightline.operations.intercepts import Intercept, Intercepts
 from sightline.operations.modules import ModuleStack
@@ -57,6 +58,7 @@ class Tape:
     Attributes:
         places: the results asked for.
         intercepts: the intercepts, where they were asked for.
+        hooks: the gradient hooks that the pass met, and which of them changed a signal.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
         recomputes: whether a checkpoint runs part of the model again during a backward.
         performed: number of operations on the way from the input so far.
@@ -82,10 +84,7 @@ class Tape:
         self._origins = Origins()
         # Whoever reads the graph operation by operation has to know what happens beside it.
         self._attentive = bool(self._ruled) or intercepts
-        if self._attentive and isinstance(model, nn.Module):
-            for name, module in model.named_modules():
-                if module._backward_hooks or module._backward_pre_hooks:
-                    self._origins.left.append(f"gradient hooks of {name or 'the model'}")
+        self.hooks = Hooks(model)
         self.intercepts = Intercepts() if intercepts else None
         self.places = Places(model, places, self._modules, follow=intercepts)
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
@@ -133,7 +132,9 @@ class Tape:
             self._dependence.begin(inputs)
         if self._reuse is not None:
             self._reuse.begin(inputs)
-        following = self._modules.following(self.places.on_module_exit) if follow else nullcontext()
+        following = (
+            self._modules.following(self.places.on_module_exit, self.places.after_hooks) if follow else nullcontext()
+        )
         with eager(), following, Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
             try:
@@ -152,7 +153,10 @@ class Tape:
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
         with Interception(self):
-            return choose(output)
+            values = choose(output)
+        if self._watchful and isinstance(values, Tensor) and values.requires_grad:
+            self.hooks.on_module(values)
+        return values
 
     def seen_from(self, values: Tensor) -> Seen:
         """The places as some explained values have them."""
@@ -163,6 +167,8 @@ class Tape:
     def perform(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Perform one torch call on behalf of the model: rule or pass it, and note it."""
         name, kind, in_place = spelling(func)
+        if name in ASKS and asks(func):
+            return func(*args, **kwargs)
         args, kwargs, tensors = self._dependence.arguments(name, in_place, args, kwargs)
         self._refuse_accidents(name, args, kwargs)
         if self._reuse is not None:
@@ -202,9 +208,11 @@ class Tape:
         kwargs: dict[str, Any],
         tensors: list[Tensor],
     ) -> Any:
-        if name == "register_hook" and not getattr(args[-1], "__module__", "").startswith("torch."):
-            # torch's own (of its counters and trackers) only look on; a user's may change the signal.
-            self._origins.left.append(f"a gradient hook{self._where()}")
+        if name == "register_hook":
+            hook = argument(args, kwargs, 1, "hook")
+            # torch's own (of its counters and trackers) only look on.
+            own = (getattr(hook, "__module__", None) or "").startswith("torch.")
+            return func(args[0], hook if own else self.hooks.on_tensor(hook, self._where()))
         if name == "max" and len(tensors) > 1:
             name, kind = "maximum", Kind.POINTWISE
         settings = rectification(name, in_place, args, kwargs)
@@ -216,6 +224,7 @@ class Tape:
             kind = kind_of_call(name, kind, args, kwargs, tensors)
         for tensor in tensors:
             if tensor._is_view():
+                self.hooks.on_module(tensor)
                 graph.adopt(tensor)
         before = graph.makers(tensors)
         call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
@@ -264,8 +273,8 @@ class Tape:
             relevance, also the ledger of what each operation received and handed on.
 
         Raises:
-            RefusalError: the model recomputes parts of itself in a way that rules cannot follow, or writes over
-                values that its own backward needs.
+            RefusalError: the model recomputes parts of itself in a way that rules cannot follow, writes over values
+                that its own backward needs, or has a hook that changes a signal for which there is a rule.
         """
         seen = self.seen_from(values)
         edges = {place: edge for place in places if (edge := seen[place].edge) is not None}
@@ -286,6 +295,7 @@ class Tape:
             with self._lock, again_alike:
                 active.propagation, active.ledger = propagation, ledger
                 active.last, active.again = not keep_graph, again
+                self.hooks.watching, self.hooks.changed = self._attentive, []
                 if propagation.contrasts:
                     active.final_layers = graph.final(values)
                 pull = _accumulated if reentrant else _recomputed if self.recomputes else _grad
@@ -309,8 +319,10 @@ class Tape:
             for handle in listening:
                 handle.remove()
             active.propagation = active.ledger = None
-            active.last = active.again = False
+            active.last = active.again = self.hooks.watching = False
             self._dependence.forget()
+        if self.hooks.changed and propagation.rules:
+            raise RefusalError(f"{propagation.name} cannot be pulled back: {self.hooks.reason}")
         return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
 
     def walk(self, values: Tensor, places: Sequence[str] = (INPUT,), *, gates: bool = True) -> graph.Walk:
@@ -324,7 +336,7 @@ class Tape:
         seen = self.seen_from(values)
         nodes = [edge.node for place in places if (edge := seen[place].edge) is not None]
         found = graph.walk(values, nodes, gates=gates)
-        return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
+        return graph.Walk(found.operations, (*found.unseen, *self._origins.left, *self.hooks.unwatched))
 
     def _note(self, name: str, kind: Kind, made: list[Tensor]) -> Operation:
         first = made[0]
