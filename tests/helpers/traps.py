@@ -352,6 +352,31 @@ IN_DISGUISE = [
         "amax over a stack", lambda m, x: m.relu(m.second(_stacked(m.first(x)).amax(0))), _instead(_rectified, "amax")
     ),
     Trap(
+        "amin over a stack",
+        lambda m, x: m.relu(m.second(-_stacked(-m.first(x)).amin(0))),
+        _instead(_rectified, "amin"),
+    ),
+    Trap(
+        "the first of two by rank",
+        lambda m, x: m.relu(m.second(_stacked(m.first(x)).topk(1, 0).values[0])),
+        _instead(_rectified, "topk"),
+    ),
+    Trap(
+        "min with other=",
+        lambda m, x: m.relu(m.second(-torch.min(-m.first(x), other=torch.zeros(())))),
+        _instead(_rectified, "minimum"),
+    ),
+    Trap(
+        "picked by an index",
+        lambda m, x: m.relu(m.second(_stacked(h := m.first(x)).gather(0, (h <= 0).long()[None])[0])),
+        _instead(_rectified, "gather"),
+    ),
+    Trap(
+        "a mask of indices",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * (_stacked(h).max(0).indices == 0))),
+        _instead(_rectified, "mul"),
+    ),
+    Trap(
         "an operation of the user's",
         lambda m, x: m.relu(m.second(my_linear(m.first(x)))),
         _instead(_rectified, "linear"),

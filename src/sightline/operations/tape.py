@@ -20,7 +20,7 @@ from sightline.operations.hooks import Hooks
 from sightline.operations.interception import Interception, eager
 from sightline.operations.intercepts import Intercept, Intercepts
 from sightline.operations.modules import ModuleStack
-from sightline.operations.origins import Origins, is_cut, is_derived, mark_derived
+from sightline.operations.origins import Origins, is_cut, is_derived, is_picked_by, mark_derived
 from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
 from sightline.operations.reading import argument, kind_of_call, writes_in_place
@@ -28,6 +28,7 @@ from sightline.operations.reuse import reuse_of
 from sightline.operations.vocabulary import (
     GATES,
     LEAVES_TORCH,
+    PICKS,
     Kind,
     Operation,
     draws_at_random,
@@ -91,6 +92,7 @@ class Tape:
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
         self._dependence = Dependence(through_graph=self._watchful)
         self.recomputes = self._dark = False
+        self._selecting = False
         self._seen: tuple[Tensor, Seen] | None = None
         self.last: tuple[Operation, Tensor] | None = None
         self.bytes = 0
@@ -152,8 +154,10 @@ class Tape:
 
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
+        self._selecting = True
         with Interception(self):
             values = choose(output)
+        self._selecting = False
         if self._watchful and isinstance(values, Tensor) and values.requires_grad:
             self.hooks.on_module(values)
         return values
@@ -213,12 +217,14 @@ class Tape:
             # torch's own (of its counters and trackers) only look on.
             own = (getattr(hook, "__module__", None) or "").startswith("torch.")
             return func(args[0], hook if own else self.hooks.on_tensor(hook, self._where()))
-        if name == "max" and len(tensors) > 1:
-            name, kind = "maximum", Kind.POINTWISE
+        if name in {"max", "min"} and len(tensors) > 1:
+            name, kind = f"{name}imum", Kind.POINTWISE
+        # Inside the network an index may spell a rectifier; of what is explained, it only says which.
+        picks = self._selecting and name in PICKS
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
-        elif is_cut(tensors) or (self._attentive and is_derived(tensors)):
+        elif is_cut(tensors) or (self._attentive and is_derived(tensors) and not (picks and is_picked_by(tensors))):
             kind = Kind.DERIVED_FACTOR
         else:
             kind = kind_of_call(name, kind, args, kwargs, tensors)
@@ -239,7 +245,11 @@ class Tape:
             graph.mark(made, operation, before)
             gate = name in GATES or (settings is not None and settings.upper < math.inf)
             writes = call.in_place or name == "setitem"
-            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes)
+            beside = [tensor for tensor in _tensors_of(result) if not tensor.requires_grad]
+            if beside:
+                # Indices beside the values, of the largest and the like.
+                self._origins.outside(name, False, beside, tensors, self._where())
+            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes, picks=name in PICKS)
             if complete is not None:
                 complete(operation, made[0])
             if noted is not None:
