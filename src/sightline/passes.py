@@ -16,6 +16,7 @@ from sightline.method import Method
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import INPUT, NO_PATH, Grid, Kind, Operation, Seen, Tape, Unreadable
+from sightline.operations.tape import RecomputationError, recomputed
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
 from sightline.sampling import Image, Sampling
@@ -145,7 +146,12 @@ class Passes:
         ruled: set[Kind] = {kind for propagation in live for kind in propagation.rules}
         intercepts = any(isinstance(m.aggregation, FullGrad) for methods in live.values() for m in methods)
         tape = job.tape(ruled, places, intercepts=intercepts)
-        output = tape.record(inputs.detach().requires_grad_())
+        try:
+            output = tape.record(inputs.detach().requires_grad_())
+        except RecomputationError:
+            # The others go on as if asked alone.
+            self._refuse_rules(live)
+            return self._pass(block, rows, place, gathered)
         values = self._note_output(tape, output, indices)
         del output
         for found in gathered:
@@ -167,6 +173,16 @@ class Passes:
             self._pull(asked, pull, gathered[pull.target], last=following is None, again=again)
         job.measured(tape, len(rows))
         return self._answers(values, gathered) if self._sampling.steered else [Answer((), ())] * len(rows)
+
+    def _refuse_rules(self, live: dict[Propagation, list[Method]]) -> None:
+        """Refuse the methods that need more than the gradient, for a model that recomputes part of itself."""
+        for propagation, methods in live.items():
+            for method in methods:
+                full = isinstance(method.aggregation, FullGrad)
+                if propagation.rules or full:
+                    reason = recomputed(method.name if full else propagation.name)
+                    for results in self._job.results:
+                        results.refused.setdefault(method.name, reason)
 
     def _answers(self, values: list[Tensor], gathered: list[Gathered]) -> list[Answer]:
         # A target without a map asks for nothing more, which is what NaN comes to.
@@ -286,7 +302,11 @@ class Passes:
                 results.refused[method.name] = NO_PATH
         signal = signals.get(INPUT)
         if layers.methods and signal is not None:
-            results.refused |= layers.wrong(values, asked.offsets, signal)
+            wrong = layers.wrong(values, asked.offsets, signal)
+            if tape.hooks.changed:
+                reason = f"FullGrad's parts do not add up to the explained value: {tape.hooks.reason}"
+                wrong = dict.fromkeys((method.name for method in layers.methods), reason)
+            results.refused |= wrong
         ready = [method for method in pull.methods if method.name not in results.refused]
         if isinstance(self._sampling, Image) and layers.methods:
             gathered.terms = layers.terms

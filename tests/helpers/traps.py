@@ -307,12 +307,12 @@ ESCAPES = [
     Trap(
         "reentrant checkpoint",
         lambda m, x: m.relu(m.second(checkpoint(lambda t: m.relu(m.first(t)), x, use_reentrant=True))),
-        _instead(_rectified, "checkpoint", "checkpoint"),
+        _instead(_rectified, "checkpoint"),
     ),
     Trap(
         "checkpoint",
         lambda m, x: m.relu(m.second(checkpoint(lambda t: m.relu(m.first(t)), x, use_reentrant=False))),
-        _instead(_rectified, "checkpoint", "checkpoint"),
+        _instead(_rectified, "checkpoint"),
     ),
 ]
 IN_DISGUISE = [
@@ -350,6 +350,31 @@ IN_DISGUISE = [
     ),
     Trap(
         "amax over a stack", lambda m, x: m.relu(m.second(_stacked(m.first(x)).amax(0))), _instead(_rectified, "amax")
+    ),
+    Trap(
+        "amin over a stack",
+        lambda m, x: m.relu(m.second(-_stacked(-m.first(x)).amin(0))),
+        _instead(_rectified, "amin"),
+    ),
+    Trap(
+        "the first of two by rank",
+        lambda m, x: m.relu(m.second(_stacked(m.first(x)).topk(1, 0).values[0])),
+        _instead(_rectified, "topk"),
+    ),
+    Trap(
+        "min with other=",
+        lambda m, x: m.relu(m.second(-torch.min(-m.first(x), other=torch.zeros(())))),
+        _instead(_rectified, "minimum"),
+    ),
+    Trap(
+        "picked by an index",
+        lambda m, x: m.relu(m.second(_stacked(h := m.first(x)).gather(0, (h <= 0).long()[None])[0])),
+        _instead(_rectified, "gather"),
+    ),
+    Trap(
+        "a mask of indices",
+        lambda m, x: m.relu(m.second((h := m.first(x)) * (_stacked(h).max(0).indices == 0))),
+        _instead(_rectified, "mul"),
     ),
     Trap(
         "an operation of the user's",

@@ -272,7 +272,7 @@ def test_gradient_hooks_are_refused(images: Tensor) -> None:
     with pytest.raises(sl.RefusalError, match="gradient hook"):
         sl.explain(network(_hooked), images, "lrp_0", 1)
     model = network(lambda m, x: m.end(m.c1(x).relu()))
-    handle = model.fc.register_full_backward_hook(lambda _m, given, _o: given)
+    handle = model.fc.register_full_backward_hook(lambda _m, given, _o: (2 * given[0],))
     with pytest.raises(sl.RefusalError, match=r"gradient hooks.*\bfc\b"):
         sl.explain(model, images, "guided_backprop", 1)
     handle.remove()

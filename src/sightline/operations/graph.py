@@ -18,6 +18,8 @@ _KEY = "sightline.operation"
 _GATE = "sightline.gate"
 _WEIGHTED = "sightline.weighted"
 _FOLDED = "sightline.folded"
+# What torch puts around a module with backward hooks: it hands its signal on to the hooks, and is no operation.
+_HOOK = "BackwardHookFunctionBackward"
 # A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
 _LEAF = "AccumulateGrad"
 
@@ -38,6 +40,16 @@ class Walk:
     unseen: tuple[str, ...]
 
 
+def is_marked(node: Node) -> bool:
+    """Whether an intercepted operation made this node."""
+    return _KEY in node.metadata
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether a node stands for a leaf, which it has as its `variable`."""
+    return type(node).__name__ == _LEAF
+
+
 def makers(tensors: list[Tensor]) -> set[Node]:
     """The nodes that made these tensors: where marking of a later operation has to stop."""
     return {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None}
@@ -54,6 +66,19 @@ def adopt(tensor: Tensor) -> None:
         return
     if [parent for parent, _ in node.next_functions] == [base] and _KEY in base.metadata:
         node.metadata[_KEY] = base.metadata[_KEY]
+
+
+def is_hook(node: Node) -> bool:
+    """Whether a node only serves a module's backward hooks."""
+    return node is not None and type(node).__name__ == _HOOK
+
+
+def adopt_from(node: Node, maker: Node) -> bool:
+    """Count a node as part of the operation that made another one; false where it is already."""
+    if _KEY in node.metadata or _KEY not in maker.metadata:
+        return False
+    node.metadata[_KEY] = maker.metadata[_KEY]
+    return True
 
 
 def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None:
@@ -83,7 +108,9 @@ def mark_weighted(result: Tensor, operation: Operation) -> None:
 
 def mark_folded(result: Tensor) -> None:
     """Note that a batch norm takes this result's layer as a part of itself, so that relevance goes past the result."""
-    node: Node = result.grad_fn
+    node, output = result.grad_fn, result.output_nr
+    while is_hook(node):
+        node, output = node.next_functions[output]
     node.metadata[_FOLDED] = True
 
 
@@ -121,6 +148,7 @@ def walk(value: Tensor, places: Collection[Node], *, gates: bool = True) -> Walk
             continue
         if operation is None:
             name = type(node).__name__.removesuffix("Backward0").removesuffix("Backward")
+            name = "activation checkpoint" if name == "CheckpointFunction" else name
             unseen.append(f"{name} (a step before {later})" if later else f"{name} (the model's last step)")
         else:
             operations[operation.order] = operation
@@ -170,3 +198,24 @@ def final(value: Tensor) -> frozenset[int]:
         else:
             stack.extend(parent for parent, _ in node.next_functions)
     return frozenset(found)
+
+
+def holds(value: Tensor, name: str) -> bool:
+    """Whether a node of that name lies behind `value`."""
+    return any(type(node).__name__ == name for node in _behind(value))
+
+
+def leaves(value: Tensor) -> list[Tensor]:
+    """The leaves behind `value`."""
+    return [node.variable for node in _behind(value) if is_leaf(node)]
+
+
+def _behind(value: Tensor) -> set[Node]:
+    seen: set[Node] = set()
+    stack = [value.grad_fn]
+    while stack:
+        node: Node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack.extend(parent for parent, _ in node.next_functions)
+    return seen

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from sightline.errors import RefusalError
 from sightline.operations.active import Active
 from sightline.operations.forms import BatchNorm, Form, diagonal
+from sightline.operations.hooks import note
 from sightline.operations.kept import Constants, Kept, keep, wide
 from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Operation
@@ -200,15 +201,15 @@ _MADE_BY = "_sightline_made_by"
 
 def sign(result: Tensor, linear: Linear, x: Tensor) -> None:
     """Note on a weighted layer's result which layer made it from what, for a batch norm that may follow."""
-    setattr(result, _MADE_BY, (linear, x, x._version, result._version))
+    note(result, _MADE_BY, (linear, x, x._version, result._version))
 
 
 def foldable(h: Tensor) -> tuple[Linear, Tensor | None] | None:
     """The weighted layer whose result h is, untouched, and its input; no input where that was written over since."""
-    note: tuple[Linear, Tensor, int, int] | None = getattr(h, _MADE_BY, None)
-    if note is None:
+    found: tuple[Linear, Tensor, int, int] | None = getattr(h, _MADE_BY, None)
+    if found is None:
         return None
-    linear, x, version, made = note
+    linear, x, version, made = found
     if h._version != made or (linear.form.axis == -1 and h.dim() != 2):
         return None
     return linear, x if x._version == version else None

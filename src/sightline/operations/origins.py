@@ -8,6 +8,7 @@ tensor is a gate (bounded from 0 up by its own function), and whether a weighted
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sightline.operations.vocabulary import LEAVES_TORCH, Kind
@@ -22,6 +23,8 @@ _GATE = "_sightline_gate"  # a gate's own function of a signal, perhaps scaled o
 _WEIGHTED = "_sightline_weighted"  # behind a weighted layer
 _SHIFTED = "_sightline_shifted"  # a signal plus a constant, which a bounded rectifier makes a hard sigmoid of
 _ALL = (_DERIVED, _SHARED, _MIXED, _CUT, _GATE, _WEIGHTED, _SHIFTED)
+# Not uint8, which in an index is a mask.
+_INDICES = frozenset({torch.int64, torch.int32, torch.int16, torch.int8})
 # Their result takes only shape, type or place from the second tensor.
 _LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
 
@@ -46,6 +49,7 @@ class Origins:
         *,
         gate: bool,
         writes: bool,
+        picks: bool,
     ) -> None:
         """Note what an operation on the way from the input made of `tensors`.
 
@@ -56,6 +60,7 @@ class Origins:
             depends: which of them depended on the input before it ran.
             gate: whether it is a gate's own function, or a rectifier between bounds.
             writes: whether it wrote over its first tensor.
+            picks: whether it took entries of its first tensor by an index.
         """
         before = [tensor for tensor, on_path in zip(tensors, depends, strict=True) if on_path]
         # A gate's branch carries no relevance, so its layers stand before nothing.
@@ -65,7 +70,9 @@ class Origins:
             _WEIGHTED: kind is Kind.LINEAR or is_weighted(signals),
         }
         if kind in {Kind.RESHAPE, Kind.IDENTITY}:
-            marks[_MIXED] = (len(tensors) > 1 and len(before) < len(tensors)) or is_mixed(tensors)
+            # An index is nothing that a value could be joined with.
+            joined = tensors[:1] if picks else tensors
+            marks[_MIXED] = (len(joined) > 1 and len(before) < len(joined)) or is_mixed(joined)
         passes = kind in {Kind.RESHAPE, Kind.IDENTITY, Kind.SCALING}
         shifted = bool(before) and all(_has(tensor, _SHIFTED) for tensor in before)
         # A bounded rectifier is a gate where it is a hard sigmoid, min(max(x + c, 0), 6): else it is an activation.
@@ -130,10 +137,26 @@ def cut(tensor: Tensor) -> None:
     setattr(_root(tensor), _CUT, True)
 
 
+def mark_derived(tensor: Tensor) -> None:
+    """Mark a tensor that depends on the input outside the graph."""
+    setattr(_root(tensor), _DERIVED, True)
+
+
+def is_cut(tensors: Sequence[Tensor]) -> bool:
+    """Whether one of the tensors depends in the graph only on a layer behind which it begins anew."""
+    return any(_has(tensor, _CUT) for tensor in tensors)
+
+
 def is_derived(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors depends on the input outside the graph."""
     # A custom function's result may have been marked within its forward, before it joined the graph.
     return any(_has(t, _CUT) or (_has(t, _DERIVED) and not t.requires_grad) for t in tensors)
+
+
+def is_picked_by(tensors: Sequence[Tensor]) -> bool:
+    """Whether all that depends on the input outside the graph are whole numbers, and so at most an index."""
+    derived = [tensor for tensor in tensors if is_derived([tensor])]
+    return all(tensor.dtype in _INDICES for tensor in derived)
 
 
 def is_mixed(tensors: Sequence[Tensor]) -> bool:

@@ -12,6 +12,7 @@ from sightline.operations.active import Active
 from sightline.operations.calls import Call, RuledCall, attempt, fresh
 from sightline.operations.forms import Form, batch_norm_of, diagonal, form_of, has_statistics
 from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
+from sightline.operations.hooks import note
 from sightline.operations.kept import keep, secure
 from sightline.operations.linear import Linear, RuledBatchNorm, RuledLinear, foldable, sign
 from sightline.operations.origins import is_gate, is_weighted
@@ -100,7 +101,7 @@ class Performer:
                 return values.reshape(1, -1, 1, 1).expand(shape)
 
             shape = image.shape
-            setattr(image, _FROM_IMAGE, whole)
+            note(image, _FROM_IMAGE, whole)
         return image
 
     def perform(self, call: Intercepted) -> tuple[Any, Completion | None]:
@@ -122,7 +123,7 @@ class Performer:
             result, complete = call.func(*call.args, **call.kwargs), None
         if self._follows_pixels and isinstance(result, Tensor):
             if followed is not None:
-                setattr(result, _FROM_IMAGE, followed)
+                note(result, _FROM_IMAGE, followed)
             elif hasattr(result, _FROM_IMAGE):  # written over in place
                 delattr(result, _FROM_IMAGE)
         return result, complete

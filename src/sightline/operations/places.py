@@ -144,11 +144,6 @@ class Places:
             name = place.partition("#")[0]
             if name not in known or not name:
                 raise InputError(f"The model has no layer {name!r}. {alternatives(name, sorted(filter(None, known)))}")
-            if known[name]._forward_hooks:
-                self.refused[place] = (
-                    f"The layer {name!r} carries forward hooks, which change its result after we would read it; name "
-                    "the layer that follows."
-                )
 
     @property
     def rows(self) -> int:
@@ -207,6 +202,23 @@ class Places:
                 continue
             self.kept[place] = self._place(output.clone(), get_gradient_edge(output), name, output)
         return output
+
+    @property
+    def after_hooks(self) -> dict[str, Callable[[str, Any], None]]:
+        """What is to be shown the results of named layers after the layers' own forward hooks."""
+        return dict.fromkeys((place.partition("#")[0] for place in self._names), self._after_hooks)
+
+    def _after_hooks(self, name: str, output: Any) -> None:
+        """See whether a named layer's own forward hooks left the result as it was kept."""
+        for place in (name, f"{name}#{self._modules.calls[name]}"):
+            if place in self.kept and self.kept[place].edge is not None:
+                kept = self.kept[place].values
+                if not (isinstance(output, Tensor) and output.shape == kept.shape and torch.equal(output, kept)):
+                    del self.kept[place]
+                    self.refused[place] = (
+                        f"The layer {name!r} carries forward hooks, which change its result after we would read it; "
+                        "name the layer that follows."
+                    )
 
     def _unreadable(self, name: str, output: Any) -> str:
         if not isinstance(output, Tensor):
@@ -370,7 +382,8 @@ class _Features:
 
 NO_PATH = (
     "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
-    "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
+    "graph is cut (detach, no_grad, rounding, argmax, a reentrant checkpoint around that layer), or that layer is not "
+    "used. Nothing flows back: there is no map."
 )
 """Why nothing flows back to a place."""
 _NAME_ONE = "Name a layer: grad_cam@LAYER."

@@ -8,26 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.utils import checkpoint
 from torch.utils.checkpoint import CheckpointError
 
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import graph
 from sightline.operations.active import Active, Ledger
+from sightline.operations.dependence import ASKS, Dependence, Recomputation, asks, requires, run_backward
+from sightline.operations.hooks import Hooks
 from sightline.operations.interception import Interception, eager
 from sightline.operations.intercepts import Intercept, Intercepts
 from sightline.operations.layout import Layouts, grid_of
 from sightline.operations.modules import ModuleStack
-from sightline.operations.origins import Origins, is_derived
+from sightline.operations.origins import Origins, is_cut, is_derived, is_picked_by, mark_derived
 from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
 from sightline.operations.reading import argument, kind_of_call, writes_in_place
 from sightline.operations.reuse import reuse_of
 from sightline.operations.steady import is_affected, steady, steady_unseen
-from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
+from sightline.operations.vocabulary import (
+    GATES,
+    LEAVES_TORCH,
+    PICKS,
+    Kind,
+    Operation,
+    draws_at_random,
+    rectification,
+    spelling,
+)
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
+
+
+class RecomputationError(RefusalError):
+    """A pass with rules, or one for FullGrad, met a checkpoint that recomputes part of the model."""
 
 
 class Tape:
@@ -45,7 +61,9 @@ class Tape:
     Attributes:
         places: the results asked for.
         intercepts: the intercepts, where they were asked for.
+        hooks: the gradient hooks that the pass met, and which of them changed a signal.
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
+        recomputes: whether a checkpoint runs part of the model again during a backward.
         performed: number of operations on the way from the input so far.
         last: the last of them, and its result.
     """
@@ -69,10 +87,7 @@ class Tape:
         self._origins = Origins()
         # Whoever reads the graph operation by operation has to know what happens beside it.
         self._attentive = bool(self._ruled) or intercepts
-        if self._attentive and isinstance(model, nn.Module):
-            for name, module in model.named_modules():
-                if module._backward_hooks or module._backward_pre_hooks:
-                    self._origins.left.append(f"gradient hooks of {name or 'the model'}")
+        self.hooks = Hooks(model)
         self.intercepts = Intercepts() if intercepts else None
         # Followed only where some inner result has to be read: each operation costs some microseconds more.
         reads = bool(frozenset(places) - {INPUT})
@@ -80,7 +95,9 @@ class Tape:
         self.places = Places(model, places, self._modules, self._layouts)
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
-        self._checkpointed = False
+        self._dependence = Dependence(through_graph=self._watchful)
+        self.recomputes = self._dark = False
+        self._selecting = False
         self._seen: tuple[Tensor, Seen] | None = None
         self._steady: set[graph.Node] = set()
         self.last: tuple[Operation, Tensor] | None = None
@@ -108,6 +125,7 @@ class Tape:
             raise
         finally:
             self._origins.forget()
+            self._dependence.forget()
         if not all(map(torch.equal, chance, _random_state(inputs.device))):
             raise RefusalError(
                 "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
@@ -118,13 +136,20 @@ class Tape:
 
     def _run(self, inputs: Tensor, *, follow: bool) -> Any:
         self.places.start(inputs)
+        if inputs.requires_grad:
+            self._dependence.begin(inputs)
         if self._reuse is not None:
             self._reuse.begin(inputs)
-        following = self._modules.following(self.places.on_module_exit) if follow else nullcontext()
+        following = (
+            self._modules.following(self.places.on_module_exit, self.places.after_hooks) if follow else nullcontext()
+        )
         with eager(), following, Interception(self):
             # A copy, because a model may change its input in place, which torch forbids on a leaf.
             try:
-                return self._model(self._performer.begin(inputs.clone()))
+                image = self._performer.begin(inputs.clone())
+                if not image.requires_grad:
+                    mark_derived(image)
+                return self._model(image)
             except (SightlineError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:
@@ -140,8 +165,13 @@ class Tape:
 
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
+        self._selecting = True
         with Interception(self):
-            return choose(output)
+            values = choose(output)
+        self._selecting = False
+        if self._watchful and isinstance(values, Tensor) and values.requires_grad:
+            self.hooks.on_module(values)
+        return values
 
     def seen_from(self, values: Tensor) -> Seen:
         """The places as some explained values have them."""
@@ -152,19 +182,28 @@ class Tape:
     def perform(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Perform one torch call on behalf of the model: rule or pass it, and note it."""
         name, kind, in_place = spelling(func)
-        self._refuse_training(name, args, kwargs)
-        tensors: list[Tensor] = []
-        args = _without_parameters(args, tensors)
-        if kwargs:
-            kwargs = dict(zip(kwargs, _without_parameters(tuple(kwargs.values()), tensors), strict=True))
+        if name in ASKS and asks(func):
+            return func(*args, **kwargs)
+        args, kwargs, tensors = self._dependence.arguments(name, in_place, args, kwargs)
+        self._refuse_accidents(name, args, kwargs)
         if self._reuse is not None:
             self._reuse.see(tensors)
-        if not (torch.is_grad_enabled() and _on_path(tensors)):
+        on_path = _on_path(tensors)
+        if not (on_path and torch.is_grad_enabled()):
+            self._dark = self._dark or on_path
+            required = requires(args)
             result = func(*args, **kwargs)
             self._follow(func, name, kind, args, kwargs, tensors, result)
-            if self._attentive and tensors:
+            if tensors:
                 self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
+            if not on_path:
+                self._dependence.note_new(result, name, args, required=required)
             return result
+        if _in_checkpoint():
+            if self._attentive:
+                # What runs again would not be what this pass records.
+                raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
+            self.recomputes = True
         if not self._watchful:
             result = func(*args, **kwargs)
             self._follow(func, name, kind, args, kwargs, tensors, result)
@@ -173,6 +212,8 @@ class Tape:
                 self._note(name, kind, made)
                 if is_affected(name):
                     steady(name, made, argument(args, kwargs, 0, "input"))
+            elif made or in_place or name in LEAVES_TORCH:
+                self._origins.outside(name, in_place, made, tensors, self._where())
             return result
         return self._watched(func, name, kind, in_place, args, kwargs, tensors)
 
@@ -186,21 +227,25 @@ class Tape:
         kwargs: dict[str, Any],
         tensors: list[Tensor],
     ) -> Any:
-        self._checkpointed = self._checkpointed or _in_checkpoint()
-        if name == "register_hook" and not getattr(args[-1], "__module__", "").startswith("torch."):
-            # torch's own (of its counters and trackers) only look on; a user's may change the signal.
-            self._origins.left.append(f"a gradient hook{self._where()}")
-        if name == "max" and len(tensors) > 1:
-            name, kind = "maximum", Kind.POINTWISE
+        if name == "register_hook":
+            hook = argument(args, kwargs, 1, "hook")
+            # torch's own (of its counters and trackers) only look on.
+            own = (getattr(hook, "__module__", None) or "").startswith("torch.")
+            return func(args[0], hook if own else self.hooks.on_tensor(hook, self._where()))
+        if name in {"max", "min"} and len(tensors) > 1:
+            name, kind = f"{name}imum", Kind.POINTWISE
+        # Inside the network an index may spell a rectifier; of what is explained, it only says which.
+        picks = self._selecting and name in PICKS
         settings = rectification(name, in_place, args, kwargs)
         if settings is not None:
             kind = Kind.RECTIFIER
-        elif is_derived(tensors):
+        elif is_cut(tensors) or (self._attentive and is_derived(tensors) and not (picks and is_picked_by(tensors))):
             kind = Kind.DERIVED_FACTOR
         else:
             kind = kind_of_call(name, kind, args, kwargs, tensors)
         for tensor in tensors:
             if tensor._is_view():
+                self.hooks.on_module(tensor)
                 graph.adopt(tensor)
         before = graph.makers(tensors)
         call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
@@ -217,7 +262,11 @@ class Tape:
             graph.mark(made, operation, before)
             gate = name in GATES or (settings is not None and settings.upper < math.inf)
             writes = call.in_place or name == "setitem"
-            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes)
+            beside = [tensor for tensor in _tensors_of(result) if not tensor.requires_grad]
+            if beside:
+                # Indices beside the values, of the largest and the like.
+                self._origins.outside(name, False, beside, tensors, self._where())
+            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes, picks=name in PICKS)
             if complete is not None:
                 complete(operation, made[0])
             if is_affected(name):
@@ -254,8 +303,8 @@ class Tape:
             relevance, also the ledger of what each operation received and handed on.
 
         Raises:
-            RefusalError: the model recomputes parts of itself in a way that rules cannot follow, or writes over
-                values that its own backward needs.
+            RefusalError: the model recomputes parts of itself in a way that rules cannot follow, writes over values
+                that its own backward needs, or has a hook that changes a signal for which there is a rule.
         """
         seen = self.seen_from(values)
         edges = {place: edge for place in places if (edge := seen[place].edge) is not None}
@@ -267,27 +316,26 @@ class Tape:
                 f"{propagation.name} has no relevance of its own at {folded[0]!r}: that layer is one with the batch "
                 "norm that follows it, and relevance goes straight to its input. Name the batch norm instead."
             )
-        if self._checkpointed:
-            # Nodes of ours would not notice, so that the answer would depend on which methods were asked together.
-            raise _checkpointing(propagation)
+        reentrant = self._dark and graph.holds(values, _REENTRANT)
+        again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
         steady_unseen(values, self._steady)
         listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
         try:
-            with self._lock:
+            with self._lock, again_alike:
                 active.propagation, active.ledger = propagation, ledger
                 active.last, active.again = not keep_graph, again
+                self.hooks.watching, self.hooks.changed = self._attentive, []
                 if propagation.contrasts:
                     active.final_layers = graph.final(values)
-                found = torch.autograd.grad(
-                    values, list(edges.values()), start, retain_graph=keep_graph, allow_unused=True
-                )
+                pull = _accumulated if reentrant else _recomputed if self.recomputes else _grad
+                found = pull(values, list(edges.values()), start, keep_graph=keep_graph)
         except SightlineError:
             raise
         except RuntimeError as error:
             if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
-                raise _checkpointing(propagation) from error
+                raise RefusalError(recomputed(propagation.name)) from error
             if "modified by an inplace operation" in str(error):
                 raise RefusalError(
                     f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
@@ -302,7 +350,10 @@ class Tape:
             for handle in listening:
                 handle.remove()
             active.propagation = active.ledger = None
-            active.last = active.again = False
+            active.last = active.again = self.hooks.watching = False
+            self._dependence.forget()
+        if self.hooks.changed and propagation.rules:
+            raise RefusalError(f"{propagation.name} cannot be pulled back: {self.hooks.reason}")
         return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
 
     def walk(self, values: Tensor, places: Sequence[str] = (INPUT,), *, gates: bool = True) -> graph.Walk:
@@ -316,7 +367,7 @@ class Tape:
         seen = self.seen_from(values)
         nodes = [edge.node for place in places if (edge := seen[place].edge) is not None]
         found = graph.walk(values, nodes, gates=gates)
-        return graph.Walk(found.operations, (*found.unseen, *self._origins.left))
+        return graph.Walk(found.operations, (*found.unseen, *self._origins.left, *self.hooks.unwatched))
 
     def _follow(
         self,
@@ -344,23 +395,50 @@ class Tape:
         self.places.note(made, operation, weighs=weighs)
         return operation
 
-    def _refuse_training(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if name == "batch_norm" and kwargs.get("training", args[5] if len(args) > 5 else False):
+    def _refuse_accidents(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse what depends on chance, or on the images beside an image."""
+        if name in _BATCH_NORMS:
+            if not argument(args, kwargs, 5, "training", default=False):
+                return
+            if not self._from_image(argument(args, kwargs, 0, "input")):
+                return
             effect = "normalises each image by the others in its batch"
+            # Running statistics are the second argument of one function, and the fourth of the other.
+            statistics = [argument(args, kwargs, place, "running_mean") for place in (1, 3)]
+            remedy = (
+                "It keeps no running statistics: give it some (track_running_stats=True, filled by a few batches in "
+                "training mode), or use a norm of each image by itself, such as group_norm."
+                if None in statistics
+                else "Its forward asks for that itself (training=True): let it pass training=self.training."
+            )
         elif draws_at_random(name, args, kwargs):
             effect = "changes by chance from call to call"
+            remedy = "Its forward asks for that itself (training=True): let it pass training=self.training."
         else:
             return
+        remedy = f"The model is in eval mode already. {remedy}" if self._evaluating() else "Call model.eval() first."
         raise RefusalError(
             f"{name}{self._where()} runs in training mode, where it {effect}, so a map would explain that accident. "
-            "Call model.eval() first."
+            f"{remedy}"
         )
+
+    def _from_image(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from the images, in the graph or outside, or may have been."""
+        depends = self._dependence.depends(tensor) if tensor.requires_grad else is_derived([tensor])
+        return depends or bool(self._origins.left)
+
+    def _evaluating(self) -> bool:
+        """Whether the innermost running module is in evaluation mode."""
+        module = self._model.get_submodule(self._modules.where) if isinstance(self._model, nn.Module) else None
+        return module is not None and not module.training
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
 
 
 _WEIGHS = frozenset({Kind.LINEAR, Kind.MATMUL})
+_REENTRANT = "CheckpointFunctionBackward"
+_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
 
 
 def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]) -> list[Any]:
@@ -382,34 +460,51 @@ def _in_checkpoint() -> bool:
     return hooks is not None and getattr(hooks[0], "__module__", "") == checkpoint.__name__
 
 
-def _checkpointing(propagation: "Propagation") -> RefusalError:
-    return RefusalError(
-        f"{propagation.name} cannot be pulled back: the model recomputes part of itself during the backward "
-        "(activation checkpointing). Switch checkpointing off for explaining."
+def recomputed(name: str) -> str:
+    """Why a method with rules, or FullGrad, is refused where the model recomputes part of itself."""
+    return (
+        f"{name} cannot be pulled back: the model recomputes part of itself during the backward (activation "
+        "checkpointing), where rules cannot follow. Switch checkpointing off for explaining, or use a method that "
+        "needs only the gradient."
     )
 
 
-def _without_parameters(values: tuple[Any, ...], tensors: list[Tensor]) -> tuple[Any, ...]:
-    """The arguments with parameters cut from the graph; all tensors among them are added to `tensors`.
+def _grad(values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(values, edges, start, retain_graph=keep_graph, allow_unused=True)
 
-    Cut parameters leave `requires_grad` to say one thing only, that a tensor depends on the input, and let torch keep
-    no activations for weight gradients that nobody asked for.
-    """
-    changed = None
-    for position, value in enumerate(values):
-        new = value
-        if isinstance(value, Tensor):
-            if value.requires_grad and value.is_leaf and isinstance(value, nn.Parameter):
-                new = value.detach()
-            tensors.append(new)
-        elif type(value) is tuple:
-            new = _without_parameters(value, tensors)
-        elif type(value) is list:
-            new = list(_without_parameters(tuple(value), tensors))
-        if new is not value:
-            changed = changed or list(values)
-            changed[position] = new
-    return values if changed is None else tuple(changed)
+
+def _recomputed(
+    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
+) -> Sequence[Tensor | None]:
+    """The same under a mode, which torch's own function would suspend."""
+    return run_backward([values], [start], edges, keep_graph=keep_graph)
+
+
+def _accumulated(
+    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
+) -> Sequence[Tensor | None]:
+    """The same by a backward to all leaves, which is the only one that a reentrant checkpoint allows."""
+    found: list[Tensor | None] = [None] * len(edges)
+
+    def hear(place: int, output: int) -> Callable[[Sequence[Tensor | None]], None]:
+        def show(signals: Sequence[Tensor | None]) -> None:
+            found[place] = signals[output]
+
+        return show
+
+    before = [(leaf, leaf.grad) for leaf in graph.leaves(values)]
+    handles = [edge.node.register_prehook(hear(place, edge.output_nr)) for place, edge in enumerate(edges)]
+    try:
+        for leaf, _ in before:
+            leaf.grad = None
+        # The graph of weights may be the user's own, so it is left as it was.
+        run_backward([values], [start], [], keep_graph=keep_graph or len(before) > 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for leaf, gradient in before:
+            leaf.grad = gradient
+    return found
 
 
 def _on_path(tensors: list[Tensor]) -> bool:

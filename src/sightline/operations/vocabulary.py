@@ -49,7 +49,8 @@ SPELLINGS: dict[Kind, str] = {
     Kind.GATE: "sigmoid hardsigmoid logsigmoid glu",
     Kind.SOFTMAX: "softmax log_softmax softmin gumbel_softmax",
     Kind.MAX_POOLING: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
-    Kind.MAXIMUM: "fractional_max_pool2d fractional_max_pool3d max amax max_pool2d_with_indices",
+    Kind.MAXIMUM: "fractional_max_pool2d fractional_max_pool3d max amax max_pool2d_with_indices min amin topk sort "
+    "msort kthvalue median",
     Kind.AVERAGE_POOLING: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_avg_pool3d",
     Kind.REDUCTION: "mean sum nanmean nansum",
@@ -74,6 +75,9 @@ _RANDOM_IN_TRAINING = frozenset(
 
 GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 """Functions whose results, from 0 up to a bound, may gate another signal."""
+
+PICKS = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
+"""Calls that take entries of their first tensor by an index."""
 
 LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
 """Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""
