@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sightline.operations.active import Active
-from sightline.operations.kept import Kept, wide
+from sightline.operations.kept import Kept, unaliased, wide
 from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -79,7 +79,7 @@ class RuledCall(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
         """Torch's own operation, in place where it is."""
         ctx.set_materialize_grads(False)
-        y: Tensor = call.native(*tensors)
+        y = unaliased(call.native(*tensors), tensors)
         ctx.mark_dirty(*(tensor for tensor in tensors if tensor is y))
         ctx.call = call
         ctx.dtypes = [tensor.dtype for tensor in tensors]

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from sightline.errors import RefusalError
 from sightline.operations.active import Active
 from sightline.operations.forms import BatchNorm, Form
-from sightline.operations.kept import Constants, Kept, wide
+from sightline.operations.kept import Constants, Kept, unaliased, wide
 from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -214,8 +214,7 @@ class RuledLinear(torch.autograd.Function):
         """Torch's own operation."""
         ctx.set_materialize_grads(False)
         ctx.linear, ctx.dtype = linear, x.dtype
-        y: Tensor = native(x)
-        return y
+        return unaliased(native(x), [x])
 
     @staticmethod
     @once_differentiable
@@ -247,8 +246,7 @@ class RuledBatchNorm(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.linear, ctx.norm, ctx.folds = linear, norm, x is not None
         ctx.dtype = h.dtype if x is None else x.dtype
-        y: Tensor = native(h)
-        return y
+        return unaliased(native(h), [h])
 
     @staticmethod
     @once_differentiable
