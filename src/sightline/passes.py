@@ -15,7 +15,7 @@ from sightline.layers import Layers, decomposition, without_intercept
 from sightline.method import Method
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import INPUT, Kind, Operation, Tape
+from sightline.operations import INPUT, Kind, Operation, RuledPassError, Tape
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
 from sightline.sampling import Image, Sampling
@@ -145,7 +145,14 @@ class Passes:
         ruled: set[Kind] = {kind for propagation in live for kind in propagation.rules}
         intercepts = any(isinstance(m.aggregation, FullGrad) for methods in live.values() for m in methods)
         tape = job.tape(ruled, places, intercepts=intercepts)
-        output = tape.record(inputs.detach().requires_grad_())
+        try:
+            output = tape.record(inputs.detach().requires_grad_())
+        except RuledPassError as error:
+            for results in job.results:
+                for method in self._methods:
+                    if method.propagation.rules or isinstance(method.aggregation, FullGrad):
+                        results.refused.setdefault(method.name, str(error))
+            return self._pass(block, rows, place, gathered)
         values = self._note_output(tape, output, indices)
         del output
         for found in gathered:

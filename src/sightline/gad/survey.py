@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError, RefusalError
 from sightline.gad.samples import Samples
 from sightline.gad.targets import Step, distanced, told
-from sightline.models.asking import evaluating, without_chance
+from sightline.models.asking import evaluating, same_each_time
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import wide
@@ -57,6 +57,7 @@ def survey(
 
     Raises:
         InputError: the samples are not images with labels, or there are none of the pair.
+        RefusalError: the network draws random numbers.
     """
     like = next(p for p in network.parameters() if p.is_floating_point())
     numbers, labels, logits = [], [], []
@@ -64,7 +65,6 @@ def survey(
     parts = [asked[i : i + batch_size] for i in range(0, len(asked), batch_size)]
     digest = hashlib.blake2b(digest_size=16)
     with (
-        without_chance(like.device),
         torch.no_grad(),
         evaluating(network),
         untouched(network),
@@ -79,7 +79,10 @@ def survey(
             rows = ((given == classes[0]) | (given == classes[1])).nonzero().flatten()
             if len(rows):
                 digest.update(images[rows].cpu().contiguous().view(torch.uint8).numpy().tobytes())
-                scores = class_scores(network(images[rows].to(like.device, like.dtype)), len(rows))
+                inputs = images[rows].to(like.device, like.dtype)
+                if not numbers:
+                    same_each_time(network, inputs[:1])
+                scores = class_scores(network(inputs), len(rows))
                 numbers.append(torch.tensor(part)[rows.cpu()])
                 labels.append(given[rows].cpu().long())
                 logits.append(wide(scores).cpu())

@@ -22,10 +22,14 @@ from sightline.operations.performer import Intercepted, Performer
 from sightline.operations.places import INPUT, Places, Seen
 from sightline.operations.reading import kind_of_call, writes_in_place
 from sightline.operations.reuse import reuse_of
-from sightline.operations.vocabulary import GATES, Kind, Operation, draws_at_random, rectification, spelling
+from sightline.operations.vocabulary import GATES, Kind, Operation, rectification, spelling
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
+
+
+class RuledPassError(RefusalError):
+    """A model that runs by itself fails in a pass with rules, so that only methods without rules go on."""
 
 
 class Tape:
@@ -88,10 +92,9 @@ class Tape:
             The model's output, whatever its type.
 
         Raises:
-            RefusalError: the output depends on the batch or on chance.
+            RefusalError: the output depends on the batch.
             InputError: the model raises an error of its own.
         """
-        chance = _random_state(inputs.device)
         follow = self._watchful or self.places.named
         try:
             output = self._run(inputs, follow=follow)
@@ -102,11 +105,6 @@ class Tape:
             raise
         finally:
             self._origins.forget()
-        if not all(map(torch.equal, chance, _random_state(inputs.device))):
-            raise RefusalError(
-                "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
-                "so a map would explain that accident. Call model.eval() first."
-            )
         self.places.collect()
         return output
 
@@ -115,17 +113,31 @@ class Tape:
         if self._reuse is not None:
             self._reuse.begin(inputs)
         following = self._modules.following(self.places.on_module_exit) if follow else nullcontext()
-        with eager(), following, Interception(self):
-            # A copy, because a model may change its input in place, which torch forbids on a leaf.
-            try:
+        try:
+            with eager(), following, Interception(self):
+                # A copy, because a model may change its input in place, which torch forbids on a leaf.
                 return self._model(self._performer.begin(inputs.clone()))
-            except (SightlineError, torch.OutOfMemoryError):
-                raise
-            except (Exception, SystemExit) as error:
-                raise InputError(
-                    f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
-                    f"{type(error).__name__}: {error}"
+        except (SightlineError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            if self._attentive and self._runs_by_itself(inputs):
+                raise RuledPassError(
+                    f"The model runs by itself, but not with what this method adds to its operations: it "
+                    f"fails{self._where()} with {type(error).__name__}: {error}. Use a method that needs only the "
+                    "gradient, or that operation in another form."
                 ) from error
+            raise InputError(
+                f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _runs_by_itself(self, inputs: Tensor) -> bool:
+        """Whether the model takes these inputs where nothing is ruled."""
+        try:
+            Tape(self._model).record(inputs.detach().requires_grad_())
+        except (Exception, SystemExit):  # noqa: BLE001
+            return False
+        return True
 
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
@@ -310,15 +322,10 @@ class Tape:
 
     def _refuse_training(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if name == "batch_norm" and kwargs.get("training", args[5] if len(args) > 5 else False):
-            effect = "normalises each image by the others in its batch"
-        elif draws_at_random(name, args, kwargs):
-            effect = "changes by chance from call to call"
-        else:
-            return
-        raise RefusalError(
-            f"{name}{self._where()} runs in training mode, where it {effect}, so a map would explain that accident. "
-            "Call model.eval() first."
-        )
+            raise RefusalError(
+                f"{name}{self._where()} runs in training mode, where it normalises each image by the others in its "
+                "batch, so a map would explain that accident. Call model.eval() first."
+            )
 
     def _where(self) -> str:
         return f" in {self._modules.where}" if self._modules.where else ""
@@ -379,13 +386,6 @@ def _on_path(tensors: list[Tensor]) -> bool:
         if tensor.requires_grad:
             return True
     return False
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
 
 
 def _tensors_of(result: Any) -> list[Tensor]:
