@@ -389,7 +389,7 @@ def test_every_result_may_be_written_over(node: str, write: str, images: Tensor)
         found = sl.explain(model, images, methods, 1, on_refusal="record")
     except sl.RefusalError as error:
         # torch's own backward needs what is written over there, so the model cannot be trained as it stands.
-        assert node in {"rectifier", "leaky rectifier"}  # noqa: PT017
+        assert node in {"rectifier", "leaky rectifier"}
         assert "writes in place" in str(error)  # noqa: PT017
         return
     assert set(found.refused) <= {"guided_backprop"}

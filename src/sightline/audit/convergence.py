@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from sightline.audit.subjects import Asked
 from sightline.catalogue import as_method
 from sightline.encoded import as_images, ends_of, whole
+from sightline.equality import Compared
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.images import ImageBatch
 from sightline.memory import first_chunk
@@ -45,8 +46,8 @@ LAYERS = 10
 """Layers that are read besides the input, unless they are named."""
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, eq=False)
+class Convergence(Compared):
     """How alike the relevance of random logits becomes on its way down.
 
     Attributes:
