@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.models.home import home_of
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import refuse_chance, wide
@@ -23,11 +24,10 @@ def ask(model: Callable[..., Any], images: Tensor, size: int) -> Tensor:
     Raises:
         RefusalError: it gives no class scores, or draws random numbers.
     """
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    like = next((p for p in parameters if p.is_floating_point()), images)
     with torch.no_grad(), evaluating(model), untouched(model):
-        same_each_time(model, images[:1].to(like.device, like.dtype))
-        parts = [class_scores(model(part.to(like.device, like.dtype)), len(part)) for part in images.split(size)]
+        home = home_of(model, images)
+        same_each_time(model, images[:1].to(*home))
+        parts = [class_scores(model(part.to(*home)), len(part)) for part in images.split(size)]
     return wide(torch.cat(parts)).cpu()
 
 

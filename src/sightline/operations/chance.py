@@ -11,8 +11,7 @@ Nothing here compares the state of a process-wide generator before and after a p
 import pickle
 import random
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,11 +20,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _len_torch_dispatch_stack, _pop_mode_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sightline.errors import RefusalError
-from sightline.operations.interception import eager
+from sightline.operations.interception import eager, uncounted
 from sightline.operations.modules import ModuleStack
 from sightline.operations.vocabulary import spelling
 
@@ -136,7 +135,7 @@ def refuse_chance(
     if key is not None and key in _known(model):
         return
     try:
-        with _uncounted(), eager(), torch.no_grad():
+        with uncounted(), eager(), torch.no_grad():
             drawn, certain = _drawn(model, ask, decisive)
     except (Exception, SystemExit):  # noqa: BLE001
         return
@@ -225,15 +224,6 @@ def _default_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generat
     if device.type == "cuda":
         return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
     return torch.default_generator
-
-
-@contextmanager
-def _uncounted() -> Iterator[None]:
-    """Out of sight of the modes that are on, such as counters of floating point operations."""
-    with ExitStack() as stack:
-        for _ in range(_len_torch_dispatch_stack()):
-            stack.enter_context(_pop_mode_temporarily())
-        yield
 
 
 _LOCK = threading.Lock()

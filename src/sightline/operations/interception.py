@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _len_torch_dispatch_stack, _pop_mode_temporarily
 
 if TYPE_CHECKING:
     from sightline.operations.tape import Tape
@@ -50,6 +51,15 @@ class _Eager:
 
 
 _STANCE = _Eager()
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Out of sight of the modes that are on, such as counters of floating point operations."""
+    with ExitStack() as stack:
+        for _ in range(_len_torch_dispatch_stack()):
+            stack.enter_context(_pop_mode_temporarily())
+        yield
 
 
 class Interception(TorchFunctionMode):
