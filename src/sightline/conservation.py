@@ -7,12 +7,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from sightline.equality import Compared
+
 _EXPLODES = 100.0
 _LITTLE = 0.1
 
 
-@dataclass(frozen=True)
-class Conservation:
+@dataclass(frozen=True, eq=False)
+class Conservation(Compared):
     """The books of one method's relevance.
 
     Attributes:

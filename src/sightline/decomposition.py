@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
+from sightline.equality import Compared
 
-@dataclass(frozen=True)
-class Decomposition:
+
+@dataclass(frozen=True, eq=False)
+class Decomposition(Compared):
     """z = x . dz/dx + the terms of all biases: Srinivas and Fleuret 2019, arXiv 1905.00780, equation 2.
 
     Attributes:

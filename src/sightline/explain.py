@@ -18,6 +18,7 @@ from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.models import ModelInfo, model_info
+from sightline.models.home import home_of
 from sightline.notes import notes
 from sightline.planner import Job, Progress
 from sightline.results import Results
@@ -47,7 +48,8 @@ def explain(
     Args:
         model: a network in evaluation mode (or any callable from a batch of images to its output).
         images: floating point, shape (batch, channel, height, width), encoded as the model wants them; or what
-            `load_images` returns.
+            `load_images` returns. They are brought to the device and precision of the model's parameters; where these
+            are of several, they keep their own precision if the model runs with it.
         methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
         target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
             B); a `Unit` or `Direction`; or a callable from the model's output for all images to one value per image. A
@@ -271,16 +273,10 @@ def _tensor(images: object, what: str = "Images") -> Tensor:
 
 
 def _home(model: Callable[..., Any], batch: Tensor) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype the model works in; the images' own for a model without parameters."""
-    if isinstance(model, nn.Module):
-        if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
-            raise InputError(
-                "The model has lazy parameters without values. Run it once on an image before explaining it."
-            )
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                return parameter.device, parameter.dtype
-    return batch.device, batch.dtype
+    """Device and dtype the model works in."""
+    if isinstance(model, nn.Module) and any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
+        raise InputError("The model has lazy parameters without values. Run it once on an image before explaining it.")
+    return home_of(model, batch)
 
 
 def _refuse(results: Results, rows: list[Method], on_refusal: str) -> None:

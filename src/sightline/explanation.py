@@ -21,18 +21,21 @@ from sightline.aggregation import Placement, resized
 from sightline.cards import settings
 from sightline.conservation import Conservation
 from sightline.decomposition import Decomposition
+from sightline.equality import Compared
 from sightline.errors import InputError, RefusalError
 from sightline.method import Method
 from sightline.sampling.seeds import image_key
 
 PICTURES = "pictures.safetensors"
+FORMAT = 1
+"""Of manifests and of the files beside them; a change that older versions would misread raises it."""
 
 if TYPE_CHECKING:
     from sightline.report.figure import PaperFigure
 
 
-@dataclass(frozen=True)
-class Checks:
+@dataclass(frozen=True, eq=False)
+class Checks(Compared):
     """What every explanation carries, so that a map can be doubted on evidence.
 
     Attributes:
@@ -76,8 +79,8 @@ class Checks:
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
-@dataclass(frozen=True, repr=False)
-class Explanation:
+@dataclass(frozen=True, repr=False, eq=False)
+class Explanation(Compared):
     """Raw, signed saliency maps of a batch of images.
 
     Index it with a method's name for the raw map: input-space methods (batch, channel, height, width) like the
@@ -230,7 +233,7 @@ class Explanation:
     def save(self, folder: str | Path) -> Path:
         """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `montage.png` into a folder.
 
-        The folder is made if need be; `sightline report` makes a page of it.
+        The folder is made if need be; `load` reads it, and `sightline report` makes a page of it.
 
         Raises:
             InputError: the folder cannot be written.
@@ -240,10 +243,30 @@ class Explanation:
         files = {"montage.png": lambda path: save_montage(self, path), PICTURES: self.save_pictures}
         return write_maps(folder, self.maps, self.manifest(), files)
 
+    @classmethod
+    def load(cls, folder: str | Path) -> "Explanation":
+        """Read what `save` wrote.
+
+        Maps and images come back bit for bit, and with them names, targets, values, predictions, refusals, layers and
+        checks. Not restored: the books of relevance and FullGrad's decomposition by image (`checks.conservation`,
+        `checks.decomposition`), of which the manifest has means; `display` beyond eight bits; and, of methods that the
+        catalogue does not have, cost, coincidences, and choices that no manifest can hold (rules of one's own,
+        baselines and references that are tensors). Such a choice comes back by its name alone, and refuses to be used.
+
+        Raises:
+            InputError: the folder holds no explanation, a damaged one, or one that a later version wrote.
+        """
+        from sightline.saved import read
+
+        return read(Path(folder))
+
     def save_pictures(self, path: Path) -> None:
-        """Write the images as a person sees them: `pictures`, shape (batch, height, width, 3), of eight bits."""
+        """Write the images.
+
+        `pictures`, shape (batch, height, width, 3), of eight bits: as a person sees them; `images`: as the model does.
+        """
         seen = torch.from_numpy(np.ascontiguousarray((self.display * 255).round().clip(0, 255).astype(np.uint8)))
-        path.write_bytes(serialised({"pictures": seen}))
+        path.write_bytes(serialised({"pictures": seen, "images": self.images.detach().cpu().contiguous()}))
 
     def manifest(self) -> dict[str, Any]:
         """What was explained, with which settings, and where each map lies in original pixels; ready for JSON."""
@@ -271,15 +294,7 @@ class Explanation:
             images.append(entry)
         methods = {}
         for name, method in self.methods.items():
-            entry = {
-                "formula": method.formula,
-                "source": method.source,
-                "reduction": method.reduction,
-                "sampling": described(method.sampling),
-            }
-            entry |= {"propagation": method.propagation.name, "aggregation": described(method.aggregation)}
-            if method.times is not None:
-                entry["times"] = method.times.name
+            entry = method_entry(method)
             if name in self.refused:
                 entry["refused"] = self.refused[name]
             else:
@@ -312,6 +327,7 @@ class Explanation:
                 }
             methods[name] = entry
         return {
+            "format": FORMAT,
             "images": images,
             "original_size": "width, height in pixels, after the original's EXIF rotation",
             "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; this part of it became "
@@ -319,9 +335,37 @@ class Explanation:
             "is low + i * step (high + i * step, where branches of the model disagree), in pixels of the encoded image "
             "from the centre of its first pixel",
             "methods": methods,
+            "class_names": [str(name) for name in self.class_names],
             "notes": list(self.checks.notes),
             "settings": dict(self.checks.settings),
         }
+
+
+def method_entry(method: Method) -> dict[str, Any]:
+    """What a manifest says of a method."""
+    entry = {
+        "formula": method.formula,
+        "source": method.source,
+        "reduction": method.reduction,
+        "sampling": described(method.sampling),
+        "propagation": method.propagation.name,
+        "aggregation": described(method.aggregation),
+    }
+    return entry if method.times is None else {**entry, "times": method.times.name}
+
+
+def check_format(found: Mapping[str, Any], path: Path) -> None:
+    """See that a file was not written by a later version, whose words this one may misread.
+
+    Raises:
+        InputError: it was.
+    """
+    number = found.get("format", FORMAT)
+    if not isinstance(number, int) or number > FORMAT:
+        raise InputError(
+            f"{path} is of format {number!r}, and this version of Sightline reads formats up to {FORMAT}. A later "
+            "version wrote it; read it with that one."
+        )
 
 
 def map_of(maps: Mapping[str, Tensor], refused: Mapping[str, str], method: str) -> Tensor:

@@ -7,6 +7,7 @@ from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, Input
 from sightline.errors import InputError
 from sightline.operations import INPUT
 from sightline.propagation import GRADIENT, Propagation
+from sightline.propagation.base import without_input_of
 from sightline.sampling import Image, Reduction, Sampling
 
 Reduced = Literal["mean", "max"]
@@ -134,9 +135,8 @@ class Method:
         # An adaptive path is steered by what that factor makes complete.
         if isinstance(self.aggregation, InputTimesSignal) and not self.sampling.steered:
             return replace(self, aggregation=InputSignal(), name=name, coincides=())
-        local = self.propagation.without_input
-        if local is not None and isinstance(self.aggregation, InputSignal):
-            return replace(self, propagation=local(), name=name, coincides=())
+        if self.propagation.without_input is not None and isinstance(self.aggregation, InputSignal):
+            return replace(self, propagation=without_input_of(self.propagation), name=name, coincides=())
         return None
 
     def at(self, layer: str) -> "Method":

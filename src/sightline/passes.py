@@ -15,7 +15,7 @@ from sightline.layers import Layers, decomposition, without_intercept
 from sightline.method import Method
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import INPUT, NO_PATH, Grid, Kind, Operation, Seen, Tape, Unreadable
+from sightline.operations import INPUT, NO_PATH, Grid, Kind, Operation, RuledPassError, Seen, Tape, Unreadable
 from sightline.operations.tape import RecomputationError, recomputed
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
@@ -151,6 +151,12 @@ class Passes:
         except RecomputationError:
             # The others go on as if asked alone.
             self._refuse_rules(live)
+            return self._pass(block, rows, place, gathered)
+        except RuledPassError as error:
+            for results in job.results:
+                for method in self._methods:
+                    if method.propagation.rules or isinstance(method.aggregation, FullGrad):
+                        results.refused.setdefault(method.name, str(error))
             return self._pass(block, rows, place, gathered)
         values = self._note_output(tape, output, indices)
         del output

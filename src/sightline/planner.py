@@ -19,7 +19,7 @@ from sightline.errors import InputError
 from sightline.memory import first_chunk, next_chunk
 from sightline.method import Method
 from sightline.models.untouched import untouched
-from sightline.operations import Kind, Tape
+from sightline.operations import Kind, Tape, refuse_chance
 from sightline.passes import Passes
 from sightline.results import Results
 from sightline.sampling import Context, Image, Sampling
@@ -88,7 +88,12 @@ class Job:
         self.target_places = {place for target in targets for place in target.places}
 
     def run(self) -> list[Results]:
-        """Run every pass; refusals are recorded by method, and other methods go on."""
+        """Run every pass; refusals are recorded by method, and other methods go on.
+
+        Raises:
+            RefusalError: what the model says changes from call to call.
+        """
+        self._refuse_chance()
         with torch.enable_grad():
             for sampling, methods in self._groups.items():
                 Passes(self, sampling, methods).run()
@@ -139,6 +144,21 @@ class Job:
             tape = self.tape()
             output = tape.record(images)
             return [self.select(target, tape, output, indices) for target in self.targets]
+
+    def _refuse_chance(self) -> None:
+        row, first = self.images[:1], torch.zeros(1, dtype=torch.long, device=self.images.device)
+
+        def ask() -> tuple[Any, dict[str, Tensor]]:
+            with untouched(self.model):
+                if not self.target_places:
+                    return self.model(row.clone()), {}
+                tape = self.tape()
+                return tape.record(row), {place: tape.places[place].values for place in self.target_places}
+
+        def decisive(answer: tuple[Any, dict[str, Tensor]]) -> list[Tensor]:
+            return [target.decisive(*answer, first) for target in self.targets]
+
+        refuse_chance(self.model, ask, decisive, (row.shape, row.dtype, row.device, frozenset(self.target_places)))
 
     def select(self, target: Target, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""

@@ -38,6 +38,10 @@ class Target(ABC):
             Shape (row,).
         """
 
+    def decisive(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """What of a pass may not change by chance: the explained values, or all that they are chosen from."""
+        return self.values(output, results, images)
+
     @abstractmethod
     def describe(self, image: int) -> str:
         """What is explained for one image, in words."""
@@ -79,6 +83,11 @@ class Classes(Target):
         self.check(scores.shape[1])
         index = self.classes[images.cpu()].to(scores.device)
         return scores.gather(1, index.unsqueeze(1)).squeeze(1)
+
+    def decisive(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
+        # Which class is predicted is not known before the first pass.
+        del results
+        return class_scores(output, len(images))
 
     def check(self, count: int) -> None:
         """Refuse classes that a model with `count` outputs lacks."""

@@ -686,3 +686,23 @@ def test_progress_tells_the_shift_of_both_classes(model: nn.Module, data) -> Non
     # The last stage is that of the network before its last step.
     assert stages[-1].shift == pytest.approx((row["shift 1"], row["shift 2"]), abs=0.4)
     assert min(stages[-1].shift) > 1
+
+
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_a_draw_of_the_data_set_is_not_the_networks(model: nn.Module, data, workers: int | None) -> None:
+    """As torchvision's flips with p = 0 do: the pictures stay the same, though a number is drawn for each."""
+    images, labels = data
+
+    class Flipped(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, i: int):
+            return (images[i].flip(-1) if torch.rand(1) < 0.0 else images[i]), int(labels[i])
+
+    given = Flipped()
+    if workers is not None:
+        given = torch.utils.data.DataLoader(given, batch_size=10, shuffle=True, num_workers=workers)
+    drawn = sl.GAD(model, CLASSES, (1,), steps=2, batch_size=10).fit(given, controls=False)
+    plain = sl.GAD(model, CLASSES, (1,), steps=2, batch_size=10).fit(data, controls=False)
+    assert fingerprint(next(drawn.networks.each()).network) == fingerprint(next(plain.networks.each()).network)

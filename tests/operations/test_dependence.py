@@ -127,10 +127,10 @@ def test_a_batch_norm_without_statistics_is_told_what_it_lacks(images: Tensor) -
 
 def test_dropout_that_is_always_on_is_told_so(images: Tensor) -> None:
     model = Mixing(lambda h: F.dropout(h, 0.5))
-    with pytest.raises(sl.RefusalError, match=r"dropout.*chance.*eval mode already.*training=self\.training"):
+    with pytest.raises(sl.RefusalError, match=r"dropout.*Switch that off"):
         sl.explain(model, images, "gradient", 1)
     weights = Standardised(lambda w: F.dropout(w, 0.5))
-    with pytest.raises(sl.RefusalError, match=r"dropout.*chance"):
+    with pytest.raises(sl.RefusalError, match=r"dropout.*Switch that off"):
         sl.explain(weights, images, "gradient", 1)
 
 

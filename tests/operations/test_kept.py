@@ -4,6 +4,7 @@ The oracle: in networks of linear operations, rectifiers and max-pooling, LRP-0 
 torch computes. The gradient asked for together with relevance must be the gradient asked for alone.
 """
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -308,3 +309,107 @@ def test_directions_are_explained_by_rules_too(images: Tensor) -> None:
 def test_a_forgotten_call_is_told(propagation: object) -> None:
     with pytest.raises(Exception, match=r"called|propagation"):
         sl.Method(propagation=propagation)  # type: ignore[arg-type]
+
+
+class Tokens(nn.Module):
+    """An operation with a node of its own over tokens (batch, position, channel), written over, and a head."""
+
+    def __init__(self, make: Callable[["Tokens", Tensor], Tensor], write: Callable[[Tensor], Tensor | None]) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 4, 2), nn.LazyLinear(3)
+        self.linear, self.free, self.conv = nn.Linear(4, 4), nn.Linear(4, 4, bias=False), nn.Conv1d(4, 4, 3)
+        self.norm = nn.BatchNorm1d(4)
+        self.make, self.write = make, write
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.make(self, self.stem(x).flatten(2))
+        written = self.write(made)
+        return self.head((made if written is None else written).relu().flatten(1))
+
+
+def _dropped(_: Tensor) -> None:
+    """For operations whose result the model does not take up."""
+
+
+# Each takes channels first, (batch, channel, position). Many end in a view of what they computed.
+NODES: dict[str, Callable[[Tokens, Tensor], Tensor]] = {
+    "linear over transposed tokens": lambda m, h: m.linear(h.transpose(1, 2)),
+    "linear without bias": lambda m, h: m.free(h.transpose(1, 2)),
+    "linear over contiguous tokens": lambda m, h: m.linear(h.transpose(1, 2).contiguous()),
+    "linear over four axes": lambda m, h: m.linear(h.transpose(1, 2).reshape(len(h), 3, 4, 4).transpose(1, 2)),
+    "linear on rows": lambda m, h: m.linear(h.mean(2)),
+    "matrix product": lambda m, h: h.transpose(1, 2) @ m.free.weight.detach().t(),
+    "convolution in one dimension": lambda m, h: m.conv(h),
+    "batch norm": lambda m, h: m.norm(h),
+    "batch norm behind a convolution": lambda m, h: m.norm(m.conv(h)),
+    "batch norm of transposed tokens": lambda m, h: m.norm(m.linear(h.transpose(1, 2)).transpose(1, 2)),
+    "rectifier": lambda m, h: h.transpose(1, 2).relu(),
+    "clamp": lambda m, h: h.transpose(1, 2).clamp(min=0),
+    "leaky rectifier": lambda m, h: F.leaky_relu(h.transpose(1, 2), 0.1),
+    "average pooling": lambda m, h: F.avg_pool1d(h, 2),
+    "adaptive average pooling": lambda m, h: F.adaptive_avg_pool1d(h, 3),
+    "max pooling": lambda m, h: F.max_pool1d(h, 2),
+    "mean": lambda m, h: h.transpose(1, 2).mean(1, keepdim=True),
+    "sum": lambda m, h: h.transpose(1, 2).sum(2),
+    "resampling": lambda m, h: F.interpolate(h, size=5, mode="linear"),
+    "add": lambda m, h: h + h.flip(2),
+    "scaling": lambda m, h: h.transpose(1, 2) * 0.5,
+}
+OVERWRITES: dict[str, Callable[[Tensor], Tensor | None]] = {
+    "relu_": lambda t: F.relu(t, inplace=True),
+    "relu_ with its result dropped": lambda t: _dropped(t.relu_()),
+    "clamp_": lambda t: t.clamp_(min=0),
+    "leaky_relu_": lambda t: F.leaky_relu_(t, 0.2),
+    "add_": lambda t: t.add_(0.25),
+    "+=": lambda t: t.__iadd__(torch.full_like(t, 0.25)),
+    "-=": lambda t: t.__isub__(torch.full_like(t, 0.25)),
+    "+= itself": lambda t: t.__iadd__(t.flip(-1).clone()),
+    "mul_": lambda t: t.mul_(2),
+    "*=": lambda t: t.__imul__(torch.full_like(t, 2.0)),
+    "div_": lambda t: t.div_(2),
+    "one value": lambda t: t.__setitem__((slice(None), 0), 0.0),
+    "a channel by itself": lambda t: t.__setitem__((slice(None), 0), t[:, -1] * 2),
+    "a part of it": lambda t: _dropped(t[:, :1].mul_(3)),
+}
+
+
+@pytest.mark.parametrize("write", OVERWRITES)
+@pytest.mark.parametrize("node", NODES)
+def test_every_result_may_be_written_over(node: str, write: str, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = Tokens(NODES[node], OVERWRITES[write]).double()
+    model(images)
+    model.eval()
+    apart = copy.deepcopy(model)
+    apart.make = lambda m, h: NODES[node](m, h).clone()
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(apart(x)[:, 1].sum(), x)
+    methods = ["gradient", "lrp_0", "lrp_epsilon_plus", "guided_backprop"]
+    try:
+        found = sl.explain(model, images, methods, 1, on_refusal="record")
+    except sl.RefusalError as error:
+        # torch's own backward needs what is written over there, so the model cannot be trained as it stands.
+        assert node in {"rectifier", "leaky rectifier"}
+        assert "writes in place" in str(error)  # noqa: PT017
+        return
+    assert set(found.refused) <= {"guided_backprop"}
+    torch.testing.assert_close(found["gradient"], gradient, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found["lrp_0"], images * gradient, rtol=1e-7, atol=1e-11)
+
+
+def test_a_model_that_fails_under_rules_alone_is_refused_for_these_alone(images: Tensor) -> None:
+    def body(m: Net, x: Tensor) -> Tensor:
+        h = m.c1(x)
+        if "Ruled" in type(h.grad_fn).__name__:
+            raise RuntimeError("only under rules")
+        return m.end(h.relu())
+
+    model = network(body)
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+    found = sl.explain(model, images, ["gradient", "lrp_0", "guided_backprop"], 1, on_refusal="record")
+    torch.testing.assert_close(found["gradient"], gradient, rtol=1e-12, atol=1e-14)
+    assert set(found.refused) == {"lrp_0", "guided_backprop"}
+    assert "only under rules" in found.refused["lrp_0"]
+    with pytest.raises(sl.RefusalError, match="only under rules"):
+        sl.explain(model, images, ["gradient", "lrp_0"], 1)

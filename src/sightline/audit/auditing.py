@@ -34,6 +34,7 @@ from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.models.asking import ask
 from sightline.models.fingerprint import fingerprint
+from sightline.models.home import home_of
 from sightline.sampling.seeds import image_key
 
 TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability")
@@ -299,8 +300,7 @@ def _check_masks(masks: Tensor | None, tests: Sequence[str], batch: Tensor) -> N
 def _stages(model: Any, batch: Tensor, how: Randomisation) -> list[Any]:
     if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
         return []
-    like = next((p for p in model.parameters() if p.is_floating_point()), batch)
-    return how.plan(model, batch[:1].to(like.device, like.dtype))
+    return how.plan(model, batch[:1].to(*home_of(model, batch)))
 
 
 def _share(part: int, parts: int, of: int) -> int:

@@ -26,10 +26,12 @@ from torch import Tensor, nn
 from sightline.audit.subjects import Asked
 from sightline.catalogue import as_method
 from sightline.encoded import as_images, ends_of, whole
+from sightline.equality import Compared
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.images import ImageBatch
 from sightline.memory import first_chunk
 from sightline.method import Method
+from sightline.models.home import home_of
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape, graph
@@ -45,8 +47,8 @@ LAYERS = 10
 """Layers that are read besides the input, unless they are named."""
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, eq=False)
+class Convergence(Compared):
     """How alike the relevance of random logits becomes on its way down.
 
     Attributes:
@@ -118,11 +120,9 @@ def convergence(
             sharing.setdefault(one.propagation, []).append(one.name)
     ruled = {kind for propagation in sharing for kind in propagation.rules}
     pixel_range = Context(ends_of(model, images, batch.shape[1])).pixel_range
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    like = next((p for p in parameters if p.is_floating_point()), batch)
     found: list[tuple[str, str, int, int, float, float, float]] = []
     with torch.inference_mode(mode=False), torch.enable_grad(), untouched(model):
-        inputs = batch.detach().to(like.device, like.dtype)
+        inputs = batch.detach().to(*home_of(model, batch))
         names = _layers(model, inputs[:1]) if layers is None else _named(model, layers)
         for numbers in torch.arange(len(inputs)).split(first_chunk(inputs[0])):
             tape = Tape(model, ruled, names, pixel_range)

@@ -13,6 +13,7 @@ from sightline.errors import RefusalError
 from sightline.images import ImageBatch
 from sightline.models import Preprocessing, model_info
 from sightline.models.asking import ask
+from sightline.models.home import home_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TOLERANCE = 1e-3
@@ -125,8 +126,7 @@ def _first_layer(network: nn.Module, image: Tensor) -> str:
     """The name of the module that is given the image itself, or the image flattened."""
     found: list[str] = []
     handles = []
-    like = next((p for p in network.parameters() if p.is_floating_point()), image)
-    given = image.to(like.device, like.dtype)
+    given = image.to(*home_of(network, image))
 
     def watch(name: str) -> Any:
         def look(_module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -14,8 +14,9 @@ from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.questions.input_bias import PATCH, SEEN, WITHOUT, InputBias
 from sightline.audit.subjects import CONTROLS, Subjects
 from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
+from sightline.equality import Compared
 from sightline.errors import InputError
-from sightline.explanation import versions
+from sightline.explanation import FORMAT, versions
 from sightline.intervals import mean_interval
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 _NOTHING = 1e-6
 
 
-@dataclass(frozen=True, repr=False)
-class Audit:
+@dataclass(frozen=True, repr=False, eq=False)
+class Audit(Compared):
     """The result of an audit.
 
     Attributes:
@@ -249,6 +250,7 @@ class Audit:
 
         folder = Path(folder)
         record = {
+            "format": FORMAT,
             "settings": dict(self.settings),
             "images": list(self.names),
             "refused": dict(self.refused),

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sightline.equality import Compared
 from sightline.errors import InputError
 from sightline.regions import By, Important, order
 
@@ -19,8 +20,8 @@ class Reading(StrEnum):
     RANK = "rank"
 
 
-@dataclass(frozen=True)
-class Consistent:
+@dataclass(frozen=True, eq=False)
+class Consistent(Compared):
     """What stayed important, for each image.
 
     Attributes:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from sightline.explanation import PICTURES, Explanation, map_of, write_maps
+from sightline.equality import Compared
+from sightline.explanation import FORMAT, PICTURES, Explanation, map_of, write_maps
 from sightline.gad.consistency import Consistency, Consistent
 
 if TYPE_CHECKING:
     from sightline.report.figure import PaperFigure
 
 
-@dataclass(frozen=True, repr=False)
-class GADExplanation:
+@dataclass(frozen=True, repr=False, eq=False)
+class GADExplanation(Compared):
     """Saliency maps that keep only what stays important when two classes are pushed apart.
 
     Index it with a method's name for the map, shape (batch, 1, height, width): the score of a pixel that stays, 0
@@ -124,6 +125,7 @@ class GADExplanation:
                 "new": found.new.tolist(),
             }
         return {
+            "format": FORMAT,
             "images": images,
             "networks": self.networks,
             "methods": methods,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.explanation import versions
+from sightline.explanation import FORMAT, check_format, versions
 
 FILE = "gad.json"
 
@@ -25,7 +25,7 @@ def begin(folder: Path, identity: Mapping[str, Any], asked: Mapping[str, Any]) -
         InputError: the folder holds another fit or a damaged record, or cannot be written.
     """
     digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
-    begun = {**identity, **asked, "identity": digest, "versions": versions(), "trained": {}}
+    begun = {"format": FORMAT, **identity, **asked, "identity": digest, "versions": versions(), "trained": {}}
     if (folder / FILE).is_file():
         there = read(folder)
         differs = [name for name in identity if there.get(name) != identity[name]]
@@ -64,7 +64,7 @@ def read(folder: Path) -> dict[str, Any]:
     """The record in a folder.
 
     Raises:
-        InputError: there is none that can be read.
+        InputError: there is none that can be read, or a later version wrote it.
     """
     try:
         there = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -72,6 +72,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise unreadable(folder, error) from error
     if not isinstance(there, dict):
         raise unreadable(folder, TypeError("it holds no names with values"))
+    check_format(there, folder / FILE)
     return there
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sightline.errors import InputError, RefusalError
 from sightline.gad.samples import Samples
 from sightline.gad.targets import Step, distanced, told
-from sightline.models.asking import evaluating, without_chance
+from sightline.models.asking import evaluating, same_each_time
+from sightline.models.home import home_of
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import wide
@@ -57,18 +58,18 @@ def survey(
 
     Raises:
         InputError: the samples are not images with labels, or there are none of the pair.
+        RefusalError: the network draws random numbers.
     """
-    like = next(p for p in network.parameters() if p.is_floating_point())
+    device = next(p for p in network.parameters() if p.is_floating_point()).device
     numbers, labels, logits = [], [], []
     asked = list(range(len(samples))) if among is None else list(among)
     parts = [asked[i : i + batch_size] for i in range(0, len(asked), batch_size)]
     digest = hashlib.blake2b(digest_size=16)
     with (
-        without_chance(like.device),
         torch.no_grad(),
         evaluating(network),
         untouched(network),
-        torch.autocast(like.device.type, torch.bfloat16, enabled=autocast),
+        torch.autocast(device.type, torch.bfloat16, enabled=autocast),
     ):
         for part, (images, given) in zip(parts, samples.batches(parts), strict=True):
             if images.dim() != 4 or not images.is_floating_point() or given.shape != (len(images),):
@@ -79,7 +80,10 @@ def survey(
             rows = ((given == classes[0]) | (given == classes[1])).nonzero().flatten()
             if len(rows):
                 digest.update(images[rows].cpu().contiguous().view(torch.uint8).numpy().tobytes())
-                scores = class_scores(network(images[rows].to(like.device, like.dtype)), len(rows))
+                inputs = images[rows].to(*home_of(network, images))
+                if not numbers:
+                    same_each_time(network, inputs[:1])
+                scores = class_scores(network(inputs), len(rows))
                 numbers.append(torch.tensor(part)[rows.cpu()])
                 labels.append(given[rows].cpu().long())
                 logits.append(wide(scores).cpu())

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812 (the name torch's own documen
 
 from sightline.errors import RefusalError
 from sightline.gad.samples import Samples
+from sightline.models.home import home_of
 from sightline.models.outputs import class_scores
 from sightline.operations.steady import steady_unseen
 from sightline.sampling.seeds import seed_of
@@ -145,7 +146,7 @@ def train(
                     reseed(seed_of(recipe.seed, name, done), device)
                 wanted = targets[rows].to(device)
                 like = wanted.dtype if wanted.is_floating_point() else torch.float32
-                images = _on(images, parameters[0])
+                images = _on(images, network)
                 if change is not None:
                     images = change(images, done)
                 with torch.autocast(device.type, torch.bfloat16) if recipe.autocast else nullcontext():
@@ -168,7 +169,7 @@ def train(
     few = numbers[: recipe.batch_size].tolist()
     with torch.no_grad():
         for images, _ in samples.batches([few]):
-            if not bool(class_scores(network(_on(images, parameters[0])), len(few)).isfinite().all()):
+            if not bool(class_scores(network(_on(images, network)), len(few)).isfinite().all()):
                 raise RefusalError(_astray(name, done, checkpoint, recipe))
     last = (done - 1) % len(parts) + 1
     return Trained(done, losses / last, before + time.perf_counter() - started)
@@ -204,8 +205,9 @@ def check_norms(network: nn.Module, mode: Mode) -> None:
         )
 
 
-def _on(images: Tensor, like: Tensor) -> Tensor:
-    return images.to(like.device, like.dtype, non_blocking=True)
+def _on(images: Tensor, network: nn.Module) -> Tensor:
+    device, dtype = home_of(network, images)
+    return images.to(device, dtype, non_blocking=True)
 
 
 def _parts(count: int, size: int) -> list[range]:

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline.equality import Compared
 from sightline.models.preprocessing import Box, Preprocessing
 
 
-@dataclass(frozen=True)
-class ImageBatch:
+@dataclass(frozen=True, eq=False)
+class ImageBatch(Compared):
     """Pictures as network inputs; ``batch[3]``, ``batch[2:5]`` and ``batch[[0, 4]]`` are batches too.
 
     Attributes:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import RefusalError
+from sightline.models.home import home_of
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import wide
+from sightline.operations import refuse_chance, wide
 
 
 def ask(model: Callable[..., Any], images: Tensor, size: int) -> Tensor:
@@ -24,10 +24,10 @@ def ask(model: Callable[..., Any], images: Tensor, size: int) -> Tensor:
     Raises:
         RefusalError: it gives no class scores, or draws random numbers.
     """
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    like = next((p for p in parameters if p.is_floating_point()), images)
-    with without_chance(like.device), torch.no_grad(), evaluating(model), untouched(model):
-        parts = [class_scores(model(part.to(like.device, like.dtype)), len(part)) for part in images.split(size)]
+    with torch.no_grad(), evaluating(model), untouched(model):
+        home = home_of(model, images)
+        same_each_time(model, images[:1].to(*home))
+        parts = [class_scores(model(part.to(*home)), len(part)) for part in images.split(size)]
     return wide(torch.cat(parts)).cpu()
 
 
@@ -45,18 +45,20 @@ def evaluating(model: Callable[..., Any]) -> Iterator[None]:
             module.training = training
 
 
-@contextmanager
-def without_chance(device: torch.device) -> Iterator[None]:
-    """See that nothing is drawn, and leave torch's generators as they were.
+def same_each_time(model: Callable[..., Any], image: Tensor) -> None:
+    """See that a network gives the same logits each time it is asked for an image.
+
+    Args:
+        model: the network.
+        image: shape (1, channel, height, width), as the network takes it.
 
     Raises:
-        RefusalError: the network draws random numbers in evaluation mode.
+        RefusalError: it draws random numbers.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        before = torch.get_rng_state()
-        yield
-        if not torch.equal(before, torch.get_rng_state()):
-            raise RefusalError(
-                "The network draws random numbers in evaluation mode (dropout that is always on, noise), so what it "
-                "says of an image is an accident. Switch that off first."
-            )
+
+    def ask() -> Any:
+        with untouched(model):
+            return model(image.clone())
+
+    about = (image.shape, image.dtype, image.device)
+    refuse_chance(model, ask, lambda output: [class_scores(output, 1)], (*about, frozenset()))

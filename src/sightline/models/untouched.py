@@ -26,9 +26,12 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for module, buffers in kept:
-                # Buffers may also have been put in another's place, or added.
-                module._buffers.clear()
-                module._buffers.update(buffers)
+                # Buffers may also have been put in another's place, or added. Where none was, nothing is written, since
+                # another thread may be running the same model.
+                now = module._buffers
+                if now.keys() != buffers.keys() or any(now[name] is not buffers[name] for name in buffers):
+                    now.clear()
+                    now.update(buffers)
             for buffer, before in values.values():
                 # By value and not by version, which writes through `.data` do not count.
                 if not torch.equal(buffer, before):

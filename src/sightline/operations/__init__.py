@@ -2,6 +2,7 @@
 
 - `vocabulary`: every spelling of an operation (`nn.ReLU`, `F.relu`, `x.relu_()`) in a few kinds.
 - `interception`: the one mode that sees every operation a model performs.
+- `chance`: whether a model says something else each time it is asked.
 - `reading`: what a call is where its arguments decide it.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
 - `performer`: a call done by torch, or by a node of ours where its kind is ruled.
@@ -17,11 +18,12 @@
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 
+from sightline.operations.chance import refuse_chance
 from sightline.operations.intercepts import Intercept
 from sightline.operations.kept import wide
 from sightline.operations.layout import Grid, Unreadable
 from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen
-from sightline.operations.tape import Tape
+from sightline.operations.tape import RuledPassError, Tape
 from sightline.operations.vocabulary import Kind, Operation
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "Intercept",
     "Kind",
     "Operation",
+    "RuledPassError",
     "Seen",
     "Tape",
     "Unreadable",
+    "refuse_chance",
     "wide",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sightline.operations.active import Active
-from sightline.operations.kept import Kept, wide
+from sightline.operations.kept import Kept, unaliased, wide
 from sightline.operations.reading import Native
 from sightline.operations.steady import steady_unseen
 from sightline.operations.vocabulary import Kind, Operation
@@ -112,7 +112,7 @@ class RuledCall(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
         """Torch's own operation, in place where it is."""
         ctx.set_materialize_grads(False)
-        y: Tensor = call.native(*tensors) if call.made is None else call.made
+        y = unaliased(call.native(*tensors) if call.made is None else call.made, tensors)
         call.made = None
         ctx.mark_dirty(*(tensor for tensor in tensors if tensor is y))
         ctx.call = call

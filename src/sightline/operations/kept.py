@@ -113,3 +113,18 @@ def _base(tensor: Tensor) -> Tensor:
 def wide(values: Tensor) -> Tensor:
     """Values in single precision at least."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def unaliased(result: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """A node's result as a tensor of its own, with the same memory and strides.
+
+    Composite operations (a linear layer over tokens, a convolution in one dimension) end in a view of what they
+    computed, and torch forbids to write into a view that an `autograd.Function` returns. A view of an input stays one,
+    since what the model writes into it must reach that input.
+    """
+    if not result._is_view():
+        return result
+    memory = result.untyped_storage().data_ptr()
+    if any(tensor is result or tensor.untyped_storage().data_ptr() == memory for tensor in inputs):
+        return result
+    return result.new_empty(0).set_(result)

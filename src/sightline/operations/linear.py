@@ -12,7 +12,7 @@ from sightline.errors import RefusalError
 from sightline.operations.active import Active
 from sightline.operations.forms import BatchNorm, Form, diagonal
 from sightline.operations.hooks import note
-from sightline.operations.kept import Constants, Kept, keep, wide
+from sightline.operations.kept import Constants, Kept, keep, unaliased, wide
 from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -223,8 +223,7 @@ class RuledLinear(torch.autograd.Function):
         """Torch's own operation."""
         ctx.set_materialize_grads(False)
         ctx.linear, ctx.dtype = linear, x.dtype
-        y: Tensor = native(x)
-        return y
+        return unaliased(native(x), [x])
 
     @staticmethod
     @once_differentiable
@@ -256,8 +255,7 @@ class RuledBatchNorm(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.linear, ctx.norm, ctx.folds = linear, norm, x is not None
         ctx.dtype = h.dtype if x is None else x.dtype
-        y: Tensor = native(h)
-        return y
+        return unaliased(native(h), [h])
 
     @staticmethod
     @once_differentiable

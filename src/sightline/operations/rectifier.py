@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sightline.operations.active import Active
-from sightline.operations.kept import Kept
+from sightline.operations.kept import Kept, unaliased
 from sightline.operations.reading import Native
 from sightline.operations.vocabulary import Kind, Rectification
 
@@ -58,7 +58,7 @@ class RuledRectifier(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rectified: Rectified) -> Tensor:
         """Apply the spelling's own torch operation, in place where it is, so that values and memory are the model's."""
-        y: Tensor = rectified.native(x)
+        y = unaliased(rectified.native(x), [x])
         if rectified.settings.in_place:
             ctx.mark_dirty(y)
         ctx.set_materialize_grads(False)

@@ -33,7 +33,6 @@ from sightline.operations.vocabulary import (
     PICKS,
     Kind,
     Operation,
-    draws_at_random,
     rectification,
     spelling,
 )
@@ -44,6 +43,10 @@ if TYPE_CHECKING:
 
 class RecomputationError(RefusalError):
     """A pass with rules, or one for FullGrad, met a checkpoint that recomputes part of the model."""
+
+
+class RuledPassError(RefusalError):
+    """A model that runs by itself fails in a pass with rules, so that only methods without rules go on."""
 
 
 class Tape:
@@ -111,10 +114,9 @@ class Tape:
             The model's output, whatever its type.
 
         Raises:
-            RefusalError: the output depends on the batch or on chance.
+            RefusalError: the output depends on the batch.
             InputError: the model raises an error of its own.
         """
-        chance = _random_state(inputs.device)
         follow = self._watchful or self.places.named
         try:
             output = self._run(inputs, follow=follow)
@@ -126,11 +128,6 @@ class Tape:
         finally:
             self._origins.forget()
             self._dependence.forget()
-        if not all(map(torch.equal, chance, _random_state(inputs.device))):
-            raise RefusalError(
-                "The model draws random numbers in its forward (dropout, stochastic depth or noise in training mode), "
-                "so a map would explain that accident. Call model.eval() first."
-            )
         self.places.collect()
         return output
 
@@ -143,25 +140,34 @@ class Tape:
         following = (
             self._modules.following(self.places.on_module_exit, self.places.after_hooks) if follow else nullcontext()
         )
-        with eager(), following, Interception(self):
-            # A copy, because a model may change its input in place, which torch forbids on a leaf.
-            try:
+        try:
+            with eager(), following, Interception(self):
+                # A copy, because a model may change its input in place, which torch forbids on a leaf.
                 image = self._performer.begin(inputs.clone())
                 if not image.requires_grad:
                     mark_derived(image)
                 return self._model(image)
-            except (SightlineError, torch.OutOfMemoryError):
-                raise
-            except (Exception, SystemExit) as error:
-                if "view was created inside a custom Function" in str(error):
-                    raise RefusalError(
-                        f"The model writes in place{self._where()} over a view of a tensor, or over the tensor, where "
-                        "a method has a rule for the operation that made the view. Use that operation out of place."
-                    ) from error
-                raise InputError(
-                    f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
-                    f"{type(error).__name__}: {error}"
+        except (SightlineError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            if self._attentive and self._runs_by_itself(inputs):
+                raise RuledPassError(
+                    f"The model runs by itself, but not with what this method adds to its operations: it "
+                    f"fails{self._where()} with {type(error).__name__}: {error}. Use a method that needs only the "
+                    "gradient, or that operation in another form."
                 ) from error
+            raise InputError(
+                f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _runs_by_itself(self, inputs: Tensor) -> bool:
+        """Whether the model takes these inputs where nothing is ruled."""
+        try:
+            Tape(self._model).record(inputs.detach().requires_grad_())
+        except (Exception, SystemExit):  # noqa: BLE001
+            return False
+        return True
 
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
@@ -411,9 +417,6 @@ class Tape:
                 if None in statistics
                 else "Its forward asks for that itself (training=True): let it pass training=self.training."
             )
-        elif draws_at_random(name, args, kwargs):
-            effect = "changes by chance from call to call"
-            remedy = "Its forward asks for that itself (training=True): let it pass training=self.training."
         else:
             return
         remedy = f"The model is in eval mode already. {remedy}" if self._evaluating() else "Call model.eval() first."
@@ -513,13 +516,6 @@ def _on_path(tensors: list[Tensor]) -> bool:
         if tensor.requires_grad:
             return True
     return False
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
 
 
 def _tensors_of(result: Any) -> list[Tensor]:

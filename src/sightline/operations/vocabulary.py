@@ -69,10 +69,6 @@ SPELLINGS: dict[Kind, str] = {
 }
 _KIND_OF_NAME = {name: kind for kind, names in SPELLINGS.items() for name in names.split()}
 
-_RANDOM_IN_TRAINING = frozenset(
-    {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"}
-)
-
 GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 """Functions whose results, from 0 up to a bound, may gate another signal."""
 
@@ -81,20 +77,6 @@ PICKS = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
 
 LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
 """Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""
-
-
-def draws_at_random(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call of dropout, in one of its spellings, is in training mode."""
-    if name not in _RANDOM_IN_TRAINING:
-        return False
-
-    def argument(position: int, *names: str) -> Any:
-        found = [kwargs[key] for key in names if key in kwargs]
-        return found[0] if found else args[position] if len(args) > position else None
-
-    if name == "rrelu":
-        return bool(argument(3, "training"))
-    return bool(argument(2, "training", "train")) and argument(1, "p") != 0
 
 
 class Operation(NamedTuple):

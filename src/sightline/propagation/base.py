@@ -1,18 +1,26 @@
 """A propagation: for each kind of operation, a rule, the ordinary gradient, or a refusal."""
 
+import inspect
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import wraps
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ParamSpec
+from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.equality import ByValue
 from sightline.errors import InputError, RefusalError
 from sightline.operations.graph import Walk
 from sightline.operations.vocabulary import Kind, Operation
+
+_P = ParamSpec("_P")
 
 Rule = Callable[[Tensor, Any], Any]
 """Signal at an operation's result, and what is known of the operation -> signal at its input.
@@ -20,6 +28,14 @@ Rule = Callable[[Tensor, Any], Any]
 What is known is a `Rectified`, a `Linear` (weighted layers and batch norms), or a `Call` (all others; its rules give
 one signal, or None, for each input that depends on the image, in a sequence; a tensor where there is one input).
 """
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a propagation was made: the function, and its settings by name."""
+
+    make: Callable[..., Any]
+    settings: tuple[tuple[str, Hashable], ...]
 
 
 class Treatment(StrEnum):
@@ -69,6 +85,28 @@ class Propagation:
     contrasts: bool = False
     warnings: tuple[str, ...] = ()
     without_input: "Callable[[], Propagation] | None" = None
+    _made: "Made | None" = field(default=None, init=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Propagation) and self._identity == other._identity)
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __reduce__(self) -> tuple[Callable[..., "Propagation"], tuple[Any, ...]]:
+        # Rules are closures, which cannot be pickled; the settings that they were made from can.
+        if self._made is not None:
+            return _made_again, (self._made.make, self._made.settings)
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        return _restored, ({**given, "rules": dict(self.rules)},)
+
+    @property
+    def _identity(self) -> Hashable:
+        """What two propagations have in common that are the same: how they were made, or all that they are."""
+        if self._made is not None:
+            return self._made
+        given = [getattr(self, one.name) for one in fields(self) if one.init and one.name != "rules"]
+        return (frozenset(self.rules.items()), *given)
 
     def __post_init__(self) -> None:
         kinds = set(Kind) - {Kind.UNKNOWN}
@@ -130,6 +168,76 @@ class Propagation:
             )
         # A product is refused for what it multiplies, which its spelling does not tell.
         return f"{operation} ({operation.kind})" if operation.kind in {Kind.PRODUCT, Kind.MATMUL} else str(operation)
+
+
+def by_settings(make: Callable[_P, Propagation]) -> Callable[_P, Propagation]:
+    """Have the same settings give the same propagation, so that methods which share it share its passes.
+
+    Settings are numbers and names, tensors, and lists of these. Such a propagation can be pickled and copied.
+
+    Raises:
+        InputError: a setting is none of these.
+    """
+    signature = inspect.signature(make)
+    alive: WeakValueDictionary[Made, Propagation] = WeakValueDictionary()
+    lock = threading.Lock()
+
+    @wraps(make)
+    def made(*args: _P.args, **kwargs: _P.kwargs) -> Propagation:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            settings = tuple((name, _frozen(value)) for name, value in bound.arguments.items())
+            key = Made(made, settings)
+            hash(key)
+        except TypeError:
+            given = ", ".join(f"{name}={value!r}" for name, value in bound.arguments.items())
+            raise InputError(f"The settings of {make.__name__} are numbers, names and tensors; got {given}.") from None
+        with lock:
+            found = alive.get(key)
+        if found is None:
+            found = make(**{name: _thawed(value) for name, value in settings})  # type: ignore[call-arg]
+            object.__setattr__(found, "_made", key)
+            with lock:
+                found = alive.setdefault(key, found)
+        return found
+
+    return made
+
+
+def _frozen(value: Any) -> Hashable:
+    """A setting that can be compared and that nobody changes afterwards."""
+    if isinstance(value, Tensor):
+        return ByValue(value.detach().clone())
+    if isinstance(value, np.ndarray):
+        return ByValue(torch.tensor(value))
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    # True is 1 to a dictionary, and no number to those who check settings.
+    return ("bool", value) if isinstance(value, bool) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, ByValue):
+        return value.tensor
+    if isinstance(value, tuple):
+        return value[1] if len(value) == 2 and value[0] == "bool" else tuple(map(_thawed, value))
+    return value
+
+
+def _made_again(make: Callable[..., Propagation], settings: tuple[tuple[str, Hashable], ...]) -> Propagation:
+    return make(**{name: _thawed(value) for name, value in settings})
+
+
+def _restored(given: dict[str, Any]) -> Propagation:
+    return Propagation(**{**given, "rules": MappingProxyType(given["rules"])})
+
+
+@by_settings
+def without_input_of(propagation: Propagation) -> Propagation:
+    """The same propagation without the factor of the input at the first layer, for one that says how."""
+    assert propagation.without_input is not None  # noqa: S101 - the caller has looked
+    return propagation.without_input()
 
 
 def _listed(items: list[str], shown: int = 4) -> str:

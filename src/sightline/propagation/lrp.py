@@ -11,9 +11,8 @@ two signals and all else are refused.
 import math
 import warnings
 from collections.abc import Callable
-from functools import lru_cache, wraps
 from types import MappingProxyType
-from typing import Literal, ParamSpec, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,10 +22,8 @@ from sightline.operations.calls import Call
 from sightline.operations.linear import Linear
 from sightline.operations.vocabulary import Kind
 from sightline.propagation import shares
-from sightline.propagation.base import Propagation, Rule
+from sightline.propagation.base import Propagation, Rule, by_settings
 from sightline.propagation.shares import LayerRule
-
-_P = ParamSpec("_P")
 
 First = Literal["gradient", "w_squared", "flat", "box"]
 """Rules for the first weighted layer that do not multiply by the input, so that no pixel value is invisible."""
@@ -185,24 +182,7 @@ def _at_least_0(value: object, what: str) -> float:
     return float(value)
 
 
-def _cached(make: Callable[_P, Propagation]) -> Callable[_P, Propagation]:
-    """The same settings give the same propagation, so that methods which share it share its passes."""
-    remembered = lru_cache(make)
-
-    @wraps(make)
-    def made(*args: _P.args, **kwargs: _P.kwargs) -> Propagation:
-        try:
-            hash((args, tuple(kwargs.values())))
-        except TypeError:
-            raise InputError(
-                f"The settings of {make.__name__} are numbers and names; came {args or ''} {kwargs or ''}."
-            ) from None
-        return remembered(*args, **kwargs)  # type: ignore[arg-type]  # found hashable above
-
-    return made
-
-
-@_cached
+@by_settings
 def lrp_0(*, first: First | None = None) -> Propagation:
     """LRP-0, the epsilon rule with epsilon = 0; in networks of rectifiers it equals input x gradient.
 
@@ -234,14 +214,14 @@ def lrp_epsilon(epsilon: float = 1e-3, *, signed: bool = True, first: First | No
     return _epsilon(_stabiliser(epsilon), signed, first, (note,))
 
 
-@_cached
+@by_settings
 def _epsilon(epsilon: float, signed: bool, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.epsilon_rule(epsilon, signed=signed)
     name = _titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, epsilon=epsilon)
     return _lrp(name, rule, first=first, alone=rule, epsilon=epsilon, notes=notes)
 
 
-@_cached
+@by_settings
 def lrp_gamma(gamma: float = 0.25, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """LRP-gamma at every weighted layer; see `shares.gamma_rule`.
 
@@ -276,21 +256,21 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
     return _alpha_beta(alpha, beta, _stabiliser(epsilon), first, notes)
 
 
-@_cached
+@by_settings
 def _alpha_beta(alpha: float, beta: float, epsilon: float, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.alpha_beta_rule(alpha, beta, epsilon)
     name = _titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
     return _lrp(name, rule, first=first, epsilon=epsilon, notes=notes)
 
 
-@_cached
+@by_settings
 def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The z+ rule without biases at every weighted layer: alpha-beta with alpha = 1, beta = 0 and b = 0."""
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
     return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon)
 
 
-@_cached
+@by_settings
 def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
     """The w^2 rule at every weighted layer; see `shares.w_squared_rule`. Sums, adds and averages share evenly.
 
@@ -301,7 +281,7 @@ def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
     )
 
 
-@_cached
+@by_settings
 def lrp_flat(epsilon: float = EPSILON) -> Propagation:
     """The flat rule at every weighted layer; see `shares.flat_rule`. Sums, adds and averages share evenly.
 
@@ -310,7 +290,7 @@ def lrp_flat(epsilon: float = EPSILON) -> Propagation:
     return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)), sums=_evenly)
 
 
-@_cached
+@by_settings
 def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The composite EpsilonPlus: z+ (alpha = 1, beta = 0) at convolutions, epsilon at dense layers.
 
@@ -321,7 +301,7 @@ def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Pro
     return _epsilon_composite("epsilon_plus", shares.alpha_beta_rule(1.0, 0.0, EPSILON), epsilon, first)
 
 
-@_cached
+@by_settings
 def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The composite EpsilonAlpha2Beta1: alpha = 2, beta = 1 at convolutions, epsilon at dense layers.
 
@@ -354,6 +334,7 @@ def _limits(low: object, high: object) -> str:
     return f"low={low}, high={high}"
 
 
+@by_settings
 def epsilon_gamma_box(
     low: object = None, high: object = None, gamma: float = 0.25, epsilon: float = EPSILON
 ) -> Propagation:
@@ -373,6 +354,7 @@ def epsilon_gamma_box(
     return _lrp(name, conv, dense, first="box", box=(low, high))
 
 
+@by_settings
 def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILON) -> Propagation:
     """Deep Taylor decomposition: z+ without biases, z^B at the first weighted layer; starts at max(value, 0).
 
@@ -390,7 +372,7 @@ def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILO
     return _lrp(name, conv, first="box", box=(low, high), epsilon=epsilon, start=_positive)
 
 
-@_cached
+@by_settings
 def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """Excitation Backprop: z+ without biases (alpha = 1, beta = 0); starts at 1, the winner's probability.
 
@@ -400,7 +382,7 @@ def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     return _lrp(_titled("excitation_backprop", None, epsilon=epsilon), rule, epsilon=epsilon, start=torch.ones_like)
 
 
-@_cached
+@by_settings
 def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """Contrastive Excitation Backprop: the last weighted layer sends its excitation less that by its negated weights.
 

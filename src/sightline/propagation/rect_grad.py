@@ -8,7 +8,6 @@ Kim et al. 2019, arXiv 1902.04893, equation 4 and their code: the percentile is 
 strict, and the rectifier's own derivative is not applied (where tau < 0, which small q can give, closed units pass).
 """
 
-from functools import lru_cache
 from types import MappingProxyType
 
 import torch
@@ -20,7 +19,7 @@ from sightline.operations.kept import wide
 from sightline.operations.linear import Linear
 from sightline.operations.rectifier import Rectified
 from sightline.operations.vocabulary import Kind
-from sightline.propagation.base import Propagation, Rule
+from sightline.propagation.base import Propagation, Rule, by_settings
 from sightline.propagation.rectified import PASSED, SCOPE
 
 
@@ -42,7 +41,7 @@ def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pool
     return _rect_grad(float(q), bool(padding_trick), bool(proportional_pooling))
 
 
-@lru_cache
+@by_settings
 def _rect_grad(q: float, padding_trick: bool, proportional_pooling: bool) -> Propagation:
     def rectify(signal: Tensor, rectified: Rectified) -> Tensor:
         product = (wide(rectified.result) * wide(signal)).flatten(1)

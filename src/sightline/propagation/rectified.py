@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightline.operations.rectifier import Rectified
 from sightline.operations.vocabulary import Kind
-from sightline.propagation.base import Propagation, Rule
+from sightline.propagation.base import Propagation, Rule, by_settings
 
 # Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
 PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
@@ -35,5 +35,15 @@ def _table(name: str, rule: Rule) -> Propagation:
     return Propagation(name, MappingProxyType({Kind.RECTIFIER: rule}), PASSED, SCOPE, essential=Kind.RECTIFIER)
 
 
-GUIDED_BACKPROP = _table("guided_backprop", _guided)
-DECONVNET = _table("deconvnet", _deconvnet)
+@by_settings
+def _guided_backprop() -> Propagation:
+    return _table("guided_backprop", _guided)
+
+
+@by_settings
+def _deconvnet_table() -> Propagation:
+    return _table("deconvnet", _deconvnet)
+
+
+GUIDED_BACKPROP = _guided_backprop()
+DECONVNET = _deconvnet_table()

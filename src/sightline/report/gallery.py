@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from sightline.aggregation import Placement
 from sightline.errors import InputError
-from sightline.explanation import PICTURES
+from sightline.explanation import PICTURES, check_format
 
 BUDGET = 5_000_000
 """Bytes that all maps of a page may take before they are written as text, which adds a third."""
@@ -214,6 +214,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error}). Explain the images again.") from error
     if not isinstance(found, dict) or not {"images", "methods"} <= found.keys():
         raise InputError(f"{path} is not what `sightline explain` writes. Explain the images again.")
+    check_format(found, path)
     return found
 
 

@@ -13,6 +13,7 @@ from sightline.explain import explain_each
 from sightline.images import ImageBatch
 from sightline.memory import allowance
 from sightline.models import model_info
+from sightline.models.home import home_of
 from sightline.runs.recipe import Recipe, target_of
 from sightline.runs.source import open_source, read
 from sightline.runs.work import stored
@@ -57,7 +58,6 @@ def estimate(recipe: Recipe) -> Estimate:
     network = recipe.model.load(recipe.folder)
     source = open_source(recipe.data, recipe.folder)
     info = model_info(network)
-    device, dtype = next(((p.device, p.dtype) for p in network.parameters()), (torch.device("cpu"), torch.float32))
     for sample in SAMPLES:
         start = time.perf_counter()
         found = read(source, range(min(sample, len(source.names))), info.preprocessing, recipe.data.max_pixels)
@@ -66,6 +66,7 @@ def estimate(recipe: Recipe) -> Estimate:
             raise InputError(f"None of the first {sample} images can be read: {found.failures[0][1]}.")
         batch = found.batch[_fit(recipe, network, found.batch)]
         count = len(batch)
+        device, dtype = home_of(network, batch.tensor)
         targets = [target_of(str(text), count) for text in recipe.targets]
         explained = partial(
             explain_each, network, batch, list(recipe.methods), targets,

@@ -39,6 +39,16 @@ class Run:
     def __len__(self) -> int:
         return int(self.settings["count"])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.place == other.place
+
+    def __hash__(self) -> int:
+        return hash(self.place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Open files and locks stay here; who unpickles it opens the same place.
+        return open_run, (self.place,)
+
     @property
     def place(self) -> str:
         """Where the results are."""

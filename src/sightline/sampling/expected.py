@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.encoded import as_images, whole
+from sightline.equality import ByValue
 from sightline.errors import InputError, RefusalError
 from sightline.sampling.base import Context, Points, Rows, Sampling
 from sightline.sampling.noise import normal
@@ -35,7 +36,7 @@ class Expected(Sampling):
     samples: int = 50
     sd: float = 0.0
     references: Float[Tensor, "reference channel height width"] | None = field(default=None, compare=False)
-    _identity: int = field(init=False, repr=False)
+    _identity: object = field(init=False, repr=False)
 
     from_baseline = True
     random = True
@@ -46,7 +47,7 @@ class Expected(Sampling):
             raise InputError(f"Expected needs a finite sd >= 0; came sd={self.sd}.")
         if self.references is not None:
             as_images(self.references, "References")
-        object.__setattr__(self, "_identity", id(self.references))
+        object.__setattr__(self, "_identity", None if self.references is None else ByValue(self.references))
 
     @property
     def weights(self) -> tuple[float, ...]:  # noqa: D102

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.encoded import whole
+from sightline.equality import ByValue
 from sightline.errors import InputError, RefusalError
 from sightline.sampling.base import Context, Points, Rows, Sampling
 
@@ -97,8 +98,7 @@ def identity(start: object) -> object:
                 "A baseline is one finite number, or finite numbers that broadcast to (channel, height, width); came "
                 f"shape {tuple(values.shape)}. For a baseline per image, explain the images one by one."
             )
-    # Tensors compare element by element; two paths are the same only if they start at the same tensor.
-    return tuple(id(one) if isinstance(one, Tensor) else one for one in starts)
+    return tuple(ByValue(one) if isinstance(one, Tensor) else one for one in starts)
 
 
 def expanded(start: Start, images: Tensor) -> Tensor:
