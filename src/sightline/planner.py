@@ -19,7 +19,7 @@ from sightline.errors import InputError
 from sightline.memory import first_chunk, next_chunk
 from sightline.method import Method
 from sightline.models.untouched import untouched
-from sightline.operations import Kind, Tape, refuse_chance
+from sightline.operations import Kind, Tape, refuse_chance, refuse_mixing
 from sightline.passes import Passes
 from sightline.results import Results
 from sightline.sampling import Context, Image, Sampling
@@ -93,7 +93,7 @@ class Job:
         Raises:
             RefusalError: what the model says changes from call to call.
         """
-        self._refuse_chance()
+        self._refuse_accidents()
         with torch.enable_grad():
             for sampling, methods in self._groups.items():
                 Passes(self, sampling, methods).run()
@@ -145,20 +145,30 @@ class Job:
             output = tape.record(images)
             return [self.select(target, tape, output, indices) for target in self.targets]
 
-    def _refuse_chance(self) -> None:
-        row, first = self.images[:1], torch.zeros(1, dtype=torch.long, device=self.images.device)
+    def _refuse_accidents(self) -> None:
+        """Refuse a model whose answer for an image depends on chance, or on the images beside it."""
+        row = self.images[:1]
 
-        def ask() -> tuple[Any, dict[str, Tensor]]:
+        def ask(images: Tensor) -> tuple[Any, dict[str, Tensor]]:
             with untouched(self.model):
                 if not self.target_places:
-                    return self.model(row.clone()), {}
+                    return self.model(images.clone()), {}
                 tape = self.tape()
-                return tape.record(row), {place: tape.places[place].values for place in self.target_places}
+                return tape.record(images), {place: tape.places[place].values for place in self.target_places}
 
-        def decisive(answer: tuple[Any, dict[str, Tensor]]) -> list[Tensor]:
-            return [target.decisive(*answer, first) for target in self.targets]
+        def decisive(answer: tuple[Any, dict[str, Tensor]], numbers: Tensor) -> list[Tensor]:
+            return [target.decisive(*answer, numbers.to(row.device)) for target in self.targets]
 
-        refuse_chance(self.model, ask, decisive, (row.shape, row.dtype, row.device, frozenset(self.target_places)))
+        about = (row.shape, row.dtype, row.device, frozenset(self.target_places))
+        refuse_chance(self.model, lambda: ask(row), lambda answer: decisive(answer, torch.zeros(1).long()), about)
+        if len(self.images) > 1 and not self.whole_batch:
+            pair = self.images[:2]
+        elif len(self.images) == 1 and any(len(sampling.weights) > 1 or sampling.steered for sampling in self._groups):
+            # Samples of one image share passes too.
+            pair = torch.cat([row, row / 2])
+        else:
+            return
+        refuse_mixing(self.model, pair, ask, decisive, about)
 
     def select(self, target: Target, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""

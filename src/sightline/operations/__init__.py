@@ -2,6 +2,7 @@
 
 - `vocabulary`: every spelling of an operation (`nn.ReLU`, `F.relu`, `x.relu_()`) in a few kinds.
 - `interception`: the one mode that sees every operation a model performs.
+- `apart`: whether a model's answer for an image depends on the images beside it.
 - `chance`: whether a model says something else each time it is asked.
 - `reading`: what a call is where its arguments decide it.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
@@ -18,6 +19,7 @@
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 
+from sightline.operations.apart import refuse_mixing
 from sightline.operations.chance import refuse_chance
 from sightline.operations.intercepts import Intercept
 from sightline.operations.kept import wide
@@ -40,5 +42,6 @@ __all__ = [
     "Tape",
     "Unreadable",
     "refuse_chance",
+    "refuse_mixing",
     "wide",
 ]

@@ -131,8 +131,7 @@ def refuse_chance(
     Raises:
         RefusalError: what matters in its answer changes from call to call.
     """
-    key = (about, _traits(model)) if isinstance(model, nn.Module) else None
-    if key is not None and key in _known(model):
+    if is_known(model, about):
         return
     try:
         with uncounted(), eager(), torch.no_grad():
@@ -140,8 +139,8 @@ def refuse_chance(
     except (Exception, SystemExit):  # noqa: BLE001
         return
     if drawn is None:
-        if certain and key is not None:
-            _known(model).add(key)
+        if certain:
+            remember(model, about)
         return
     if drawn:
         names = ", ".join(list(dict.fromkeys(drawn))[:3])
@@ -228,6 +227,17 @@ def _default_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generat
 
 _LOCK = threading.Lock()
 _KNOWN: "WeakKeyDictionary[nn.Module, set[Hashable]]" = WeakKeyDictionary()
+
+
+def is_known(model: Callable[..., Any], about: Hashable) -> bool:
+    """Whether something was found of a model before, and none of its modules has changed its mode or an attribute."""
+    return isinstance(model, nn.Module) and (about, _traits(model)) in _known(model)
+
+
+def remember(model: Callable[..., Any], about: Hashable) -> None:
+    """Note that something was found of a model as it is."""
+    if isinstance(model, nn.Module):
+        _known(model).add((about, _traits(model)))
 
 
 def _known(model: Any) -> set[Hashable]:
