@@ -77,6 +77,15 @@ def test_images_that_are_kept_apart_are_explained(name: str, images: Tensor) -> 
     torch.testing.assert_close(sl.explain(model, images, "gradient", 1)["gradient"], expected)
 
 
+def test_values_of_few_digits_are_no_mixture(images: Tensor) -> None:
+    """Random networks of many small layers end in numbers below the smallest normal one."""
+    model = Net(lambda h: h).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(1e-42)
+        model.head.bias.zero_()
+    assert sl.explain(model, images, "gradient", 1, on_refusal="record").maps
+
+
 def test_it_is_asked_once_and_not_counted(images: Tensor) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 

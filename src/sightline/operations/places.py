@@ -305,14 +305,17 @@ class _Features:
         self._layouts, self._rows = layouts, rows
         self._every: list[_Feature] | None = [] if every else None
         self._latest: _Feature | None = None
-        self._candidates: list[_Feature] = []
+        # With each, the nodes of the weighted operations that were performed before the next was met.
+        self._candidates: list[tuple[_Feature, list[graph.Node]]] = []
         self._weighted = False
 
     def note(self, results: list[Tensor], operation: Operation, *, weighs: bool) -> None:
         if weighs:
             self._weighted = True
-            if self._latest is not None and (not self._candidates or self._candidates[-1] is not self._latest):
-                self._candidates.append(self._latest)
+            if self._latest is not None and (not self._candidates or self._candidates[-1][0] is not self._latest):
+                self._candidates.append((self._latest, []))
+            if self._candidates:
+                self._candidates[-1][1].append(results[0].grad_fn)
         # A split gives parts of a feature map, not the next one.
         if operation.kind not in _FEATURES or len(results) != 1:
             return
@@ -332,8 +335,8 @@ class _Features:
         """
         behind = graph.ancestors(value)
         passed = ""
-        for feature in reversed(self._candidates):
-            if feature.edge.node not in behind:
+        for feature, weighted in reversed(self._candidates):
+            if feature.edge.node not in behind or behind.isdisjoint(weighted):
                 continue
             if graph.avoids(value, feature.edge.node, start.node):
                 passed = passed or f"not all that decides passes {feature.where}, the last to be met"

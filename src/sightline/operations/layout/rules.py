@@ -320,6 +320,8 @@ def concatenate(seen: Seen) -> Found:
         role for axis in axes for role in roles_of(axis)
     }:
         along = channel(seen.shape[dim])
+        # Neighbours that are brought into the channels slice by slice lie, together, in their middle.
+        whole = replace(whole, spans=_between(others, whole.spans))
     elif any(Role.UNKNOWN in roles_of(axis) for axis in axes):
         along = unknown(seen.shape[dim])
     elif not has_places(axes):
@@ -327,6 +329,18 @@ def concatenate(seen: Seen) -> Found:
     else:
         along = (Joined(tuple(axes)),)
     return replace(whole, axes=(*whole.axes[:dim], along, *whole.axes[dim:]))
+
+
+def _between(layouts: Sequence[Layout], spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    """Spans with the mean of all operands' first places."""
+    return tuple(
+        replace(
+            span,
+            low=sum(layout.spans[dim].low for layout in layouts) / len(layouts),
+            high=sum(layout.spans[dim].high for layout in layouts) / len(layouts),
+        )
+        for dim, span in enumerate(spans)
+    )
 
 
 def _chained(axes: Sequence[Axis], layouts: Sequence[Layout]) -> tuple[Axis, tuple[Span, ...]] | None:
