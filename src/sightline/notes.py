@@ -9,6 +9,7 @@ from sightline.conservation import Conservation
 from sightline.method import Method
 from sightline.models import ModelInfo
 from sightline.operations import INPUT
+from sightline.operations.active import Rounding
 from sightline.propagation import GRADIENT
 from sightline.results import Results
 from sightline.sampling import AdaptivePath, Reduction
@@ -26,6 +27,7 @@ def notes(
     """Warnings of methods, books that do not balance, layers where a choice cannot matter, empty and broken maps."""
     found = [note for row in rows if row.name in maps for note in row.propagation.warnings]
     found += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
+    found += _notes_of_rounding(results, maps)
     found += _notes_of_layers(results, rows)
     found += [
         f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
@@ -79,6 +81,20 @@ def _stopped_short(results: Results, name: str, sampling: AdaptivePath) -> bool:
     change = results.maps[name].flatten(1).sum(1) - missed
     at_limit = results.evaluations[name].to(missed.device) >= sampling.most
     return bool((at_limit & (missed.abs() > sampling.tolerance * change.abs())).any())
+
+
+def _notes_of_rounding(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
+    """Where relevance is divided by results of low precision."""
+    by_worst: dict[Rounding, list[str]] = {}
+    for name, rounding in results.rounding.items():
+        if name in maps:
+            by_worst.setdefault(rounding, []).append(name)
+    return [
+        f"{', '.join(found)}: the model computes in {worst.dtype}, and its results differ from the same in float32 by "
+        f"up to {worst.share:.2g} of a layer's largest, most at {worst.operation}. Relevance is shared by those as "
+        "they are, so that the map explains the model as it computes; convert it for a map without that rounding."
+        for worst, found in by_worst.items()
+    ]
 
 
 def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:

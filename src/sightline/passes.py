@@ -316,6 +316,9 @@ class Passes:
         ready = [method for method in pull.methods if method.name not in results.refused]
         if isinstance(self._sampling, Image) and layers.methods:
             gathered.terms = layers.terms
+        if ledger is not None and ledger.rounding is not None:
+            for method in ready:
+                results.rounding[method.name] = max(ledger.rounding, results.rounding.get(method.name, ledger.rounding))
         if ledger is not None and isinstance(self._sampling, Image):
             gathered.flows[propagation] = {
                 operation.order: (str(operation), amounts) for operation, amounts in ledger.entries().items()

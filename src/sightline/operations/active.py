@@ -1,7 +1,7 @@
 """What a backward does just now, as the nodes of a graph look it up, and what becomes of relevance on the way."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,22 +12,46 @@ if TYPE_CHECKING:
     from sightline.propagation import Propagation, Rule
 
 
+class Rounding(NamedTuple):
+    """How far a result of low precision is from the same result in single precision.
+
+    Attributes:
+        share: the largest difference, in units of the largest result.
+        operation: where that is.
+        dtype: the precision that the network computes in there.
+    """
+
+    share: float
+    operation: str
+    dtype: str
+
+
 class Ledger:
     """Bookkeeping of relevance: what each operation received, handed on, and gave to its constants.
 
     Args:
         rows: rows of the pass.
+
+    Attributes:
+        rounding: the largest deviation of a low-precision result, where a rule met any.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._noted: dict[Operation, list[tuple[Tensor, Tensor, Tensor | None]]] = {}
+        self.rounding: Rounding | None = None
 
     def note(self, operation: Operation, received: Tensor, sent: list[Tensor], constants: Tensor | None) -> None:
         """Note one operation; a second note of the same one (a part of it) adds to the first."""
         parts = [self._by_row(part) for part in sent] or [received.new_zeros(self._rows)]
         entry = self._by_row(received), sum(parts[1:], start=parts[0]), constants
         self._noted.setdefault(operation, []).append(entry)
+
+    def note_rounding(self, operation: Operation, result: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
+        """Note how far a layer's result, in low precision, is from the same made in single precision."""
+        share = float((result - exact).abs().max() / exact.abs().max().clamp(min=torch.finfo(exact.dtype).tiny))
+        found = Rounding(share, str(operation), str(dtype).removeprefix("torch."))
+        self.rounding = found if self.rounding is None else max(self.rounding, found)
 
     def entries(self) -> dict[Operation, Tensor]:
         """For each operation, shape (row, 3): received, handed on, given to biases and other constants.

@@ -28,6 +28,7 @@ class Form:
         spread: (value for each output channel) -> shaped so that it multiplies the weight.
         axis: where the result's channels are.
         padded_same: whether it is a convolution whose padding keeps the size, but for strides.
+        diagonal: whether it is a batch norm, with one input for each output.
     """
 
     weight: Tensor
@@ -38,6 +39,7 @@ class Form:
     spread: Callable[[Tensor], Tensor]
     axis: int
     padded_same: bool = False
+    diagonal: bool = False
 
 
 def form_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Form | None:
@@ -202,4 +204,5 @@ def diagonal(scale: Tensor, shift: Tensor) -> Form:
         dense=False,
         spread=lambda values: values,
         axis=1,
+        diagonal=True,
     )

@@ -30,6 +30,11 @@ class Kept:
         return self._tensor.nbytes
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Their type."""
+        return self._tensor.dtype
+
+    @property
     def intact(self) -> bool:
         """Whether nothing was written over the values."""
         return self._tensor._version == self._version

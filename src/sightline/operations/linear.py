@@ -20,7 +20,8 @@ from sightline.operations.vocabulary import Kind, Operation
 class Linear:
     """What a rule sees of a weighted layer y_j = sum_i x_i w_ij + b_j, a folded batch norm included.
 
-    All values are in single precision at least.
+    All values are in single precision at least. Where the network computes in a lower one (in half precision, under
+    autocast), inputs and weights are rounded as it rounds them.
 
     Attributes:
         dense: whether it is a linear layer and no convolution.
@@ -35,6 +36,11 @@ class Linear:
         self._constants = Constants([form.weight, *([] if form.bias is None else [form.bias])])
         self._scale: Tensor | None = None
         self._result: Kept | None = None
+        self._exact: Tensor | None = None
+        # The precision of the result, and of what enters the product, where it is lower than single.
+        self._low: torch.dtype | None = None
+        self._rounds: torch.dtype | None = None
+        self._compared = False
         self._once: dict[tuple[object, str], Tensor] = {}
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
@@ -46,7 +52,7 @@ class Linear:
         bias = shift if self.form.bias is None else shift + scale * self.form.bias
         new = Linear(replace(self.form, bias=bias), self._x, self._active, first=self.first)
         new._scale = scale if self._scale is None else self._scale * scale
-        new.from_image, new._inner = self.from_image, self
+        new.from_image, new._inner, new._rounds = self.from_image, self, self._rounds
         return new
 
     def outer(self, norm: BatchNorm) -> "Linear":
@@ -59,6 +65,10 @@ class Linear:
     def made(self, operation: Operation, result: Kept) -> None:
         """Complete it once the operation has run."""
         self.operation, self._result = operation, result
+        if result.dtype not in {torch.float32, torch.float64}:
+            self._low = result.dtype
+            # A batch norm computes in its own precision, whatever enters it.
+            self._rounds = self._rounds if self._inner is not None or self.form.diagonal else result.dtype
 
     def forget_result(self) -> None:
         """Keep the result no longer; it is made again where it is needed after all."""
@@ -76,7 +86,7 @@ class Linear:
     @property
     def x(self) -> Tensor:
         """The input."""
-        return wide(self._x.values)
+        return self._rounded(self._x.values)
 
     @property
     def nonnegative(self) -> bool:
@@ -87,7 +97,7 @@ class Linear:
     def weight(self) -> Tensor:
         """The weights, times the folded scale."""
         self._constants.check()
-        weight = wide(self.form.weight)
+        weight = self._rounded(self.form.weight)
         return weight if self._scale is None else weight * self.form.spread(wide(self._scale))
 
     def fresh_weight(self) -> Tensor:
@@ -103,11 +113,31 @@ class Linear:
 
     @property
     def result(self) -> Tensor:
-        """The result y, as it was, or made again where it was written over or is of low precision."""
+        """The result y with which the network went on, or that made again where it was written over."""
         kept = self._result
-        if kept is not None and kept.intact and kept.values.dtype in {torch.float32, torch.float64}:
-            return kept.values
-        return self.once("result", lambda: self.product(self.x, self.weight, self.bias))
+        self._compared = self._low is not None
+        if kept is not None and kept.intact:
+            return wide(kept.values)
+        if self._low is None:
+            return self.once("result", lambda: self.product(self.x, self.weight, self.bias))
+        return wide(self.exact.to(self._low))
+
+    @property
+    def exact(self) -> Tensor:
+        """The sum of all x_i w_ij and b_j, which in low precision is the result without the network's rounding."""
+        if self._low is None:
+            return self.result
+        if self._exact is None:
+            self._exact = self.once("exact", lambda: self.product(self.x, self.weight, self.bias))
+        return self._exact
+
+    @property
+    def rounding(self) -> Tensor | None:
+        """What the network's rounding added to the result; None in single precision."""
+        return None if self._low is None else self.result - self.exact
+
+    def _rounded(self, values: Tensor) -> Tensor:
+        return wide(values if self._rounds is None else values.to(self._rounds))
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """W x + b for other values."""
@@ -128,7 +158,7 @@ class Linear:
         self._constants.check()
         if self._scale is not None:
             signal = signal * self.over_channels(wide(self._scale), signal)
-        return self.pull(signal, wide(self.form.weight))
+        return self.pull(signal, self._rounded(self.form.weight))
 
     def over_channels(self, values: Tensor, like: Tensor) -> Tensor:
         """A value for each output channel, shaped so that it broadcasts over results."""
@@ -191,7 +221,8 @@ class Linear:
 
     def rest(self) -> None:
         """Forget what was computed for a backward that is over."""
-        self.constants = None
+        self.constants = self._exact = None
+        self._compared = False
         if not self._active.again:
             self._once.clear()
 
@@ -287,6 +318,8 @@ def apply_rule(kind: Kind, signal: Tensor, linear: Linear) -> Tensor:
         found: Tensor = rule(wide(signal), linear)
     if active.ledger is not None and linear.operation is not None:
         active.ledger.note(linear.operation, signal, [found], linear.constants)
+        if linear._compared and linear._low is not None:
+            active.ledger.note_rounding(linear.operation, linear.result, linear.exact, linear._low)
     linear.rest()
     return found
 

@@ -77,7 +77,7 @@ def alpha_beta_rule(alpha: float, beta: float, epsilon: float, *, biases: bool =
         # relevance is, nothing cancels.
         kept, down = layer.fresh_weight().clamp_(max=0), None if bias is None else bias.clamp(max=0)
         negative = layer.once("N", lambda: layer.product(x, kept, down))
-        whole = _without_bias(layer) if bias is None else layer.result
+        whole = _without_bias(layer) if bias is None else layer.exact
         positive = _above_rounding(whole - negative, negative)
         plus = divide(relevance, positive, epsilon).mul_(positive != 0).mul_(alpha)
         minus = divide(relevance, negative, epsilon).mul_(beta)
@@ -92,7 +92,7 @@ def alpha_beta_rule(alpha: float, beta: float, epsilon: float, *, biases: bool =
         x = layer.x
         size, heft = x.abs(), layer.fresh_weight().abs_()
         total = layer.once("|z|", lambda: layer.product(size, heft, None if bias is None else bias.abs()))
-        whole = _without_bias(layer) if bias is None else layer.result
+        whole = _without_bias(layer) if bias is None else layer.exact
         positive = _above_rounding((total + whole).div_(2), total)
         plus = divide(relevance, positive, epsilon).mul_(positive != 0).mul_(alpha)
         if bias is not None:
@@ -112,7 +112,7 @@ def alpha_beta_rule(alpha: float, beta: float, epsilon: float, *, biases: bool =
 
 def _without_bias(layer: Linear) -> Tensor:
     bias = layer.bias
-    return layer.result if bias is None else layer.result - layer.over_channels(bias, layer.result)
+    return layer.exact if bias is None else layer.exact - layer.over_channels(bias, layer.exact)
 
 
 def _above_rounding(part: Tensor, of: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def gamma_rule(gamma: float, epsilon: float) -> LayerRule:
     """
 
     def rule(relevance: Tensor, layer: Linear) -> Tensor:
-        x, weight, bias = layer.x, layer.weight, layer.bias
+        x, weight, bias, rounding = layer.x, layer.weight, layer.bias, layer.rounding
         up, down = weight + gamma * weight.clamp(min=0), weight + gamma * weight.clamp(max=0)
         high = None if bias is None else bias + gamma * bias.clamp(min=0)
         low = None if bias is None else bias + gamma * bias.clamp(max=0)
@@ -146,7 +146,8 @@ def gamma_rule(gamma: float, epsilon: float) -> LayerRule:
 
             def made(weights: tuple[Tensor, Tensor] = weights, constant: Tensor | None = constant) -> Tensor:
                 products = [layer.product(part, weights[k], constant if k == 0 else None) for part, k in parts]
-                return products[0] if len(products) == 1 else products[0] + products[1]
+                total = products[0] if len(products) == 1 else products[0] + products[1]
+                return total if rounding is None else total + rounding
 
             shares = divide(relevance, layer.once(name, made), epsilon) * where
             layer.to_biases(shares, constant)
