@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.operations.active import Active
 from sightline.operations.calls import Call, RuledCall
-from sightline.operations.forms import batch_norm_of, diagonal, form_of
+from sightline.operations.forms import batch_norm_of, diagonal, form_of, response_norm_of
 from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
 from sightline.operations.hooks import note
 from sightline.operations.kept import keep, secure
@@ -34,6 +34,7 @@ _CALLS = frozenset(
         Kind.ADD,
         Kind.SCALING,
         Kind.GATING,
+        Kind.RESPONSE_NORM,
     }
 )
 # What only moves, pads or rescales pixels, so that their range can be followed.
@@ -238,6 +239,8 @@ class Performer:
         seen = Call(
             call.kind, native, kept, self._active, in_place=call.in_place, gate=gate, mean=mean, signals=signals
         )
+        if call.kind is Kind.RESPONSE_NORM:
+            seen.response = response_norm_of(call.args, call.kwargs)
         if call.in_place:
             secure(call.tensors[0])
         result: Tensor = RuledCall.apply(seen, *tensors)  # type: ignore[no-untyped-call]

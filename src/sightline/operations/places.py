@@ -30,6 +30,7 @@ _FEATURES = frozenset(
         Kind.LINEAR,
         Kind.BATCH_NORM,
         Kind.NORMALISATION,
+        Kind.RESPONSE_NORM,
         Kind.RECTIFIER,
         Kind.ACTIVATION,
         Kind.POINTWISE,
@@ -292,8 +293,9 @@ class _LastSpatial:
             self.channels_last = False
         elif operation.name in {"permute", "transpose", "movedim"} and positions:
             self.channels_last = not self.channels_last
+        feature = operation.kind in _FEATURES or operation.name in {"maximum", "minimum"}
         # A split gives parts of a feature map, not the next one.
-        if positions and not self.channels_last and operation.kind in _FEATURES and len(results) == 1:
+        if positions and not self.channels_last and feature and len(results) == 1:
             self._spatial = _Feature(tensor, get_gradient_edge(tensor), operation, tensor._version)
             self._tokens_since = False
             if self._every is not None and self._weighted:

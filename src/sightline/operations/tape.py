@@ -35,6 +35,7 @@ from sightline.operations.vocabulary import (
     rectification,
     spelling,
 )
+from sightline.operations.written_out import WRITTEN_OUT
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
@@ -192,6 +193,9 @@ class Tape:
                 # What runs again would not be what this pass records.
                 raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
             self.recomputes = True
+        if self._watchful and name in WRITTEN_OUT:
+            with Interception(self):
+                return WRITTEN_OUT[name](in_place, *args, **kwargs)
         if not self._watchful:
             result = func(*args, **kwargs)
             made = tensors[:1] if name == "setitem" else _tensors_of(result)
