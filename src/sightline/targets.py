@@ -143,7 +143,8 @@ class Pair(Target):
         pairs = torch.tensor([self._of(image) for image in images.tolist()])
         if int(pairs.max()) >= scores.shape[1]:
             raise InputError(
-                f"The pair ({self.first}, {self.second}) was asked for, but the model has {_outputs(scores.shape[1])}."
+                f"The pair ({_shown(self.first)}, {_shown(self.second)}) was asked for, but the model has "
+                f"{_outputs(scores.shape[1])}."
             )
         first, second = scores.gather(1, pairs.to(scores.device)).unbind(1)
         return first - second
@@ -310,6 +311,10 @@ def as_target(target: object, count: int) -> Target:
     raise InputError(
         f"A target is None, a class, one class per image, a Pair, Unit or Direction, or a callable; came {target!r}."
     )
+
+
+def _shown(side: object) -> object:
+    return list(side) if isinstance(side, tuple) else side
 
 
 def _outputs(count: int) -> str:
