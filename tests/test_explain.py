@@ -153,7 +153,7 @@ def test_a_target_per_image(model: nn.Module, images: Tensor) -> None:
         ([0, 1, 2, 3, 4], r"Class 4\b.*\b4 outputs.*\b0 to 3\b"),
         (4, "Class 4"),
         (-1, r"integers.*\b0\b.*-1\b"),
-        (1.5, "came 1.5"),
+        (1.5, "got 1.5"),
         ([0, 1, 2, 3, 0.5], "integers"),
         (torch.tensor([0.0] * 5), "integers"),
         ("cat", "Pair, Unit or Direction.*'cat'"),

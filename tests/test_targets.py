@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline.targets import as_target
 
 RULED = ["gradient", "grad_cam", "guided_backprop", "rect_grad", "lrp_0", "lrp_epsilon_plus", "lrp_flat", "full_grad"]
 
@@ -98,3 +100,97 @@ def test_an_index_inside_the_network_is_a_factor(images: Tensor) -> None:
 
     with pytest.raises(sl.RefusalError, match=r"gather with a factor"):
         sl.explain(Picks().double().eval(), images, "lrp_0", 1)
+
+
+CLASSES: dict[str, Callable[[list[int]], object]] = {
+    "a list": list,
+    "a tuple": tuple,
+    "an array": np.array,
+    **{name: lambda c, name=name: np.array(c, dtype=name) for name in ("int8", "uint8", "int16", "uint16", "uint64")},
+    "an array of objects": lambda c: np.array(c, dtype=object),
+    "a list of numpy's": lambda c: list(np.array(c)),
+    "a list of small ones": lambda c: [np.uint8(i) for i in c],
+    "a tensor": torch.tensor,
+    "a tensor of int32": lambda c: torch.tensor(c, dtype=torch.int32),
+    "a list of tensors": lambda c: list(torch.tensor(c)),
+    "a list of arrays without an axis": lambda c: [np.array(i) for i in c],
+    "mixed": lambda c: [c[0], np.int64(c[1]), torch.tensor(c[2]), *c[3:]],
+}
+
+
+@pytest.mark.parametrize("given", CLASSES.values(), ids=CLASSES)
+def test_classes_are_whole_numbers_of_any_library(
+    given: Callable[[list[int]], object], model: nn.Module, images: Tensor
+) -> None:
+    classes, others = [0, 1, 4, 2, 0, 3], [1, 0, 0, 3, 4, 2]
+    right = sl.explain(model, images, "gradient", classes)
+    found = sl.explain(model, images, "gradient", given(classes))
+    assert torch.equal(found["gradient"], right["gradient"])
+    assert found.targets == right.targets
+    pair = sl.Pair(given(classes), given(others))
+    found = sl.explain(model, images, "gradient", pair)
+    second = sl.explain(model, images, "gradient", others)
+    torch.testing.assert_close(found["gradient"], right["gradient"] - second["gradient"], rtol=1e-10, atol=1e-12)
+    assert found.targets[2] == "class 4 rather than class 0"
+    assert pair == sl.Pair(classes, others)
+    assert hash(pair) == hash(sl.Pair(classes, others))
+
+
+@pytest.mark.parametrize("one", [2, np.int64(2), np.uint8(2), np.array(2), torch.tensor(2)])
+def test_one_class_is_a_whole_number_of_any_library(one: object, model: nn.Module, images: Tensor) -> None:
+    right = sl.explain(model, images, "gradient", 2)["gradient"]
+    assert torch.equal(sl.explain(model, images, "gradient", one)["gradient"], right)
+    each = sl.explain_each(model, images, "gradient", [one, sl.Pair(one, 1)])
+    assert torch.equal(each[0]["gradient"], right)
+    first = sl.explain(model, images, "gradient", 1)["gradient"]
+    torch.testing.assert_close(each[1]["gradient"], right - first, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (True, "bool"), ([True] * 6, "bool"), (np.bool_(1), "bool"), (np.ones(6, dtype=bool), "bool"),
+        (torch.ones(6, dtype=torch.bool), "bool"), (1.0, "float"), ([0.0] * 6, "float"), (np.float32(1), "float32"),
+        (np.zeros(6), "float64"), (list(np.zeros(6)), "float64"), (torch.zeros(6), "float32"),
+        (np.zeros((6, 1), dtype=int), r"\(6, 1\)"), (torch.zeros(6, 1, dtype=torch.long), r"\(6, 1\)"),
+        ([0, 1, 2.5, 0, 0, 0], "float"), ([None] * 6, "NoneType"), (["0"] * 6, "str"), ([[0], [1], [2]], "list"),
+    ],
+)  # fmt: skip
+def test_other_numbers_are_refused_by_their_type(wrong: object, named: str) -> None:
+    with pytest.raises(sl.InputError, match=rf"integers.*{named}"):
+        as_target(wrong, 6)
+    pair = object.__new__(sl.Pair)  # past the check of types that tests make
+    object.__setattr__(pair, "first", wrong)
+    object.__setattr__(pair, "second", 1)
+    with pytest.raises(sl.InputError, match=rf"pair.*integers.*{named}"):
+        pair.__post_init__()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([0, 1], [0, 2]), (np.array([0, 1]), [1]), (np.array([0, 1]), 2), (0, 0), (-1, 0)]
+)
+def test_a_pair_is_of_two_classes(first: object, second: object) -> None:
+    with pytest.raises(sl.InputError, match="pair"):
+        sl.Pair(first, second)
+
+
+def test_a_pair_of_arrays_needs_one_pair_for_each_image(model: nn.Module, images: Tensor) -> None:
+    with pytest.raises(sl.InputError, match=r"6 image.*2 class"):
+        sl.explain(model, images, "gradient", sl.Pair(np.array([0, 1]), np.array([1, 0])))
+
+
+@pytest.mark.parametrize("classes", [np.unique, torch.unique, lambda y: tuple(np.unique(y)), lambda y: list(set(y))])
+def test_gads_classes_may_be_those_of_the_labels(
+    classes: Callable[..., object], model: nn.Module, images: Tensor
+) -> None:
+    labels = np.array([3, 1] * 3)
+    given = torch.tensor(labels) if classes is torch.unique else labels
+    gad = sl.GAD(model, classes(given), alphas=(2,), steps=1)
+    assert sorted(gad.classes) == [1, 3]
+    assert all(type(number) is int for number in gad.classes)
+
+
+@pytest.mark.parametrize("classes", [(0, 0), (0, 1, 2), (0, -1), (0.0, 1.0), np.array([0.0, 1.0]), (True, 0), "01", 3])
+def test_gads_classes_are_two_outputs(classes: object, model: nn.Module) -> None:
+    with pytest.raises(sl.InputError, match="two different outputs"):
+        sl.GAD(model, classes, alphas=(2,), steps=1)

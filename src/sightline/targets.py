@@ -4,14 +4,19 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.errors import InputError, RefusalError
+from sightline.integers import as_integers, described
 from sightline.models.outputs import class_scores
+
+IntegerArray = np.ndarray[Any, np.dtype[Any]]
+ClassesLike = int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray
+"""One class, or several: whole numbers of Python, numpy or torch."""
 
 
 class Target(ABC):
@@ -106,21 +111,29 @@ class Pair(Target):
     """Why `first` and not `second`: the difference of their scores.
 
     Attributes:
-        first: a class, or one for each image.
+        first: a class, or one for each image: a list, a numpy array or a tensor of shape (image,).
         second: likewise.
 
     Raises:
         InputError: the two are the same, negative, or of different numbers of images.
     """
 
-    first: int | Sequence[int]
-    second: int | Sequence[int]
+    first: ClassesLike
+    second: ClassesLike
 
     def __post_init__(self) -> None:
-        sides = [tuple(side) if isinstance(side, Sequence) else (side,) for side in (self.first, self.second)]
-        alike = isinstance(self.first, Sequence) is isinstance(self.second, Sequence) and len(sides[0]) == len(sides[1])
+        first, second = as_integers(self.first), as_integers(self.second)
+        if first is None or second is None:
+            wrong = self.first if first is None else self.second
+            raise InputError(
+                f"The classes of a pair are integers, or lists of them with one for each image; got {described(wrong)}."
+            )
+        sides = [side if isinstance(side, Sequence) else (side,) for side in (first, second)]
+        alike = isinstance(first, Sequence) is isinstance(second, Sequence) and len(sides[0]) == len(sides[1])
         if not alike or any(a == b or min(a, b) < 0 for a, b in zip(*sides, strict=True)):
-            raise InputError(f"A pair needs two different classes, 0 or above; came {self.first} and {self.second}.")
+            raise InputError(f"A pair needs two different classes, 0 or above; got {self.first} and {self.second}.")
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "second", second)
 
     def check(self, count: int) -> None:
         """Refuse lists of classes that are not of `count` images."""
@@ -131,7 +144,7 @@ class Pair(Target):
 
     def _of(self, image: int) -> tuple[int, int]:
         first, second = (side[image] if isinstance(side, Sequence) else side for side in (self.first, self.second))
-        return first, second
+        return cast("int", first), cast("int", second)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
@@ -139,7 +152,8 @@ class Pair(Target):
         pairs = torch.tensor([self._of(image) for image in images.tolist()])
         if int(pairs.max()) >= scores.shape[1]:
             raise InputError(
-                f"The pair ({self.first}, {self.second}) was asked for, but the model has {_outputs(scores.shape[1])}."
+                f"The pair ({_shown(self.first)}, {_shown(self.second)}) was asked for, but the model has "
+                f"{_outputs(scores.shape[1])}."
             )
         first, second = scores.gather(1, pairs.to(scores.device)).unbind(1)
         return first - second
@@ -266,9 +280,8 @@ def _parameters(function: Callable[..., Any]) -> int:
     return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
 
 
-TargetLike = (
-    None | int | Sequence[int] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] | Target | Callable[..., Tensor]
-)
+# Several are any sequence, since a list may hold Python's, numpy's and torch's integers.
+TargetLike = None | int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray | Target | Callable[..., Tensor]
 
 
 def as_target(target: object, count: int) -> Target:
@@ -288,30 +301,29 @@ def as_target(target: object, count: int) -> Target:
         target.check(count)
     if isinstance(target, Target):
         return target
-    if isinstance(target, np.ndarray | np.integer):
-        target = torch.as_tensor(target)
-    if isinstance(target, Tensor):
-        if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool or target.dim() > 1:
+    classes = as_integers(target)
+    if isinstance(classes, int):
+        classes = [classes] * count
+    if classes is not None:
+        if len(classes) != count:
             raise InputError(
-                f"Target classes are integers of shape (batch,); came {target.dtype} of shape {tuple(target.shape)}."
-            )
-        target = [int(c) for c in target.tolist()] if target.dim() else int(target)
-    if isinstance(target, int) and not isinstance(target, bool):
-        target = [target] * count
-    if isinstance(target, Sequence) and not isinstance(target, str):
-        if len(target) != count:
-            raise InputError(
-                f"A target list needs one class per image: {count} image(s), but {len(target)} class(es). For the "
+                f"A target list needs one class per image: {count} image(s), but {len(classes)} class(es). For the "
                 "difference of two classes, use sightline.Pair(a, b)."
             )
-        if not all(isinstance(c, int) and not isinstance(c, bool) and 0 <= c < 2**31 for c in target):
-            raise InputError(f"Target classes must be integers, 0 or above; came {list(target)[:8]}.")
-        return Classes(torch.tensor(list(target), dtype=torch.long), count)
+        if not all(0 <= c < 2**31 for c in classes):
+            raise InputError(f"Target classes must be integers, 0 or above; got {list(classes)[:8]}.")
+        return Classes(torch.tensor(list(classes), dtype=torch.long), count)
     if callable(target):
         return Function(target)
+    if isinstance(target, Sequence | Tensor | np.ndarray | np.generic | float | bool) and not isinstance(target, str):
+        raise InputError(f"Target classes must be integers, one or one per image; got {described(target)}.")
     raise InputError(
         f"A target is None, a class, one class per image, a Pair, Unit or Direction, or a callable; came {target!r}."
     )
+
+
+def _shown(side: object) -> object:
+    return list(side) if isinstance(side, tuple) else side
 
 
 def _outputs(count: int) -> str:

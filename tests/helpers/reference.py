@@ -337,6 +337,48 @@ class Other(Node):
         return self.words[kind] or None
 
 
+class ResponseNorm(Other):
+    """y_k = x_k / d_k^beta, d_k = k0 + alpha / size * (sum of x_i^2 over the window of channel k), (channel, ...)."""
+
+    def __init__(self, x: Node, size: int, alpha: float, beta: float, k: float) -> None:
+        self.size, self.weight, self.beta, self.k = size, alpha / size, beta, k
+        super().__init__(self._formula, [x], signal="", relevance="", gradient="")
+
+    def _window(self, channel: int, channels: int) -> range:
+        first = channel - self.size // 2
+        return range(max(first, 0), min(first + self.size, channels))
+
+    def _formula(self, x: Vector) -> Vector:
+        windows = [self._window(channel, len(x)) for channel in range(len(x))]
+        d = np.stack([self.k + self.weight * sum(x[i] ** 2 for i in window) for window in windows])
+        return x / d**self.beta
+
+    def relevances(self, r: Vector, method: Relevance, last: set[Node]) -> list[Vector]:
+        """Binder et al. 2016: each message by itself; where no rule looks at the values, each keeps its own."""
+        if method.evenly:
+            return [r]
+        (parent,) = self.parents
+        x, r = parent.value.reshape(self.shape), r.reshape(self.shape)
+        channels, received = len(x), np.zeros_like(x)
+        for place in np.ndindex(x.shape[1:]):
+            at = (slice(None), *place)
+            values = x[at]
+            for k in range(channels):
+                window = self._window(k, channels)
+                d = self.k + self.weight * sum(values[i] ** 2 for i in window)
+                shares = {
+                    j: -2 * self.weight * self.beta * values[k] * values[j] ** 2 / d ** (self.beta + 1)
+                    for j in window
+                    if j != k
+                }
+                shares[k] = values[k] / (self.k + self.weight * values[k] ** 2) ** self.beta
+                total = sum(shares.values())
+                stable = total + method.epsilon * (-1.0 if total < 0 else 1.0)
+                for j, share in shares.items():
+                    received[(j, *place)] += 0.0 if stable == 0 else share / stable * r[(k, *place)]
+        return [received.ravel()]
+
+
 def image(values: Tensor | Vector) -> Node:
     return Node(np.asarray(values, dtype=float))
 
@@ -455,6 +497,13 @@ def max_pool(x: Node, function: Callable[[Tensor], Tensor], **options: int | boo
     """From the torch function that pools: an entry alone in the light shows in the groups it belongs to."""
     member, shape = matrix_of(function, x.shape)
     return MaxPool(x, [np.flatnonzero(row).tolist() for row in member], shape, **options)
+
+
+def larger(x: Node, y: Node) -> Node:
+    """Value by value."""
+    count = len(x.value)
+    joined = join(flatten(x), flatten(y))
+    return MaxPool(joined, [[i, count + i] for i in range(count)], x.shape, shared=True, refusal="maximum|minimum")
 
 
 def activation(x: Node, function: Callable[[Vector], Vector], name: str) -> Node:

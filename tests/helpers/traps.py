@@ -284,6 +284,10 @@ def _unseen(h: np.ndarray) -> np.ndarray:
     return np.where(h.real > 0, h.real, 0) + 1j * h.imag
 
 
+def _negative(h: np.ndarray) -> np.ndarray:
+    return np.where(h.real < 0, h, 0)
+
+
 def _leaky(h: np.ndarray) -> np.ndarray:
     return np.where(h.real > 0, h, 0.01 * h)
 
@@ -364,7 +368,9 @@ IN_DISGUISE = [
     Trap(
         "min with other=",
         lambda m, x: m.relu(m.second(-torch.min(-m.first(x), other=torch.zeros(())))),
-        _instead(_rectified, "minimum"),
+        lambda layer, x: ref.relu(
+            layer("second", ref.scale(ref.activation(ref.scale(layer("first", x), -1.0), _negative, "minimum"), -1.0))
+        ),
     ),
     Trap(
         "picked by an index",

@@ -76,7 +76,7 @@ class Trap:
 def settle(network: nn.Module) -> None:
     """Statistics that a trained network could have, so that no BatchNorm is the identity; what is zero stays so."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.3, 2.0)
             if module.affine and module.weight.any():
@@ -237,6 +237,11 @@ def _over_pixels(x: ref.Node) -> ref.Node:
 def _gated(m: Net, x: ref.Node, gate: Callable[[ref.Node], ref.Node]) -> ref.Node:
     h = _first(m, x)
     return ref.gate(h, gate(ref.layer(h, m.c2)))
+
+
+def _glu_reference(m: Net, x: ref.Node) -> ref.Node:
+    h = ref.layer(_first(m, x), m.wide)
+    return ref.relu(ref.gate(ref.part(h, 0, 2), ref.smooth(_sigmoid, ref.part(h, 2, 4), name="sigmoid")))
 
 
 def _attended(m: Net, x: Tensor) -> Tensor:
@@ -455,6 +460,24 @@ def _keeps_zero(name: str, function: Callable[[Tensor], Tensor], formula: Callab
 def _undefined(name: str, function: Callable[[Tensor], Tensor], formula: Callable[[np.ndarray], np.ndarray]) -> Trap:
     word = name.split(" ")[0]
     return _activated(name, function, lambda x: ref.refused(formula, x, name=word))
+
+
+def _cut_off(h: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.where((h.real > low) & (h.real < high), h, np.clip(h.real, low, high))
+
+
+def _cuts_off(name: str, function: Callable[[Tensor], Tensor], low: float, high: float, factor: float = 1.0) -> Trap:
+    """Bounds with zero between them."""
+    word = name.split(" ")[0].strip("_,")
+    return _activated(
+        name,
+        lambda h: function(factor * h if factor != 1 else h),
+        lambda x: (
+            ref.activation(ref.scale(x, factor), lambda h: _cut_off(h, low, high), word)
+            if factor != 1
+            else ref.activation(x, lambda h: _cut_off(h, low, high), word)
+        ),
+    )
 
 
 def _only_gradient(
@@ -863,10 +886,35 @@ TRAPS = [
     _undefined("exp", torch.exp, np.exp),
     _undefined("abs", torch.abs, lambda h: np.where(h.real > 0, h, -h)),
     _undefined("pow", lambda h: h**2, lambda h: h**2),
+    _undefined("clamp without zero", lambda h: h.clamp(0.05, 0.4), lambda h: _cut_off(h, 0.05, 0.4)),
     _undefined(
-        "clamp to other bounds",
-        lambda h: h.clamp(-0.3, 0.2),
-        lambda h: np.where(abs(h.real + 0.05) < 0.25, h, np.clip(h.real, -0.3, 0.2)),
+        "threshold that lifts zero", lambda h: F.threshold(h, 0.1, 0.3), lambda h: np.where(h.real > 0.1, h, 0.3)
+    ),
+    _cuts_off("hardtanh", F.hardtanh, -1, 1, 3.0),
+    _cuts_off("hardtanh, in place", lambda h: F.hardtanh(h, -0.3, 0.2, True), -0.3, 0.2),
+    _cuts_off("clamp on both sides of zero", lambda h: h.clamp(-0.3, 0.2), -0.3, 0.2),
+    _cuts_off("clamp_ on both sides of zero", lambda h: h.clamp_(-0.3, 0.2), -0.3, 0.2),
+    _cuts_off("clamp from above", lambda h: h.clamp(max=0.2), -np.inf, 0.2),
+    _cuts_off("clamp_min below zero", lambda h: h.clamp_min(-0.2), -0.2, np.inf),
+    _cuts_off(
+        "maximum with what is below zero",
+        lambda h: torch.maximum(torch.tensor(-0.2, dtype=torch.double), h),
+        -0.2,
+        np.inf,
+    ),
+    _cuts_off(
+        "minimum with what is above zero", lambda h: torch.min(h, torch.tensor(0.2, dtype=torch.double)), -np.inf, 0.2
+    ),
+    _cuts_off("minimum with zero", lambda h: torch.minimum(h, torch.zeros(()).double()), -np.inf, 0),
+    _activated(
+        "threshold above zero",
+        lambda h: F.threshold(h, 0.1, 0),
+        lambda x: ref.activation(x, lambda h: np.where(h.real > 0.1, h, 0), "threshold"),
+    ),
+    _activated(
+        "threshold below zero",
+        lambda h: F.threshold(h, -0.1, -0.4),
+        lambda x: ref.activation(x, lambda h: np.where(h.real > -0.1, h, -0.4), "threshold"),
     ),
     _only_gradient("sigmoid", torch.sigmoid, _sigmoid),
     _only_gradient("softmax", lambda h: h.softmax(-1), _softmax),
@@ -948,9 +996,99 @@ TRAPS = [
     Trap(
         "maximum of two signals",
         lambda m, x: torch.maximum(h := m.relu(m.c1(x)), m.c2(h)),
-        lambda m, x: ref.refused(
-            lambda h, g: np.where(h.real > g.real, h, g), h := _first(m, x), ref.layer(h, m.c2), name="maximum"
+        lambda m, x: ref.larger(h := _first(m, x), ref.layer(h, m.c2)),
+    ),
+    Trap(
+        "minimum of two signals",
+        lambda m, x: torch.minimum(h := m.relu(m.c1(x)), m.c2(h)),
+        lambda m, x: ref.scale(
+            ref.larger(ref.scale(h := _first(m, x), -1.0), ref.scale(ref.layer(h, m.c2), -1.0)), -1.0
         ),
+    ),
+    Trap(
+        "maximum of the halves",
+        lambda m, x: m.relu(torch.max(*m.wide(x).chunk(2, 1))),
+        lambda m, x: ref.relu(ref.larger(ref.part(h := ref.layer(x, m.wide), 0, 2), ref.part(h, 2, 4))),
+        lambda: {"wide": nn.Conv2d(2, 4, 3, padding=1)},
+        50,
+    ),
+    Trap(
+        "maximum of a signal and its tenth",
+        lambda m, x: m.relu(m.c2(torch.maximum(h := m.c1(x), 0.1 * h))),
+        lambda m, x: ref.relu(
+            ref.layer(ref.refused(lambda h: np.where(h.real > 0, h, 0.1 * h), ref.layer(x, m.c1), name="maximum"), m.c2)
+        ),
+    ),
+    Trap(
+        "maximum of a signal and its ReLU6",
+        lambda m, x: m.relu(m.c2(torch.maximum(h := m.c1(x), 0.5 * F.relu6(h)))),
+        lambda m, x: ref.relu(
+            ref.layer(ref.refused(lambda h: np.where(h.real > 0, h, 0), ref.layer(x, m.c1), name="maximum"), m.c2)
+        ),
+    ),
+    Trap(
+        "GLU",
+        lambda m, x: m.relu(F.glu(m.wide(m.relu(m.c1(x))), 1)),
+        _glu_reference,
+        lambda: {"wide": nn.Conv2d(3, 4, 3, padding=1)},
+        50,
+    ),
+    Trap(
+        "GLU, a module",
+        lambda m, x: m.relu(m.glu(m.wide(m.relu(m.c1(x))))),
+        _glu_reference,
+        lambda: {"wide": nn.Conv2d(3, 4, 3, padding=1), "glu": nn.GLU(1)},
+        50,
+    ),
+    Trap(
+        "addcmul with a constant",
+        lambda m, x: m.relu(torch.addcmul(m.c2(h := m.relu(m.c1(x))), h, MASK, value=0.5)),
+        lambda m, x: ref.relu(
+            ref.add(ref.layer(h := _first(m, x), m.c2), ref.scale(ref.scale(h, MASK.numpy().ravel()), 0.5))
+        ),
+    ),
+    Trap(
+        "addcmul_ with a gate",
+        lambda m, x: m.relu(m.c2(h := m.relu(m.c1(x))).addcmul_(h, torch.sigmoid(m.n1(h)))),
+        lambda m, x: ref.relu(
+            ref.add(
+                ref.layer(h := _first(m, x), m.c2),
+                ref.gate(h, ref.smooth(_sigmoid, ref.batch_norm(h, m.n1), name="sigmoid")),
+            )
+        ),
+    ),
+    Trap(
+        "addcmul of two signals",
+        lambda m, x: torch.addcmul(h := m.relu(m.c1(x)), h, m.c2(h)),
+        lambda m, x: ref.add(h := _first(m, x), ref.smooth(np.multiply, h, ref.layer(h, m.c2), name="mul")),
+    ),
+    Trap(
+        "instance norm by running statistics",
+        lambda m, x: m.relu(m.i2(m.c2(m.relu(m.i1(m.c1(x)))))),
+        lambda m, x: ref.relu(
+            ref.batch_norm(ref.layer(ref.relu(ref.batch_norm(ref.layer(x, m.c1), m.i1)), m.c2), m.i2)
+        ),
+        lambda: {
+            "i1": nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+            "i2": nn.InstanceNorm2d(3, track_running_stats=True),
+        },
+    ),
+    Trap(
+        "instance norm by running statistics, alone",
+        lambda m, x: m.relu(m.c2(m.i1(m.relu(m.c1(x))))),
+        lambda m, x: ref.relu(ref.layer(ref.batch_norm(_first(m, x), m.i1), m.c2)),
+        lambda: {"i1": nn.InstanceNorm2d(3, affine=True, track_running_stats=True)},
+    ),
+    Trap(
+        "local response norm",
+        lambda m, x: m.relu(m.c2(m.norm(m.relu(m.c1(x))))),
+        lambda m, x: ref.relu(ref.layer(ref.ResponseNorm(_first(m, x), 2, 0.9, 0.75, 1.0), m.c2)),
+        lambda: {"norm": nn.LocalResponseNorm(2, alpha=0.9)},
+    ),
+    Trap(
+        "local response norm of signed values",
+        lambda m, x: m.relu(m.c2(F.local_response_norm(m.c1(x), 3, alpha=0.5, beta=0.6, k=2.0))),
+        lambda m, x: ref.relu(ref.layer(ref.ResponseNorm(ref.layer(x, m.c1), 3, 0.5, 0.6, 2.0), m.c2)),
     ),
     Trap(
         "a gate of one number, in place",

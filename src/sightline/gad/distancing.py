@@ -26,13 +26,14 @@ from sightline.gad.survey import Said, check_outputs, fidelities, moved, survey,
 from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, told
 from sightline.gad.training import Mode, Recipe, Stage, check_norms, train
 from sightline.images import ImageBatch
+from sightline.integers import as_integers, described
 from sightline.method import Method
 from sightline.models import model_info
 from sightline.models.fingerprint import fingerprint
 from sightline.occlusion import Fill
 from sightline.sampling.seeds import seed_of
 from sightline.targets import Classes as ClassesOf
-from sightline.targets import Pair, TargetLike, as_target
+from sightline.targets import ClassesLike, Pair, TargetLike, as_target
 
 Strategy = Literal["trained", "interpolated"]
 
@@ -57,7 +58,7 @@ class GAD:
 
     Args:
         model: the network, which stays as it is. It ends in logits, not in a softmax.
-        classes: the two classes, as numbers of outputs.
+        classes: the two classes, as numbers of outputs; a tuple, a list, or an array as of `numpy.unique`.
         alphas: the distances, positive and rising; a pair where the two classes are pushed by different amounts.
         mode: `eval` trains with the statistics of batch norms as they are and without dropout; `train` as in ordinary
             training. It changes the result greatly.
@@ -85,7 +86,7 @@ class GAD:
     def __init__(
         self,
         model: nn.Module,
-        classes: tuple[int, int],
+        classes: ClassesLike,
         alphas: Sequence[Alpha] = (2, 4, 6, 8),
         *,
         mode: Mode = "eval",
@@ -338,7 +339,7 @@ class GAD:
         self,
         images: Tensor | ImageBatch,
         methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
-        targets: Sequence[int | Sequence[int]] | None = None,
+        targets: Sequence[ClassesLike] | None = None,
         *,
         reading: Consistency = _DEFAULT,
         seed: int = 0,
@@ -352,7 +353,7 @@ class GAD:
             reading: see `explain`.
             seed: see `explain`.
         """
-        chosen: list[Any] = list(self.classes if targets is None else targets)
+        chosen: list[Any] = [_given(target) for target in (self.classes if targets is None else targets)]
         pairs = [Pair(target, self._others(target)) for target in chosen]
         settings: dict[str, Any] = {"seed": seed, "on_refusal": "record"}
         try:
@@ -546,8 +547,16 @@ class GAD:
                     )
 
 
+def _given(target: Any) -> Any:
+    """A target, where it is classes as Python's integers."""
+    numbers = as_integers(target)
+    return target if numbers is None else numbers
+
+
 def _pair(classes: object) -> tuple[int, int]:
-    numbers = tuple(classes) if isinstance(classes, tuple | list) else ()
-    if len(numbers) != 2 or not all(isinstance(n, int) and n >= 0 for n in numbers) or numbers[0] == numbers[1]:
-        raise InputError(f"classes are two different outputs of the network, as in (281, 207); came {classes!r}.")
+    numbers = as_integers(classes)
+    if not isinstance(numbers, Sequence) or len(numbers) != 2 or min(numbers) < 0 or numbers[0] == numbers[1]:
+        raise InputError(
+            f"classes are two different outputs of the network, as in (281, 207); got {described(classes)}."
+        )
     return numbers[0], numbers[1]

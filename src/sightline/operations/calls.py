@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sightline.operations.active import Active
+from sightline.operations.forms import ResponseNorm
 from sightline.operations.kept import Kept, unaliased, wide
 from sightline.operations.reading import Native
 from sightline.operations.steady import steady_unseen
@@ -22,6 +23,7 @@ class Call:
         native: the operation as a function of the tensors that depend on the input.
         gate: which of them is the gate, for a multiplication by one.
         signals: which of the tensors carry a signal; one that does not is a constant that the operation wrote into.
+        response: for local response normalisation, its settings.
         mean: for max-pooling, the average pooling over the same windows; None where torch has none.
         operation: the operation, for records.
         constants: per row, what the active rule gave to constants.
@@ -42,6 +44,7 @@ class Call:
     ) -> None:
         self.kind, self.native, self._inputs, self._active = kind, native, tuple(inputs), active
         self.in_place, self.gate, self.mean, self.signals = in_place, gate, mean, tuple(signals)
+        self.response: ResponseNorm | None = None
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
         self.made: Tensor | None = None

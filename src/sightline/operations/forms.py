@@ -147,7 +147,7 @@ class BatchNorm:
 
 
 def batch_norm_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BatchNorm | None:
-    """What a call of batch norm does; None where it has no running statistics."""
+    """What a call of batch norm, or of instance norm by running statistics, does; None where it has none."""
     if not has_statistics(func, args, kwargs):
         return None
     given = _settings_of(func, args, kwargs)
@@ -180,11 +180,51 @@ def has_statistics(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def _settings_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    # torch.batch_norm has the same arguments as F.batch_norm in another order.
+    # torch.batch_norm has the same arguments as F.batch_norm in another order, and so have the instance norms.
     names = ("running_mean", "running_var", "weight", "bias")
-    if func is not functional.batch_norm:
+    if func not in {functional.batch_norm, functional.instance_norm}:
         names = ("weight", "bias", "running_mean", "running_var")
     return {name: argument(args, kwargs, place, name) for place, name in enumerate(names, start=1)}
+
+
+@dataclass(frozen=True)
+class ResponseNorm:
+    """A local response normalisation, y_k = x_k / d_k^beta, d_k = k0 + (alpha / size) sum of x_i^2 over k's window.
+
+    Attributes:
+        size: how many channels a window has.
+        alpha: the weight of their mean square.
+        beta: the exponent.
+        k: the constant k0.
+    """
+
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+    def sums(self, values: Tensor, *, onto: bool = False) -> Tensor:
+        """The sum over each channel's window; `onto`: over the channels whose windows hold it."""
+        sides = self.size // 2, (self.size - 1) // 2
+        flat = values.flatten(2).transpose(1, 2).flatten(0, 1).unsqueeze(1)
+        padded = functional.pad(flat, sides[::-1] if onto else sides)
+        summed = functional.avg_pool1d(padded, self.size, 1) * self.size
+        positions = values.flatten(2).shape[2]
+        return summed.view(len(values), positions, -1).transpose(1, 2).reshape(values.shape)
+
+    def denominators(self, x: Tensor) -> Tensor:
+        """d, before it is raised to beta."""
+        return self.k + self.alpha / self.size * self.sums(x.square())
+
+
+def response_norm_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ResponseNorm:
+    """What a call of local response normalisation does."""
+    return ResponseNorm(
+        size=argument(args, kwargs, 1, "size"),
+        alpha=argument(args, kwargs, 2, "alpha", 1e-4),
+        beta=argument(args, kwargs, 3, "beta", 0.75),
+        k=argument(args, kwargs, 4, "k", 1.0),
+    )
 
 
 def diagonal(scale: Tensor, shift: Tensor) -> Form:

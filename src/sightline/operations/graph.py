@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.operations.vocabulary import Operation
+from sightline.operations.vocabulary import Kind, Operation
 
 _KEY = "sightline.operation"
 _GATE = "sightline.gate"
@@ -198,6 +198,27 @@ def final(value: Tensor) -> frozenset[int]:
         else:
             stack.extend(parent for parent, _ in node.next_functions)
     return frozenset(found)
+
+
+_ELEMENTWISE = frozenset(
+    {Kind.SCALING, Kind.ADD, Kind.IDENTITY, Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.GATE}
+)
+
+
+def elementwise_alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are functions, value by value, of the same one (h and 0.1 h, or h and -h)."""
+    return _source(one) == _source(other)
+
+
+def _source(tensor: Tensor) -> tuple[Node, int]:
+    """The result that a tensor is a function of, value by value."""
+    node, output = tensor.grad_fn, tensor.output_nr
+    while node is not None and (operation := node.metadata.get(_KEY)) and operation.kind in _ELEMENTWISE:
+        parents = [(parent, nr) for parent, nr in node.next_functions if parent is not None and is_marked(parent)]
+        if len(set(parents)) != 1:
+            break
+        ((node, output),) = set(parents)
+    return node, output
 
 
 def holds(value: Tensor, name: str) -> bool:

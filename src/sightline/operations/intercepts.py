@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sightline.operations.forms import batch_norm_of, form_of
+from sightline.operations.forms import batch_norm_of, form_of, response_norm_of
 from sightline.operations.kept import wide
 from sightline.operations.layout import Grid, Unreadable
 from sightline.operations.performer import Intercepted
@@ -147,6 +147,8 @@ def _read(call: Intercepted) -> tuple[Tensor | None, int | None] | None:
     if call.kind is Kind.BATCH_NORM:
         norm = batch_norm_of(call.func, call.args, call.kwargs)
         return None if norm is None else (norm.shift, 1)
+    if call.kind is Kind.RESPONSE_NORM:
+        return _of_response_norm(call)
     if call.kind in {Kind.ADD, Kind.RESHAPE}:
         return _at_zero(call)
     if call.kind in _BY_ITSELF:
@@ -177,6 +179,13 @@ def _bias(call: Intercepted) -> tuple[Tensor, int] | None:
     if bias.dim() > 1:
         return None
     return wide(bias.detach()).clone(), -1 if call.name in {"linear", "layer_norm", "bilinear"} else 1
+
+
+def _of_response_norm(call: Intercepted) -> tuple[Tensor, None]:
+    """2 beta y (d - k0) / d, for y = x / d^beta: what is left of y when its derivative along x is taken off."""
+    norm, x = response_norm_of(call.args, call.kwargs), wide(argument(call.args, call.kwargs, 0, "input").detach())
+    d = norm.denominators(x)
+    return 2 * norm.beta * x * d.pow(-norm.beta - 1) * (d - norm.k), None
 
 
 def _at_zero(call: Intercepted) -> tuple[Tensor | None, int | None] | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.operations.active import Active
 from sightline.operations.calls import Call, RuledCall, attempt, fresh
-from sightline.operations.forms import Form, batch_norm_of, diagonal, form_of, has_statistics
+from sightline.operations.forms import Form, batch_norm_of, diagonal, form_of, has_statistics, response_norm_of
 from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
 from sightline.operations.hooks import note
 from sightline.operations.kept import keep, secure
@@ -35,6 +35,7 @@ _SINGLE = frozenset(
         Kind.ADD,
         Kind.SCALING,
         Kind.GATING,
+        Kind.RESPONSE_NORM,
     }
 )
 _OWN = frozenset({Kind.RECTIFIER, Kind.LINEAR, Kind.BATCH_NORM})
@@ -243,6 +244,8 @@ class Performer:
         seen = Call(
             call.kind, native, kept, self._active, in_place=call.in_place, gate=gate, mean=mean, signals=signals
         )
+        if call.kind is Kind.RESPONSE_NORM:
+            seen.response = response_norm_of(call.args, call.kwargs)
         if call.in_place:
             secure(call.tensors[0])
         seen.made = made

@@ -34,6 +34,7 @@ _FEATURES = frozenset(
         Kind.LINEAR,
         Kind.BATCH_NORM,
         Kind.NORMALISATION,
+        Kind.RESPONSE_NORM,
         Kind.RECTIFIER,
         Kind.ACTIVATION,
         Kind.POINTWISE,
@@ -317,7 +318,8 @@ class _Features:
             if self._candidates:
                 self._candidates[-1][1].append(results[0].grad_fn)
         # A split gives parts of a feature map, not the next one.
-        if operation.kind not in _FEATURES or len(results) != 1:
+        features = operation.kind in _FEATURES or operation.name in {"maximum", "minimum"}
+        if not features or len(results) != 1:
             return
         tensor, layout = results[0], self._layouts.of(results[0])
         grid = grid_of(layout, self._rows)

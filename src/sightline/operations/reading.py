@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from sightline.operations.graph import elementwise_alike
 from sightline.operations.kept import Constants
 from sightline.operations.origins import is_gate, is_mixed
-from sightline.operations.vocabulary import Kind
+from sightline.operations.vocabulary import Kind, keeps_zero
 
 Native = Callable[..., Any]
 _SMALL = 4096
@@ -40,6 +41,15 @@ def kind_of_call(
             kind = _product(name, args, kwargs, inside)
         case Kind.LINEAR if len(inside) > 1:
             kind = Kind.MATMUL
+        case Kind.NORMALISATION if name == "instance_norm" and not argument(args, kwargs, 5, "use_input_stats", True):
+            # By running statistics, which is what a batch norm does.
+            kind = Kind.BATCH_NORM if len(inside) == 1 else Kind.UNKNOWN
+        case Kind.POINTWISE if name in {"maximum", "minimum"} and len(inside) == 2:
+            # The larger of two values is pooled, unless both are functions of one: that is an activation.
+            if not is_mixed(tensors) and not elementwise_alike(*inside):
+                kind = Kind.MAXIMUM
+        case Kind.POINTWISE if keeps_zero(name, args, kwargs):
+            kind = Kind.ACTIVATION
         case Kind.BATCH_NORM | Kind.AVERAGE_POOLING | Kind.REDUCTION | Kind.ACTIVATION if len(inside) > 1:
             # Its settings depend on the image too: a slope, a scale.
             kind = Kind.UNKNOWN

@@ -36,6 +36,7 @@ from sightline.operations.vocabulary import (
     rectification,
     spelling,
 )
+from sightline.operations.written_out import WRITTEN_OUT
 
 if TYPE_CHECKING:
     from sightline.propagation import Propagation
@@ -210,6 +211,9 @@ class Tape:
                 # What runs again would not be what this pass records.
                 raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
             self.recomputes = True
+        if self._watchful and name in WRITTEN_OUT:
+            with Interception(self):
+                return WRITTEN_OUT[name](in_place, *args, **kwargs)
         if not self._watchful:
             result = func(*args, **kwargs)
             self._follow(func, name, kind, args, kwargs, tensors, result)

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     LINEAR = "weighted layer"
     BATCH_NORM = "batch norm"
     NORMALISATION = "normalisation by the image's own values"
+    RESPONSE_NORM = "local response normalisation"
     RECTIFIER = "rectifier"
     ACTIVATION = "activation that keeps zero"
     POINTWISE = "other pointwise function"
@@ -40,7 +41,8 @@ class Kind(StrEnum):
 SPELLINGS: dict[Kind, str] = {
     Kind.LINEAR: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear addmm",
     Kind.BATCH_NORM: "batch_norm",
-    Kind.NORMALISATION: "instance_norm layer_norm group_norm rms_norm local_response_norm normalize",
+    Kind.NORMALISATION: "instance_norm layer_norm group_norm rms_norm normalize",
+    Kind.RESPONSE_NORM: "local_response_norm",
     Kind.RECTIFIER: "relu relu6",
     Kind.ACTIVATION: "leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish tanh softsign hardshrink "
     "softshrink tanhshrink",
@@ -195,6 +197,40 @@ def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapp
     if low != 0.0 or high is None or high <= 0.0:
         return None
     return Rectification(low, high, in_place, name)
+
+
+def keeps_zero(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call that cuts values off at constants gives zero for zero, as activations with a rule do."""
+
+    def argument(position: int, *names: str, default: Any = None) -> Any:
+        found = [kwargs[key] for key in names if key in kwargs]
+        return found[0] if found else args[position] if len(args) > position else default
+
+    lower: Any = None
+    upper: Any = None
+    match name:
+        case "clamp" | "clip":
+            lower, upper = argument(1, "min"), argument(2, "max")
+        case "clamp_min":
+            lower = argument(1, "min")
+        case "clamp_max":
+            upper = argument(1, "max")
+        case "hardtanh":
+            lower, upper = argument(1, "min_val", default=-1.0), argument(2, "max_val", default=1.0)
+        case "maximum" | "minimum":
+            pair = argument(0, "input"), argument(1, "other")
+            constant = [value for value in pair if not getattr(value, "requires_grad", False)]
+            if len(constant) != 1:
+                return False
+            lower, upper = (constant[0], None) if name == "maximum" else (None, constant[0])
+        case "threshold":
+            # What is not above the threshold becomes the value.
+            threshold, value = _number(argument(1, "threshold")), _number(argument(2, "value"))
+            return threshold is not None and (threshold < 0 or value == 0)
+        case _:
+            return False
+    low, high = -math.inf if lower is None else _number(lower), math.inf if upper is None else _number(upper)
+    return low is not None and high is not None and low <= 0 <= high
 
 
 def _number(value: Any) -> float | None:

@@ -2,10 +2,11 @@
 
 Relevance starts as the explained value. Weighted layers share it by the rule of the propagation (`shares`), a batch
 norm that follows folded in; a batch norm by itself is a weighted layer to LRP-0 and LRP-epsilon, and passes it in all
-others. Activations that keep zero pass it. Adds, averages, sums and resampling share it in proportion to what each
-input contributes (evenly where weighted layers do not look at inputs either). Max-pooling gives it to the winner. A
-gate takes none; multiplication by a constant passes it. Softmax, normalisation by the image's own values, products of
-two signals and all else are refused.
+others. Activations that keep zero pass it. Local response normalisation shares it by its Taylor expansion. Adds,
+averages, sums and resampling share it in proportion to what each input contributes (evenly where weighted layers do not
+look at inputs either). Max-pooling, and the larger of two signals, give it to the winner. A gate takes none;
+multiplication by a constant passes it. Softmax, other normalisation by the image's own values, products of two signals
+and all else are refused.
 """
 
 import math
@@ -30,8 +31,8 @@ First = Literal["gradient", "w_squared", "flat", "box"]
 
 PASSED = frozenset({Kind.MAX_POOLING, Kind.MAXIMUM, Kind.RESHAPE, Kind.IDENTITY})
 SCOPE = (
-    "Relevance has a rule for weighted layers, batch norm, rectifiers and activations that keep zero, pooling, sums, "
-    "adds, gates and reshaping."
+    "Relevance has a rule for weighted layers, batch norm, local response norm, rectifiers and activations that keep "
+    "zero, pooling, sums, adds, gates and reshaping."
 )
 EPSILON = 1e-6
 
@@ -75,6 +76,26 @@ def _in_proportion(epsilon: float) -> Rule:
             given = quotients * call.again(*silent)
             call.constants = given.flatten(1).sum(1).double() if given.dim() > 1 else given.double()
         return tuple(x * part for x, part in zip(values, pull(quotients), strict=True))
+
+    return rule
+
+
+def _response_norm(epsilon: float) -> Rule:
+    """R_j = sum_k c_jk / stab(sum_i c_ik) R_k for y_k = x_k / d_k^beta, d_k = k0 + a sum_i x_i^2 over k's window.
+
+    c_kk = x_k / (k0 + a x_k^2)^beta, and c_jk = -2 a beta x_k x_j^2 / d_k^(beta + 1) for the others in the window: the
+    first order of the Taylor expansion from x to where only x_k is not zero. Binder et al. 2016, arXiv 1604.00825.
+    """
+
+    def rule(signal: Tensor, call: Call) -> tuple[Tensor]:
+        (x,), norm = call.inputs, call.response
+        assert norm is not None  # noqa: S101 - set for every call of its kind
+        weight, squares = norm.alpha / norm.size, x.square()
+        own = x * (norm.k + weight * squares).pow(-norm.beta)
+        slopes = -2 * weight * norm.beta * x * norm.denominators(x).pow(-norm.beta - 1)
+        quotients = shares.divide(signal, own + slopes * (norm.sums(squares) - squares), epsilon)
+        others = slopes * quotients
+        return (own * quotients + squares * (norm.sums(others, onto=True) - others),)
 
     return rule
 
@@ -128,6 +149,8 @@ def _lrp(
         Kind.BATCH_NORM: alone,
         Kind.RECTIFIER: _pass,
         Kind.ACTIVATION: _pass_call,
+        # Where no rule looks at the values, each keeps its own.
+        Kind.RESPONSE_NORM: _response_norm(epsilon) if sums is None else _pass_call,
         Kind.SCALING: _scaled,
         Kind.GATING: _gated,
         **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), shared),
