@@ -52,8 +52,9 @@ def explain(
             are of several, they keep their own precision if the model runs with it.
         methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
         target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
-            B); a `Unit` or `Direction`; or a callable from the model's output for all images to one value per image. A
-            callable of (output, images) may be given some of them at a time, with their positions.
+            B); a `Unit` or `Direction`; or a callable from the model's output for some of the images to one value for
+            each, of its own row alone. A callable of (output, images) is given their positions too; one in a
+            `WholeBatch` the output for all images at once.
         references: images to compare with, for expected gradients; encoded like the images.
         seed: base of all randomness. The noise of an image depends on this and on its content alone.
         chunk: rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the

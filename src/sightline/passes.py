@@ -18,9 +18,10 @@ from sightline.models.untouched import untouched
 from sightline.operations import INPUT, Kind, Operation, RuledPassError, Tape
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
+from sightline.rowwise import NeedsWholeBatch
 from sightline.sampling import Image, Sampling
 from sightline.sampling.base import Answer, Row
-from sightline.targets import Classes, Pair, Target
+from sightline.targets import Classes, Function, Pair, Target
 from sightline.totals import Asked, Gathered, Term
 
 if TYPE_CHECKING:
@@ -71,9 +72,23 @@ class Passes:
             if not self._live() and not isinstance(self._sampling, Image):
                 return
             start = block.stop
+        if isinstance(self._sampling, Image):
+            self._check_functions(whole=sizes == [len(job.images)])
         for number, results in enumerate(job.results):
             self._finish(number, results)
         self._measure_completeness()
+
+    def _check_functions(self, *, whole: bool) -> None:
+        """See that target functions give each image its own value; those that go by place need all images at once."""
+        try:
+            for target in self._job.targets:
+                if isinstance(target, Function):
+                    target.check()
+        except NeedsWholeBatch:
+            if not whole:
+                raise
+            # They have had them this time.
+            self._job.all_at_once()
 
     def _name(self) -> str:
         """The sampling's name in the records; a second one of its kind gets a number."""
@@ -201,6 +216,8 @@ class Passes:
                 )
             if isinstance(self._sampling, Image):
                 results.values[indices] = values.detach().to(results.values)
+                if isinstance(target, Function):
+                    target.keep(output, indices, values)
             found.append(values)
         return found
 
@@ -379,7 +396,7 @@ class _Pull:
 
 
 _ALL_AT_ONCE = (
-    "A target function of the output alone is given all images at once, but an adaptive path asks for some of them "
+    "A target function that needs all images at once cannot go with an adaptive path, which asks for some of them "
     "again. Let the function take (output, images), or take a Path."
 )
 _NO_PATH = (

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.errors import InputError, RefusalError
 from sightline.models.outputs import class_scores
+from sightline.rowwise import NeedsWholeBatch, Rowwise
 
 
 class Target(ABC):
@@ -228,28 +229,74 @@ class Direction(Target):
         return f"a direction of {self.layer}"
 
 
+@dataclass(frozen=True)
+class WholeBatch:
+    """A target function that has to see the output for all images at once, in their order, in one pass.
+
+    Its passes take as much memory as all images together.
+
+    Attributes:
+        function: from the model's output for all images to a tensor of shape (batch,).
+    """
+
+    function: Callable[..., Tensor]
+
+
 class Function(Target):
     """Any function that returns one value per image.
 
     Args:
-        function: from the model's output for all images, in their order; or, with two parameters, from the output for
-            some of them and their positions, a tensor of shape (row,).
+        function: from the model's output for some of the images, and their positions if it has two parameters, to a
+            tensor of shape (row,).
+        count: number of images.
+        whole_batch: whether it is always given all images.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Tensor], count: int, *, whole_batch: bool = False) -> None:
+        self._function, self._count = function, count
         self._takes_images = _parameters(function) > 1
-        self.whole_batch = not self._takes_images
+        self.whole_batch = whole_batch
+        self._rowwise = None if whole_batch else Rowwise(self._called, given_positions=self._takes_images)
+
+    def _called(self, output: Any, images: Tensor) -> Tensor:
+        return self._function(output, images) if self._takes_images else self._function(output)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
-        values = self._function(output, images) if self._takes_images else self._function(output)
+        everything = len(images) == self._count and bool((images.cpu() == torch.arange(self._count)).all())
+        try:
+            values = self._called(output, images)
+        except Exception as error:
+            if everything or self._takes_images:
+                raise
+            raise NeedsWholeBatch from error
         if not isinstance(values, Tensor) or values.shape != (len(images),):
+            if not everything and not self._takes_images:
+                raise NeedsWholeBatch
             came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise RefusalError(
                 f"The target function must return one value per image, shape ({len(images)},); came {came}."
             )
         return values
+
+    def keep(self, output: Any, images: Tensor, values: Tensor) -> None:
+        """Keep what came of a pass on the images themselves, for `check`."""
+        if self._rowwise is not None:
+            self._rowwise.keep(output, images, values)
+
+    def check(self) -> None:
+        """After the passes on the images themselves: see that each value is its image's own.
+
+        Raises:
+            RefusalError: it depends on other images.
+            NeedsWholeBatch: it depends on the image's place in the batch.
+        """
+        if self._rowwise is not None:
+            self._rowwise.check()
+
+    def all_at_once(self) -> None:
+        """From now on, be given all images in one pass."""
+        self.whole_batch, self._rowwise = True, None
 
     def describe(self, image: int) -> str:  # noqa: D102
         del image
@@ -267,7 +314,14 @@ def _parameters(function: Callable[..., Any]) -> int:
 
 
 TargetLike = (
-    None | int | Sequence[int] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] | Target | Callable[..., Tensor]
+    None
+    | int
+    | Sequence[int]
+    | Tensor
+    | np.ndarray[Any, np.dtype[np.integer[Any]]]
+    | Target
+    | WholeBatch
+    | Callable[..., Tensor]
 )
 
 
@@ -276,7 +330,7 @@ def as_target(target: object, count: int) -> Target:
 
     Args:
         target: None (the predicted class of each image), a class, one class per image, a `Pair`, `Unit` or
-            `Direction`, or a callable from the model's output to one value per image.
+            `Direction`, a callable from the model's output to one value per image, or a `WholeBatch`.
         count: number of images.
 
     Raises:
@@ -307,8 +361,10 @@ def as_target(target: object, count: int) -> Target:
         if not all(isinstance(c, int) and not isinstance(c, bool) and 0 <= c < 2**31 for c in target):
             raise InputError(f"Target classes must be integers, 0 or above; came {list(target)[:8]}.")
         return Classes(torch.tensor(list(target), dtype=torch.long), count)
+    if isinstance(target, WholeBatch):
+        return Function(target.function, count, whole_batch=True)
     if callable(target):
-        return Function(target)
+        return Function(target, count)
     raise InputError(
         f"A target is None, a class, one class per image, a Pair, Unit or Direction, or a callable; came {target!r}."
     )
