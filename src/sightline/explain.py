@@ -16,6 +16,7 @@ from sightline.encoded import as_images, ends_of, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
+from sightline.layer_names import methods_named, target_named
 from sightline.method import Method
 from sightline.models import ModelInfo, model_info
 from sightline.models.home import home_of
@@ -133,7 +134,8 @@ def _explain(
 ) -> list[Explanation]:
     batch = _tensor(images)
     loaded = images if isinstance(images, ImageBatch) else None
-    chosen = [as_target(target, len(batch)) for target in targets]
+    chosen = [target_named(model, as_target(target, len(batch))) for target in targets]
+    rows = methods_named(model, rows)
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
     if memory is not None and memory < 1:

@@ -330,9 +330,9 @@ class Passes:
             except RefusalError as error:
                 results.refused[method.name] = str(error)
                 continue
-            if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.layer not in noted:
+            if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.places[0] not in noted:
                 self._note_coincidences(aggregation, results, found, known)
-                noted.add(aggregation.layer)
+                noted.add(aggregation.places[0])
             gathered.add(method, made, asked)
 
     def _note_coincidences(
@@ -340,7 +340,8 @@ class Passes:
     ) -> None:
         """What holds of every row of every pass."""
         here = aggregation.coincidences(found, known)
-        results.coincidences[aggregation.layer] = here & results.coincidences.get(aggregation.layer, here)
+        (place,) = aggregation.places
+        results.coincidences[place] = here & results.coincidences.get(place, here)
 
     def _finish(self, number: int, results: Results) -> None:
         drawn: set[int] = set()

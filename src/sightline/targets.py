@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError, RefusalError
 from sightline.models.outputs import class_scores
+from sightline.operations import place_of
 from sightline.rowwise import NeedsWholeBatch, Rowwise
 
 
@@ -155,34 +156,35 @@ class Unit(Target):
     """A hidden unit: one channel of a layer's result, at a position or averaged over all positions.
 
     Attributes:
-        layer: the module's name; `block#2` is the second of several calls.
+        layer: the module, or its name; `block#2` is the second of several calls.
         channel: which channel, from 0.
         position: row and column (as many as the result has), or None for the mean over all.
     """
 
-    layer: str
+    layer: str | nn.Module
     channel: int
     position: tuple[int, ...] | None = None
 
     @property
     def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
-        return (self.layer,)
+        return (place_of(self.layer),)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del output, images
-        result = results[self.layer]
+        (place,) = self.places
+        result = results[place]
         if not 0 <= self.channel < result.shape[1]:
-            raise InputError(f"The layer {self.layer!r} has {result.shape[1]} channels; channel {self.channel} came.")
+            raise InputError(f"The layer {place!r} has {result.shape[1]} channels; channel {self.channel} came.")
         channel = result[:, self.channel]
         if self.position is None:
             return channel.flatten(1).mean(1) if channel.dim() > 1 else channel
         if len(self.position) != channel.dim() - 1:
             raise InputError(
-                f"The layer {self.layer!r} has {channel.dim() - 1} position axes; the position {self.position} came."
+                f"The layer {place!r} has {channel.dim() - 1} position axes; the position {self.position} came."
             )
         if not all(0 <= at < size for at, size in zip(self.position, channel.shape[1:], strict=True)):
             raise InputError(
-                f"The layer {self.layer!r} has positions up to {tuple(size - 1 for size in channel.shape[1:])}; the "
+                f"The layer {place!r} has positions up to {tuple(size - 1 for size in channel.shape[1:])}; the "
                 f"position {self.position} came."
             )
         picked: Tensor = channel[(slice(None), *self.position)]  # type: ignore[index]  # integers, at run time
@@ -191,7 +193,7 @@ class Unit(Target):
     def describe(self, image: int) -> str:  # noqa: D102
         del image
         at = "" if self.position is None else f" at {self.position}"
-        return f"channel {self.channel} of {self.layer}{at}"
+        return f"channel {self.channel} of {place_of(self.layer)}{at}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,11 +201,11 @@ class Direction(Target):
     """A direction in a layer's channels: the mean over positions of its inner product with the result.
 
     Attributes:
-        layer: the module's name.
+        layer: the module, or its name.
         vector: shape (channel,): the direction.
     """
 
-    layer: str
+    layer: str | nn.Module
     vector: Tensor
 
     def __post_init__(self) -> None:
@@ -211,14 +213,15 @@ class Direction(Target):
 
     @property
     def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
-        return (self.layer,)
+        return (place_of(self.layer),)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del output, images
-        result = results[self.layer]
+        (place,) = self.places
+        result = results[place]
         if self.vector.shape != result.shape[1:2]:
             raise InputError(
-                f"The layer {self.layer!r} has {result.shape[1]} channels; a direction of shape "
+                f"The layer {place!r} has {result.shape[1]} channels; a direction of shape "
                 f"{tuple(self.vector.shape)} came."
             )
         means = result.flatten(2).mean(2) if result.dim() > 2 else result
@@ -226,7 +229,7 @@ class Direction(Target):
 
     def describe(self, image: int) -> str:  # noqa: D102
         del image
-        return f"a direction of {self.layer}"
+        return f"a direction of {place_of(self.layer)}"
 
 
 @dataclass(frozen=True)

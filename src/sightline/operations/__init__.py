@@ -19,7 +19,7 @@
 from sightline.operations.chance import refuse_chance
 from sightline.operations.intercepts import Intercept
 from sightline.operations.kept import wide
-from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL
+from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL, place_of
 from sightline.operations.tape import RuledPassError, Tape
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -32,6 +32,7 @@ __all__ = [
     "Operation",
     "RuledPassError",
     "Tape",
+    "place_of",
     "refuse_chance",
     "wide",
 ]

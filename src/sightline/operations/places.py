@@ -44,6 +44,11 @@ _FEATURES = frozenset(
 )
 
 
+def place_of(layer: str | nn.Module) -> str:
+    """The place of a layer by name; of one given as a module, which has a name where the model is known."""
+    return layer if isinstance(layer, str) else f"<{type(layer).__name__}>"
+
+
 @dataclass(frozen=True)
 class Place:
     """A result kept from a pass.
