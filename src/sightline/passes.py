@@ -206,9 +206,9 @@ class Passes:
         for target, results in zip(job.targets, job.results, strict=True):
             if isinstance(self._sampling, Image):
                 self._note_scores(output, indices, last, target, results)
-            before = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            before = _versions(output)
             values = job.select(target, tape, output, indices)
-            after = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            after = _versions(output)
             if before != after and len(job.targets) > 1:
                 raise InputError(
                     "A target function writes over the model's output in place, which the other targets need too. "
@@ -249,6 +249,9 @@ class Passes:
     ) -> list[Method]:
         """The methods whose places have results and whose propagation covers every operation on the way."""
         results, ready, seen = self._job.results[number], [], tape.seen_from(values)
+        if not values.requires_grad:
+            for method in methods:
+                results.refused.setdefault(method.name, _NO_PATH)
         for method in methods:
             refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
             if not refused and isinstance(method.aggregation, FullGrad):
@@ -387,6 +390,12 @@ class Passes:
                     results.completeness[method.name] = total - (results.values - from_baselines).to(total)
 
 
+def _versions(output: Any) -> list[int]:
+    """By which a write into an output shows; what was made under torch.inference_mode knows none."""
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+
+
 @dataclass(frozen=True)
 class _Pull:
     """A backward to be made: a propagation, for the target of a number, read by some methods."""
@@ -402,5 +411,6 @@ _ALL_AT_ONCE = (
 )
 _NO_PATH = (
     "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
-    "graph is cut (detach, no_grad, rounding, argmax), or that layer is not used. Nothing flows back: there is no map."
+    "graph is cut (detach, no_grad, inference_mode, rounding, argmax), or that layer is not used. Nothing flows back: "
+    "there is no map."
 )

@@ -164,7 +164,7 @@ class Places:
                 continue
             if not output.requires_grad and torch.is_floating_point(output):
                 # Behind a detached stem the graph begins here; the model goes on with a copy of the new leaf.
-                leaf = output.detach().requires_grad_()
+                leaf = (output.clone() if output.is_inference() else output.detach()).requires_grad_()
                 self.kept[place] = Place(leaf, get_gradient_edge(leaf), name)
                 output = leaf.clone()
                 cut(output)
@@ -175,6 +175,8 @@ class Places:
     def _unreadable(self, name: str, output: Any) -> str:
         if not isinstance(output, Tensor):
             return f"The layer {name!r} returns a {type(output).__name__}, not one tensor; name a sub-module of it."
+        if torch.is_inference_mode_enabled():
+            return f"The layer {name!r} runs under torch.inference_mode, through which nothing flows back."
         if output.dim() == 0 or output.shape[0] != self._rows:
             return (
                 f"The layer {name!r} gives a result of shape {tuple(output.shape)} for {self._rows} image(s), so its "

@@ -369,6 +369,9 @@ def _without_parameters(values: tuple[Any, ...], tensors: list[Tensor]) -> tuple
         if isinstance(value, Tensor):
             if value.requires_grad and value.is_leaf and isinstance(value, nn.Parameter):
                 new = value.detach()
+            if value.is_inference() and not torch.is_inference_mode_enabled():
+                # Made under torch.inference_mode, such a tensor knows no versions and may not be kept for a backward.
+                new = new.clone()
             tensors.append(new)
         elif type(value) is tuple:
             new = _without_parameters(value, tensors)
