@@ -592,8 +592,8 @@ def test_a_target_function_sees_the_whole_batch_or_the_positions(model: nn.Modul
     for name in expected.maps:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(cut[name], expected[name], rtol=1e-4, atol=1e-6)
-    with pytest.raises(sl.InputError, match=r"chunk=2\b.*\b5 images"):
-        sl.explain(model, images, "gradient", lambda z: z[:, 0], chunk=2)
+    with pytest.raises(sl.InputError, match=r"chunk=2\b.*\b5\b"):
+        sl.explain(model, images, "gradient", sl.WholeBatch(lambda z: z[:, 0]), chunk=2)
 
 
 def test_passes_are_freed(model: nn.Module, images: Tensor) -> None:

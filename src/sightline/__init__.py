@@ -17,7 +17,7 @@ from sightline.gad import GAD, Consistency, GADExplanation
 from sightline.images import ImageBatch, load_images
 from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, load_model, model_info
-from sightline.targets import Direction, Pair, Unit
+from sightline.targets import Direction, Pair, Unit, WholeBatch
 
 if TYPE_CHECKING:
     from sightline.runs import Run, open_run, read_recipe, run
@@ -45,6 +45,7 @@ __all__ = [
     "Run",
     "SightlineError",
     "Unit",
+    "WholeBatch",
     "audit",
     "catalogue",
     "explain",

@@ -16,6 +16,7 @@ from sightline.encoded import as_images, ends_of, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
+from sightline.layer_names import methods_named, target_named
 from sightline.method import Method
 from sightline.models import ModelInfo, model_info
 from sightline.models.home import home_of
@@ -52,8 +53,9 @@ def explain(
             are of several, they keep their own precision if the model runs with it.
         methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
         target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
-            B); a `Unit` or `Direction`; or a callable from the model's output for all images to one value per image. A
-            callable of (output, images) may be given some of them at a time, with their positions.
+            B); a `Unit` or `Direction`; or a callable from the model's output for some of the images to one value for
+            each, of its own row alone. A callable of (output, images) is given their positions too; one in a
+            `WholeBatch` the output for all images at once.
         references: images to compare with, for expected gradients; encoded like the images.
         seed: base of all randomness. The noise of an image depends on this and on its content alone.
         chunk: rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the
@@ -132,7 +134,8 @@ def _explain(
 ) -> list[Explanation]:
     batch = _tensor(images)
     loaded = images if isinstance(images, ImageBatch) else None
-    chosen = [as_target(target, len(batch)) for target in targets]
+    chosen = [target_named(model, as_target(target, len(batch))) for target in targets]
+    rows = methods_named(model, rows)
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
     if memory is not None and memory < 1:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from torch import nn
+
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Reads, Sign
 from sightline.errors import InputError
-from sightline.operations import INPUT
+from sightline.operations import INPUT, place_of
 from sightline.propagation import GRADIENT, Propagation
 from sightline.propagation.base import without_input_of
 from sightline.sampling import Image, Reduction, Sampling
@@ -139,16 +141,16 @@ class Method:
             return replace(self, propagation=without_input_of(self.propagation), name=name, coincides=())
         return None
 
-    def at(self, layer: str) -> "Method":
+    def at(self, layer: str | nn.Module) -> "Method":
         """The same method reading another layer: a class activation map's, or relevance as it arrives there.
 
         Args:
-            layer: a module's name, or a depth: "early", "middle", "late".
+            layer: a module, its name, or a depth: "early", "middle", "late".
 
         Raises:
             InputError: the method reads no layer.
         """
-        name = f"{self.name}@{layer}"
+        name = f"{self.name}@{place_of(layer).strip('<>')}"
         if self.times is not None:
             return replace(self, times=self.times.at(layer), name=name)
         if isinstance(self.aggregation, CAM | LayerSignal):

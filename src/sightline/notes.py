@@ -102,7 +102,7 @@ def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
     readers: dict[str, list[str]] = {}
     for row in rows:
         if isinstance(row.aggregation, CAM) and row.propagation is GRADIENT and row.name in results.maps:
-            readers.setdefault(row.aggregation.layer, []).append(row.name)
+            readers.setdefault(row.aggregation.places[0], []).append(row.name)
     return [
         f"At {results.where[names[0]]}, read by {', '.join(names)}, {said}."
         for layer, names in readers.items()

@@ -19,9 +19,10 @@ from sightline.operations import INPUT, NO_PATH, Grid, Kind, Operation, RuledPas
 from sightline.operations.tape import RecomputationError, recomputed
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
+from sightline.rowwise import NeedsWholeBatch
 from sightline.sampling import Image, Sampling
 from sightline.sampling.base import Answer, Row
-from sightline.targets import Classes, Pair, Target
+from sightline.targets import Classes, Function, Pair, Target
 from sightline.totals import Asked, Gathered, Term
 
 if TYPE_CHECKING:
@@ -72,9 +73,23 @@ class Passes:
             if not self._live() and not isinstance(self._sampling, Image):
                 return
             start = block.stop
+        if isinstance(self._sampling, Image):
+            self._check_functions(whole=sizes == [len(job.images)])
         for number, results in enumerate(job.results):
             self._finish(number, results)
         self._measure_completeness()
+
+    def _check_functions(self, *, whole: bool) -> None:
+        """See that target functions give each image its own value; those that go by place need all images at once."""
+        try:
+            for target in self._job.targets:
+                if isinstance(target, Function):
+                    target.check()
+        except NeedsWholeBatch:
+            if not whole:
+                raise
+            # They have had them this time.
+            self._job.all_at_once()
 
     def _name(self) -> str:
         """The sampling's name in the records; a second one of its kind gets a number."""
@@ -206,9 +221,9 @@ class Passes:
         for target, results in zip(job.targets, job.results, strict=True):
             if isinstance(self._sampling, Image):
                 self._note_scores(output, indices, last, target, results)
-            before = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            before = _versions(output)
             values = job.select(target, tape, output, indices)
-            after = [tensor._version for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
+            after = _versions(output)
             if before != after and len(job.targets) > 1:
                 raise InputError(
                     "A target function writes over the model's output in place, which the other targets need too. "
@@ -216,6 +231,8 @@ class Passes:
                 )
             if isinstance(self._sampling, Image):
                 results.values[indices] = values.detach().to(results.values)
+                if isinstance(target, Function):
+                    target.keep(output, indices, values)
             found.append(values)
         return found
 
@@ -247,6 +264,9 @@ class Passes:
     ) -> list[Method]:
         """The methods whose places have results and whose propagation covers every operation on the way."""
         results, ready, seen = self._job.results[number], [], tape.seen_from(values)
+        if not values.requires_grad:
+            for method in methods:
+                results.refused.setdefault(method.name, NO_PATH)
         for method in methods:
             refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
             refused += [] if refused else _off_grid(method.aggregation, seen)
@@ -343,9 +363,9 @@ class Passes:
             except RefusalError as error:
                 results.refused[method.name] = str(error)
                 continue
-            if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.layer not in noted:
+            if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.places[0] not in noted:
                 self._note_coincidences(aggregation, results, here, known)
-                noted.add(aggregation.layer)
+                noted.add(aggregation.places[0])
             gathered.add(method, made, asked)
 
     def _note_coincidences(
@@ -353,7 +373,8 @@ class Passes:
     ) -> None:
         """What holds of every row of every pass."""
         here = aggregation.coincidences(found, known)
-        results.coincidences[aggregation.layer] = here & results.coincidences.get(aggregation.layer, here)
+        (place,) = aggregation.places
+        results.coincidences[place] = here & results.coincidences.get(place, here)
 
     def _finish(self, number: int, results: Results) -> None:
         drawn: set[int] = set()
@@ -411,6 +432,12 @@ def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
     ]
 
 
+def _versions(output: Any) -> list[int]:
+    """By which a write into an output shows; what was made under torch.inference_mode knows none."""
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+
+
 @dataclass(frozen=True)
 class _Pull:
     """A backward to be made: a propagation, for the target of a number, read by some methods."""
@@ -421,6 +448,6 @@ class _Pull:
 
 
 _ALL_AT_ONCE = (
-    "A target function of the output alone is given all images at once, but an adaptive path asks for some of them "
+    "A target function that needs all images at once cannot go with an adaptive path, which asks for some of them "
     "again. Let the function take (output, images), or take a Path."
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from sightline.aggregation import resized
 from sightline.errors import InputError
@@ -22,9 +23,10 @@ from sightline.models.untouched import untouched
 from sightline.operations import Kind, Tape, refuse_chance, refuse_mixing
 from sightline.passes import Passes
 from sightline.results import Results
+from sightline.rowwise import NeedsWholeBatch
 from sightline.sampling import Context, Image, Sampling
 from sightline.sampling.seeds import image_key, seed_of
-from sightline.targets import Target
+from sightline.targets import Function, Target
 
 Progress = Callable[[int, int], None]
 
@@ -76,15 +78,8 @@ class Job:
         self._done = 0
         self.whole_batch = any(target.whole_batch for target in targets)
         if self.whole_batch:
-            if chunk not in {None, len(images)}:
-                raise InputError(
-                    f"A target function of the output alone is given all images at once, but chunk={chunk} cuts the "
-                    f"{len(images)} images. Leave chunk out, or let the function take (output, images)."
-                )
-            self._chunk = len(images)
-        self._total = len(images) * sum(len(sampling.weights) for sampling in self._groups)
-        chunks: dict[str, list[int]] = {}
-        self.results = [Results(values=images.new_empty(len(images)), chunks=chunks) for _ in targets]
+            self._all_at_once()
+        self.results = self._begun()
         self.target_places = {place for target in targets for place in target.places}
 
     def run(self) -> list[Results]:
@@ -94,14 +89,44 @@ class Job:
             RefusalError: what the model says changes from call to call.
         """
         self._refuse_accidents()
-        with torch.enable_grad():
-            for sampling, methods in self._groups.items():
-                Passes(self, sampling, methods).run()
+        try:
+            self._pass()
+        except NeedsWholeBatch:
+            # What a function by place gave for some of the images is void; for all of them at once it is right.
+            self.all_at_once()
+            self._done, self.results = 0, self._begun()
+            self._pass()
         for results in self.results:
             for method in self._methods:
                 if method.times is not None:
                     self._multiply(method, results)
         return self.results
+
+    def _pass(self) -> None:
+        with torch.enable_grad():
+            for sampling, methods in self._groups.items():
+                Passes(self, sampling, methods).run()
+
+    def _begun(self) -> list[Results]:
+        self._total = len(self.images) * sum(len(sampling.weights) for sampling in self._groups)
+        chunks: dict[str, list[int]] = {}
+        return [Results(values=self.images.new_empty(len(self.images)), chunks=chunks) for _ in self.targets]
+
+    def all_at_once(self) -> None:
+        """From now on, have all images in each pass, in their order."""
+        for target in self.targets:
+            if isinstance(target, Function):
+                target.all_at_once()
+        self._all_at_once()
+
+    def _all_at_once(self) -> None:
+        if self._chunk not in {None, len(self.images)}:
+            raise InputError(
+                f"A target function needs all images at once, but chunk={self._chunk} cuts the {len(self.images)} "
+                "images. Leave chunk out, or let the function take (output, images) and find each image by its "
+                "position."
+            )
+        self.whole_batch, self._chunk = True, len(self.images)
 
     @cached_property
     def keys(self) -> list[int]:
@@ -151,8 +176,6 @@ class Job:
 
         def ask(images: Tensor) -> tuple[Any, dict[str, Tensor]]:
             with untouched(self.model):
-                if not self.target_places:
-                    return self.model(images.clone()), {}
                 tape = self.tape()
                 return tape.record(images), {place: tape.places[place].values for place in self.target_places}
 
@@ -168,7 +191,15 @@ class Job:
             pair = torch.cat([row, row / 2])
         else:
             return
-        refuse_mixing(self.model, pair, ask, decisive, about)
+
+        def rows_of(answer: tuple[Any, dict[str, Tensor]], numbers: Tensor) -> list[Tensor]:
+            if not any(isinstance(target, Function) for target in self.targets):
+                return decisive(answer, numbers)
+            # A function of the output is asked by itself whether it looks at other rows.
+            leaves = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor) and leaf.dim()]
+            return [leaf for leaf in leaves if len(leaf) == len(numbers)]
+
+        refuse_mixing(self.model, pair, ask, rows_of, about)
 
     def select(self, target: Target, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""

@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import InputError, RefusalError
 from sightline.integers import as_integers, described
 from sightline.models.outputs import class_scores
+from sightline.operations import place_of
+from sightline.rowwise import NeedsWholeBatch, Rowwise
 
 IntegerArray = np.ndarray[Any, np.dtype[Any]]
 ClassesLike = int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray
@@ -168,34 +170,35 @@ class Unit(Target):
     """A hidden unit: one channel of a layer's result, at a position or averaged over all positions.
 
     Attributes:
-        layer: the module's name; `block#2` is the second of several calls.
+        layer: the module, or its name; `block#2` is the second of several calls.
         channel: which channel, from 0.
         position: row and column (as many as the result has), or None for the mean over all.
     """
 
-    layer: str
+    layer: str | nn.Module
     channel: int
     position: tuple[int, ...] | None = None
 
     @property
     def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
-        return (self.layer,)
+        return (place_of(self.layer),)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del output, images
-        result = results[self.layer]
+        (place,) = self.places
+        result = results[place]
         if not 0 <= self.channel < result.shape[1]:
-            raise InputError(f"The layer {self.layer!r} has {result.shape[1]} channels; channel {self.channel} came.")
+            raise InputError(f"The layer {place!r} has {result.shape[1]} channels; channel {self.channel} came.")
         channel = result[:, self.channel]
         if self.position is None:
             return channel.flatten(1).mean(1) if channel.dim() > 1 else channel
         if len(self.position) != channel.dim() - 1:
             raise InputError(
-                f"The layer {self.layer!r} has {channel.dim() - 1} position axes; the position {self.position} came."
+                f"The layer {place!r} has {channel.dim() - 1} position axes; the position {self.position} came."
             )
         if not all(0 <= at < size for at, size in zip(self.position, channel.shape[1:], strict=True)):
             raise InputError(
-                f"The layer {self.layer!r} has positions up to {tuple(size - 1 for size in channel.shape[1:])}; the "
+                f"The layer {place!r} has positions up to {tuple(size - 1 for size in channel.shape[1:])}; the "
                 f"position {self.position} came."
             )
         picked: Tensor = channel[(slice(None), *self.position)]  # type: ignore[index]  # integers, at run time
@@ -204,7 +207,7 @@ class Unit(Target):
     def describe(self, image: int) -> str:  # noqa: D102
         del image
         at = "" if self.position is None else f" at {self.position}"
-        return f"channel {self.channel} of {self.layer}{at}"
+        return f"channel {self.channel} of {place_of(self.layer)}{at}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +215,11 @@ class Direction(Target):
     """A direction in a layer's channels: the mean over positions of its inner product with the result.
 
     Attributes:
-        layer: the module's name.
+        layer: the module, or its name.
         vector: shape (channel,): the direction.
     """
 
-    layer: str
+    layer: str | nn.Module
     vector: Tensor
 
     def __post_init__(self) -> None:
@@ -224,14 +227,15 @@ class Direction(Target):
 
     @property
     def places(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: D102
-        return (self.layer,)
+        return (place_of(self.layer),)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del output, images
-        result = results[self.layer]
+        (place,) = self.places
+        result = results[place]
         if self.vector.shape != result.shape[1:2]:
             raise InputError(
-                f"The layer {self.layer!r} has {result.shape[1]} channels; a direction of shape "
+                f"The layer {place!r} has {result.shape[1]} channels; a direction of shape "
                 f"{tuple(self.vector.shape)} came."
             )
         means = result.flatten(2).mean(2) if result.dim() > 2 else result
@@ -239,31 +243,77 @@ class Direction(Target):
 
     def describe(self, image: int) -> str:  # noqa: D102
         del image
-        return f"a direction of {self.layer}"
+        return f"a direction of {place_of(self.layer)}"
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """A target function that has to see the output for all images at once, in their order, in one pass.
+
+    Its passes take as much memory as all images together.
+
+    Attributes:
+        function: from the model's output for all images to a tensor of shape (batch,).
+    """
+
+    function: Callable[..., Tensor]
 
 
 class Function(Target):
     """Any function that returns one value per image.
 
     Args:
-        function: from the model's output for all images, in their order; or, with two parameters, from the output for
-            some of them and their positions, a tensor of shape (row,).
+        function: from the model's output for some of the images, and their positions if it has two parameters, to a
+            tensor of shape (row,).
+        count: number of images.
+        whole_batch: whether it is always given all images.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Tensor], count: int, *, whole_batch: bool = False) -> None:
+        self._function, self._count = function, count
         self._takes_images = _parameters(function) > 1
-        self.whole_batch = not self._takes_images
+        self.whole_batch = whole_batch
+        self._rowwise = None if whole_batch else Rowwise(self._called, given_positions=self._takes_images)
+
+    def _called(self, output: Any, images: Tensor) -> Tensor:
+        return self._function(output, images) if self._takes_images else self._function(output)
 
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
-        values = self._function(output, images) if self._takes_images else self._function(output)
+        everything = len(images) == self._count and bool((images.cpu() == torch.arange(self._count)).all())
+        try:
+            values = self._called(output, images)
+        except Exception as error:
+            if everything or self._takes_images:
+                raise
+            raise NeedsWholeBatch from error
         if not isinstance(values, Tensor) or values.shape != (len(images),):
+            if not everything and not self._takes_images:
+                raise NeedsWholeBatch
             came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise RefusalError(
                 f"The target function must return one value per image, shape ({len(images)},); came {came}."
             )
         return values
+
+    def keep(self, output: Any, images: Tensor, values: Tensor) -> None:
+        """Keep what came of a pass on the images themselves, for `check`."""
+        if self._rowwise is not None:
+            self._rowwise.keep(output, images, values)
+
+    def check(self) -> None:
+        """After the passes on the images themselves: see that each value is its image's own.
+
+        Raises:
+            RefusalError: it depends on other images.
+            NeedsWholeBatch: it depends on the image's place in the batch.
+        """
+        if self._rowwise is not None:
+            self._rowwise.check()
+
+    def all_at_once(self) -> None:
+        """From now on, be given all images in one pass."""
+        self.whole_batch, self._rowwise = True, None
 
     def describe(self, image: int) -> str:  # noqa: D102
         del image
@@ -281,7 +331,9 @@ def _parameters(function: Callable[..., Any]) -> int:
 
 
 # Several are any sequence, since a list may hold Python's, numpy's and torch's integers.
-TargetLike = None | int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray | Target | Callable[..., Tensor]
+TargetLike = (
+    None | int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray | Target | WholeBatch | Callable[..., Tensor]
+)
 
 
 def as_target(target: object, count: int) -> Target:
@@ -289,7 +341,7 @@ def as_target(target: object, count: int) -> Target:
 
     Args:
         target: None (the predicted class of each image), a class, one class per image, a `Pair`, `Unit` or
-            `Direction`, or a callable from the model's output to one value per image.
+            `Direction`, a callable from the model's output to one value per image, or a `WholeBatch`.
         count: number of images.
 
     Raises:
@@ -313,8 +365,10 @@ def as_target(target: object, count: int) -> Target:
         if not all(0 <= c < 2**31 for c in classes):
             raise InputError(f"Target classes must be integers, 0 or above; got {list(classes)[:8]}.")
         return Classes(torch.tensor(list(classes), dtype=torch.long), count)
+    if isinstance(target, WholeBatch):
+        return Function(target.function, count, whole_batch=True)
     if callable(target):
-        return Function(target)
+        return Function(target, count)
     if isinstance(target, Sequence | Tensor | np.ndarray | np.generic | float | bool) and not isinstance(target, str):
         raise InputError(f"Target classes must be integers, one or one per image; got {described(target)}.")
     raise InputError(

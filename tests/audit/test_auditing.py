@@ -1,6 +1,7 @@
 """The audit: its figures against figures made apart, its verdicts on cases whose answer is known, and bad input."""
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
@@ -404,3 +405,53 @@ def test_what_is_saved_tells_what_was_found(model: nn.Module, images: Tensor, tm
     blocked.write_text("")
     with pytest.raises(sl.InputError, match="cannot be written"):
         found.save(blocked)
+
+
+class Cut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            h = self.conv(x)
+        return self.head(h.relu().mean((2, 3)))
+
+
+def _small(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), *layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize(
+    ("network", "cause"),
+    [
+        (lambda: _small(nn.BatchNorm2d(8)), r"batch_norm in 1\b.*training mode.*model\.eval"),
+        (lambda: _small(nn.Dropout(0.5)), None),
+        (lambda: Cut().eval(), r"graph is cut"),
+    ],
+    ids=["batch norm in training mode", "dropout in training mode", "cut graph"],
+)
+def test_what_refuses_every_method_is_told_as_explain_tells_it(network, cause: str | None, images: Tensor) -> None:
+    for methods in (["gradient", "grad_cam"], "gradient"):
+        with pytest.raises(sl.RefusalError) as alone:
+            sl.explain(network(), images[:4], methods)
+        with pytest.raises(sl.RefusalError) as caught:
+            audit(network(), images[:4], methods)
+        assert str(caught.value) == str(alone.value)
+        assert cause is None or re.search(cause, str(caught.value))
+
+
+def test_a_method_that_needs_no_gradient_is_audited_without_one(images: Tensor) -> None:
+    model = Cut().eval()
+    own = sl.from_callable(lambda m, x, c: x.abs().mean(1) * m(x).gather(1, c[:, None])[:, :, None], "own")
+    found = audit(model, images[:4], [own, "gradient"], ["class_sensitivity", "completeness"])
+    assert set(found.refused) == {"gradient"}
+    assert "graph is cut" in found.refused["gradient"]
+    assert (found.scores["method"] == "own").any()
+
+
+def test_one_method_may_come_by_itself(model: nn.Module, images: Tensor) -> None:
+    several = audit(model, images[:4], ["saliency"], ["class_sensitivity"])
+    for one in ("saliency", sl.catalogue()["saliency"]):
+        pd.testing.assert_frame_equal(audit(model, images[:4], one, ["class_sensitivity"]).scores, several.scores)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.aggregation.base import Map, Reads, Sign, check_spatial
 from sightline.errors import InputError
-from sightline.operations import LAST_SPATIAL, wide
+from sightline.operations import LAST_SPATIAL, place_of, wide
 
 
 class Pooling(StrEnum):
@@ -51,8 +51,8 @@ class CAM:
         sign: which part is kept of what `stage` names.
         stage: on what signs are handled.
         relu: whether negative sums are cut.
-        layer: the module whose result A is read, or a depth ("early", "middle", "late"); by default the last spatial
-            feature map.
+        layer: the module whose result A is read, its name, or a depth ("early", "middle", "late"); by default the last
+            spatial feature map.
 
     Raises:
         InputError: an unknown pooling, sign or stage, or signs of weights where there is no pooling.
@@ -63,7 +63,7 @@ class CAM:
     sign: Sign = Sign.SIGNED
     stage: Stage = Stage.GRADIENTS
     relu: bool = True
-    layer: str = LAST_SPATIAL
+    layer: str | nn.Module = LAST_SPATIAL
 
     def __post_init__(self) -> None:
         for field, kind in (("pooling", Pooling), ("sign", Sign), ("stage", Stage)):
@@ -80,7 +80,7 @@ class CAM:
 
     @property
     def places(self) -> tuple[str, ...]:  # noqa: D102
-        return (self.layer,)
+        return (place_of(self.layer),)
 
     @property
     def reads(self) -> Reads:  # noqa: D102
@@ -94,8 +94,9 @@ class CAM:
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         # Sums over positions and products of gradients leave the range of half precision.
-        features, gradients = wide(results[self.layer]), wide(signals[self.layer])
-        check_spatial(self.layer, features)
+        (place,) = self.places
+        features, gradients = wide(results[place]), wide(signals[place])
+        check_spatial(place, features)
         weights = self._weights(features, gradients)
         contributions = weights * features
         if self.stage is Stage.CONTRIBUTIONS:
@@ -123,7 +124,8 @@ class CAM:
 
     def coincidences(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> frozenset[str]:
         """What about this layer makes choices of this family coincide, as sentences; for these rows."""
-        features, gradients = wide(results[self.layer]), wide(signals[self.layer])
+        (place,) = self.places
+        features, gradients = wide(results[place]), wide(signals[place])
         low, high = gradients.amin((2, 3)), gradients.amax((2, 3))
         found = set()
         if bool((high - low <= 1e-5 * torch.maximum(low.abs(), high.abs())).all()):

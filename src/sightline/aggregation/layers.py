@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.aggregation.base import Map, Reads, check_spatial
+from sightline.operations import place_of
 
 
 @dataclass(frozen=True)
@@ -15,20 +16,21 @@ class LayerSignal:
     For relevance this is the map at that layer, whose sum is what of the explained value arrives there.
 
     Attributes:
-        layer: the module whose result is read.
+        layer: the module whose result is read, or its name.
 
     Raises:
         RefusalError: the layer's result is not of shape (batch, channel, h, w).
     """
 
-    layer: str
+    layer: str | nn.Module
     reads = Reads.SIGNAL
     on_grid = True
 
     @property
     def places(self) -> tuple[str, ...]:  # noqa: D102
-        return (self.layer,)
+        return (place_of(self.layer),)
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
-        check_spatial(self.layer, results[self.layer])
-        return signals[self.layer].sum(dim=1, keepdim=True)
+        (place,) = self.places
+        check_spatial(place, results[place])
+        return signals[place].sum(dim=1, keepdim=True)

@@ -27,10 +27,12 @@ from sightline.audit.randomisation import Randomisation
 from sightline.audit.store import ScoreStore
 from sightline.audit.subjects import Asked, Custom, Subjects
 from sightline.audit.verdicts import Rule
+from sightline.catalogue import as_method
 from sightline.encoded import as_images, encoding_of, whole
 from sightline.errors import InputError
 from sightline.explanation import described
 from sightline.images import ImageBatch
+from sightline.layer_names import methods_named
 from sightline.method import Method
 from sightline.models.asking import ask
 from sightline.models.fingerprint import fingerprint
@@ -41,13 +43,14 @@ TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "complete
 """What is asked unless told otherwise."""
 FURTHER = ("convergence", "faithfulness", "localisation")
 _FLOATS = 1 << 25
+Methods = str | Method | Custom | Sequence[str | Method | Custom]
 Progress = Callable[[str, int, int], None]
 
 
 def audit(
     model: Callable[..., Any],
     images: Asked,
-    methods: Sequence[str | Method | Custom] = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
+    methods: Methods = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
     tests: Sequence[str] = TESTS,
     *,
     randomisation: Randomisation | None = None,
@@ -67,7 +70,8 @@ def audit(
     Args:
         model: a network in evaluation mode (or any callable from a batch of images to its output).
         images: see `sightline.explain`; a verdict needs at least twenty.
-        methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`.
+        methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or
+            several.
         tests: `class_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, `stability`, by default all
             of these; `convergence`; `faithfulness`, which is costly; `localisation`, which is asked wherever there are
             masks.
@@ -81,7 +85,7 @@ def audit(
 
     Raises:
         InputError: images, methods or tests cannot be used, or the folder holds another audit.
-        RefusalError: the network gives no class scores.
+        RefusalError: the network gives no class scores, or every method is refused on it.
     """
     plan = Plan(
         model, images, methods, tests,
@@ -121,7 +125,7 @@ class Plan:
         self,
         model: Callable[..., Any],
         images: Asked,
-        methods: Sequence[str | Method | Custom],
+        methods: Methods,
         tests: Sequence[str],
         *,
         randomisation: Randomisation | None = None,
@@ -137,7 +141,9 @@ class Plan:
         if unknown or not tests:
             raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
         _check_masks(masks, tests, batch)
-        self._subjects = Subjects(methods, seed, references)
+        given = [methods] if isinstance(methods, str | Method | Custom) else list(methods)
+        rows = [one if isinstance(one, Custom) else methods_named(model, [as_method(one)])[0] for one in given]
+        self._subjects = Subjects(rows, seed, references)
         how = randomisation or Randomisation(seed=seed)
         self._logits = ask(model, batch, 64)
         self._questions = _questions(model, batch, tests, how, self._subjects, masks)

@@ -12,6 +12,7 @@ from torch import Tensor
 from sightline.audit.similarity import MEASURES, Ranked, likeness
 from sightline.audit.subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
 from sightline.encoded import ends_of
+from sightline.errors import RefusalError
 from sightline.images import ImageBatch
 from sightline.sampling.seeds import image_key, seed_of
 
@@ -89,6 +90,10 @@ class Block:
         classes = list(self.classes.values())[: None if self.compares else 1]
         found = self.subjects.maps(self.model, self.images, classes, "classes")
         self.subjects.refused |= found.refused
+        asked = {one.name for one in (*self.subjects.rows, *self.subjects.custom)}
+        if not self.subjects.alone and asked <= self.subjects.refused.keys():
+            # Only controls that know nothing of the network are left.
+            raise RefusalError(" ".join(dict.fromkeys(self.subjects.refused.values())))
         return found
 
     def others(self) -> Iterator[tuple[str, Maps]]:

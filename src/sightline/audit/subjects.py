@@ -158,12 +158,14 @@ class Subjects:
         rows = [row for row in self.rows if row.name not in self.refused]
         asked = [one.tolist() for one in classes]
         seed = self.seed if seed is None else seed
+        explained: list[Explanation] = []
         try:
-            explained = explain_each(
-                model, images, rows, asked, references=self.references, seed=seed, on_refusal="record"
-            )
+            if rows:
+                explained = explain_each(
+                    model, images, rows, asked, references=self.references, seed=seed, on_refusal="record"
+                )
         except RefusalError as error:
-            explained, refused = [], {row.name: str(error) for row in rows}
+            refused = {row.name: str(error) for row in rows}
         for one, maps, sum_of in zip(explained, found, sums, strict=False):
             maps |= {name: wide(one.heatmap(name).detach()) for name in one.maps}
             sum_of |= _sums(one)

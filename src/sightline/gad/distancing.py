@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from sightline.catalogue import as_method
 from sightline.encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.explain import explain_each
@@ -27,6 +28,7 @@ from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, to
 from sightline.gad.training import Mode, Recipe, Stage, check_norms, train
 from sightline.images import ImageBatch
 from sightline.integers import as_integers, described
+from sightline.layer_names import methods_named, target_named
 from sightline.method import Method
 from sightline.models import model_info
 from sightline.models.fingerprint import fingerprint
@@ -332,6 +334,7 @@ class GAD:
             One explanation for each target.
         """
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
+        methods = self._named(methods)
         originals, chosen = self._originals(images, methods, self.classes if targets is None else targets, settings)
         return self._stacked(originals, images, methods, chosen, "distanced", reading, settings)
 
@@ -353,6 +356,7 @@ class GAD:
             reading: see `explain`.
             seed: see `explain`.
         """
+        methods = self._named(methods)
         chosen: list[Any] = [_given(target) for target in (self.classes if targets is None else targets)]
         pairs = [Pair(target, self._others(target)) for target in chosen]
         settings: dict[str, Any] = {"seed": seed, "on_refusal": "record"}
@@ -368,6 +372,11 @@ class GAD:
             shuffled = self._stacked(originals, images, methods, chosen, "shuffled", reading, settings)
         return Controlled(gad, shuffled, rather)
 
+    def _named(self, methods: str | Method | Sequence[str | Method]) -> list[Method]:
+        """The methods with layers by name, since a module of the original is none of a support network's."""
+        given = [methods] if isinstance(methods, str | Method) else methods
+        return methods_named(self.model, [as_method(one) for one in given])
+
     def _others(self, target: int | Sequence[int]) -> int | list[int]:
         """The other class of the pair."""
         given = [target] if isinstance(target, int) else list(target)
@@ -381,7 +390,7 @@ class GAD:
     ) -> tuple[list[Explanation], list[Any]]:
         """What the original network says, and the targets with which to ask the others the same."""
         count = len(as_images(images.tensor if isinstance(images, ImageBatch) else images))
-        chosen = [as_target(target, count) for target in targets]
+        chosen = [target_named(self.model, as_target(target, count)) for target in targets]
         found = explain_each(self.model, images, methods, chosen, **settings)  # type: ignore[arg-type]
         # Where the predicted class is asked for, it is the original's, also of the support networks.
         return found, [one.classes.tolist() if isinstance(one, ClassesOf) else one for one in chosen]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 
@@ -20,7 +20,8 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
         return
     # A scripted module keeps its buffers out of Python's reach.
     kept = [(module, dict(module._buffers)) for module in model.modules() if type(module._buffers) is dict]
-    values = {id(b): (b, b.clone()) for _, buffers in kept for b in buffers.values() if b is not None and _plain(b)}
+    there = (buffer for _, buffers in kept for buffer in buffers.values() if buffer is not None)
+    values = {id(buffer): (buffer, buffer.clone()) for buffer in there if not is_lazy(buffer)}
     try:
         yield
     finally:
@@ -35,8 +36,5 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
             for buffer, before in values.values():
                 # By value and not by version, which writes through `.data` do not count.
                 if not torch.equal(buffer, before):
-                    buffer.copy_(before)
-
-
-def _plain(buffer: Tensor) -> bool:
-    return not is_lazy(buffer) and not buffer.is_inference()
+                    with torch.inference_mode(buffer.is_inference()):
+                        buffer.copy_(before)

@@ -24,7 +24,7 @@ from sightline.operations.chance import refuse_chance
 from sightline.operations.intercepts import Intercept
 from sightline.operations.kept import wide
 from sightline.operations.layout import Grid, Unreadable
-from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen
+from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen, place_of
 from sightline.operations.tape import RuledPassError, Tape
 from sightline.operations.vocabulary import Kind, Operation
 
@@ -41,6 +41,7 @@ __all__ = [
     "Seen",
     "Tape",
     "Unreadable",
+    "place_of",
     "refuse_chance",
     "refuse_mixing",
     "wide",

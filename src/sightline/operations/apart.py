@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from sightline.errors import RefusalError
-from sightline.operations.chance import is_known, remember
+from sightline.operations.chance import generators_put_back, is_known, remember
 from sightline.operations.interception import eager, uncounted
 from sightline.operations.layout import Layouts
 from sightline.operations.modules import ModuleStack
@@ -82,7 +82,7 @@ def refuse_mixing(
         return
     modules = ModuleStack(model)
     try:
-        with uncounted(), eager(), torch.no_grad():
+        with uncounted(), eager(), torch.no_grad(), generators_put_back(model):
             following = _Following(images, modules)
             with modules.following(lambda *_: None), following:
                 together = decisive(ask(images), torch.arange(2))

@@ -11,7 +11,8 @@ Nothing here compares the state of a process-wide generator before and after a p
 import pickle
 import random
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -227,6 +228,17 @@ def _default_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generat
 
 _LOCK = threading.Lock()
 _KNOWN: "WeakKeyDictionary[nn.Module, set[Hashable]]" = WeakKeyDictionary()
+
+
+@contextmanager
+def generators_put_back(model: Callable[..., Any]) -> Iterator[None]:
+    """Put each of torch's generators back to where it stood before the first draw from it."""
+    watch, calls = _Watch(), _Calls()
+    try:
+        with calls, _Draws(watch, calls, ModuleStack(model)):
+            yield
+    finally:
+        watch.put_back()
 
 
 def is_known(model: Callable[..., Any], about: Hashable) -> bool:

@@ -90,6 +90,9 @@ class Dependence:
             if isinstance(value, Tensor):
                 if value.requires_grad and self._is_constant(value):
                     new = value.detach()
+                if value.is_inference() and not torch.is_inference_mode_enabled():
+                    # Such a tensor knows no versions and may not be kept for a backward.
+                    new = new.clone()
                 tensors.append(new)
             elif type(value) is tuple:
                 new = self._without_constants(value, tensors)

@@ -49,6 +49,11 @@ _FEATURES = frozenset(
 )
 
 
+def place_of(layer: str | nn.Module) -> str:
+    """The place of a layer by name; of one given as a module, which has a name where the model is known."""
+    return layer if isinstance(layer, str) else f"<{type(layer).__name__}>"
+
+
 @dataclass(frozen=True)
 class Place:
     """A result kept from a pass.
@@ -194,7 +199,7 @@ class Places:
                 continue
             if not output.requires_grad and torch.is_floating_point(output):
                 # Behind a detached stem the graph begins here; the model goes on with a copy of the new leaf.
-                leaf = output.detach().requires_grad_()
+                leaf = (output.clone() if output.is_inference() else output.detach()).requires_grad_()
                 if self._layouts is not None:
                     self._layouts.take(leaf, output)
                 self.kept[place] = self._place(leaf, get_gradient_edge(leaf), name, leaf)
@@ -224,6 +229,8 @@ class Places:
     def _unreadable(self, name: str, output: Any) -> str:
         if not isinstance(output, Tensor):
             return f"The layer {name!r} returns a {type(output).__name__}, not one tensor; name a sub-module of it."
+        if torch.is_inference_mode_enabled():
+            return f"The layer {name!r} runs under torch.inference_mode, through which nothing flows back."
         layout = None if self._layouts is None else self._layouts.of(output)
         if output.dim() == 0 or (output.shape[0] != self._rows and isinstance(grid_of(layout, self._rows), Unreadable)):
             return (
@@ -387,8 +394,8 @@ class _Features:
 
 NO_PATH = (
     "The explained value does not depend, through differentiable operations, on the place that this method reads: the "
-    "graph is cut (detach, no_grad, rounding, argmax, a reentrant checkpoint around that layer), or that layer is not "
-    "used. Nothing flows back: there is no map."
+    "graph is cut (detach, no_grad, inference_mode, rounding, argmax, a reentrant checkpoint around that layer), or "
+    "that layer is not used. Nothing flows back: there is no map."
 )
 """Why nothing flows back to a place."""
 _NAME_ONE = "Name a layer: grad_cam@LAYER."

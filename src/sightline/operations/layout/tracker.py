@@ -13,6 +13,8 @@ from sightline.operations.layout.rules import BY_KIND, BY_NAME, Seen, forgotten,
 from sightline.operations.layout.rules import written as written_into
 from sightline.operations.vocabulary import Kind
 
+# What a tensor holds beside its values.
+_PROPERTIES = frozenset({"base", "grad"})
 _CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 # What a call that is spelt in a way no rule foresees raises within the rule.
 _UNFORESEEN = (TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError, RuntimeError, StopIteration)
@@ -71,7 +73,7 @@ class Layouts:
             self._written(func, args)
             return
         # These take only shape and type from a tensor.
-        if not results or name.endswith("_like") or name.startswith("new_"):
+        if not results or name.endswith("_like") or name.startswith("new_") or name in _PROPERTIES:
             return
         self._calls += 1
         seen = Seen(name, func, args, kwargs, self.of, results[0], len(results), self._calls)
