@@ -43,7 +43,7 @@ def _method(model: Callable[..., Any], method: Method) -> Method:
 
 def _name(model: Callable[..., Any], layer: nn.Module) -> str:
     modules = model.named_modules() if isinstance(model, nn.Module) else ()
-    name = next((name for name, module in modules if module is layer), None)
+    name: str = next((name for name, module in modules if module is layer), "")
     if not name:
         what = "is the model itself" if layer is model else "is no module of the model"
         raise InputError(

@@ -91,11 +91,9 @@ class Rowwise:
         """Whether the value of a row changes when all other rows become like it."""
         count = len(images)
         for row in {0, count - 1}:
-            alike = _mapped(
-                output, lambda t, row=row: t[row : row + 1].expand_as(t) if t.dim() and len(t) == count else t
-            )
+            rows = torch.full((count,), row)
             try:
-                found = self._function(alike, images)
+                found = self._function(_rows(output, count, rows), images)
             except Exception:  # noqa: BLE001
                 return False
             if not _agree(found[row : row + 1], values[row : row + 1]):
@@ -116,7 +114,7 @@ def _mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return tree_unflatten([change(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
 
 
-def _rows(output: Any, count: int, rows: slice) -> Any:
+def _rows(output: Any, count: int, rows: slice | Tensor) -> Any:
     if not any(isinstance(leaf, Tensor) for leaf in tree_flatten(output)[0]):
         raise TypeError("an output whose rows cannot be told")
     return _mapped(output, lambda t: t[rows] if t.dim() and len(t) == count else t)

@@ -90,7 +90,7 @@ class Block:
         classes = list(self.classes.values())[: None if self.compares else 1]
         found = self.subjects.maps(self.model, self.images, classes, "classes")
         self.subjects.refused |= found.refused
-        asked = {one.name for one in (*self.subjects.rows, *self.subjects.custom)}
+        asked = {*(row.name for row in self.subjects.rows), *(custom.name for custom in self.subjects.custom)}
         if not self.subjects.alone and asked <= self.subjects.refused.keys():
             # Only controls that know nothing of the network are left.
             raise RefusalError(" ".join(dict.fromkeys(self.subjects.refused.values())))

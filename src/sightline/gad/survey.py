@@ -61,7 +61,8 @@ def survey(
         RefusalError: the network draws random numbers.
     """
     device = next(p for p in network.parameters() if p.is_floating_point()).device
-    numbers, labels, logits = [], [], []
+    numbers: list[Tensor] = []
+    labels, logits = [], []
     asked = list(range(len(samples))) if among is None else list(among)
     parts = [asked[i : i + batch_size] for i in range(0, len(asked), batch_size)]
     digest = hashlib.blake2b(digest_size=16)

@@ -81,7 +81,7 @@ class _Draws(TorchDispatchMode):
     """Sees every draw; with `extreme`, puts the least or the greatest of many draws in the place of each free one."""
 
     def __init__(self, watch: _Watch, calls: _Calls, modules: ModuleStack, extreme: str = "") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._watch, self._calls, self._modules, self._extreme = watch, calls, modules, extreme
         self.seen: list[_Draw] = []
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _len_torch_dispatch_stack, _pop_mode_temporarily
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode_temporarily
 
 if TYPE_CHECKING:
     from sightline.operations.tape import Tape
@@ -57,7 +57,7 @@ _STANCE = _Eager()
 def uncounted() -> Iterator[None]:
     """Out of sight of the modes that are on, such as counters of floating point operations."""
     with ExitStack() as stack:
-        for _ in range(_len_torch_dispatch_stack()):
+        for _ in _get_current_dispatch_mode_stack():
             stack.enter_context(_pop_mode_temporarily())
         yield
 

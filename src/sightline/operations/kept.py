@@ -129,7 +129,7 @@ def unaliased(result: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     """
     if not result._is_view():
         return result
-    memory = result.untyped_storage().data_ptr()
-    if any(tensor is result or tensor.untyped_storage().data_ptr() == memory for tensor in inputs):
+    memory = result.untyped_storage()
+    if any(tensor is result or tensor.untyped_storage().data_ptr() == memory.data_ptr() for tensor in inputs):
         return result
-    return result.new_empty(0).set_(result)
+    return result.new_empty(0).set_(memory, result.storage_offset(), result.size(), result.stride())
