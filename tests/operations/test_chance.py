@@ -271,4 +271,4 @@ def test_it_is_asked_once_and_out_of_every_count(images: Tensor) -> None:
     # Chance is asked with one image, other images with two together and one by one; then come the passes.
     assert calls == [1, 1, 2, 1, 1, 2, 2]
     sl.explain(model, torch.rand(2, 3, 9, 9), "gradient", 1)
-    assert calls == [1, 1, 2, 1, 1, 2, 2] + [1, 1, 2, 1, 1, 2]
+    assert calls == [*[1, 1, 2, 1, 1, 2, 2], *[1, 1, 2, 1, 1, 2]]
