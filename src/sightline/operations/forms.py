@@ -277,19 +277,19 @@ def _one_convolution(
         _regrouped(w.reshape(-1, 1, *[1] * n) if w.dim() == 1 else w, s.groups, groups)
         for w, s in zip(weights, settings, strict=True)
     ]
-    steps, pads, sizes, more = [], [], [], []
+    axes: list[tuple[int, int, int, int]] = []  # of each: step, padding, size, what is padded at the far end
     for axis in range(n):
         pad = max(s.padding[axis] for s in settings)
         spans = [(k.shape[2 + axis] - 1, s) for k, s in zip(kernels, settings, strict=True)]
-        step = (
-            math.gcd(*(s.dilation[axis] for span, s in spans if span), *(pad - s.padding[axis] for s in settings)) or 1
-        )
+        gaps = [s.dilation[axis] for span, s in spans if span]
+        step = math.gcd(*gaps, *(pad - s.padding[axis] for s in settings)) or 1
         reach = pad + max(span * s.dilation[axis] - s.padding[axis] for span, s in spans)
         room = before[2 + axis] + 2 * pad - reach - 1
         lacking = max(0, (after[2 + axis] - 1) * stride[axis] - room)
         if (room + lacking) // stride[axis] + 1 != after[2 + axis]:
             return None
-        steps, pads, sizes, more = [*steps, step], [*pads, pad], [*sizes, reach // step + 1], [*more, lacking]
+        axes.append((step, pad, reach // step + 1, lacking))
+    steps, pads, sizes, more = zip(*axes, strict=True)
     whole = kernels[0].new_zeros(*kernels[0].shape[:2], *sizes)
     for kernel, s in zip(kernels, settings, strict=True):
         places = [slice(None), slice(None)]
@@ -297,7 +297,7 @@ def _one_convolution(
             start, gap = (pads[axis] - s.padding[axis]) // steps[axis], max(1, s.dilation[axis] // steps[axis])
             places.append(slice(start, start + (kernel.shape[2 + axis] - 1) * gap + 1, gap))
         whole[tuple(places)] += kernel
-    moves = Settings(stride, tuple(pads), tuple(steps), False, (0,) * n, groups, tuple(more))
+    moves = Settings(stride, pads, steps, False, (0,) * n, groups, more)
     return _convolved(whole, bias, before, moves, same=False)
 
 
