@@ -11,6 +11,10 @@ from sightline.equality import Compared
 
 _EXPLODES = 100.0
 _LITTLE = 0.1
+_OF_SUMS = (
+    "take lrp_epsilon with a larger epsilon, which holds at adds and averages too, or a method that needs only the "
+    "gradient."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class Conservation(Compared):
         operations: the operations that shared relevance out, from the value backwards.
         amounts: shape (operation, image, 3): what each received, handed on, and gave to biases and other constants.
             NaN where an operation's results are not one per image.
+        positive: whether weighted layers share by positive parts, so that relevance can grow only at sums.
         contrasts: whether the map is the difference of two signals, of which nothing need be left in sum.
     """
 
@@ -31,6 +36,7 @@ class Conservation(Compared):
     operations: tuple[str, ...]
     amounts: Tensor
     contrasts: bool = False
+    positive: bool = False
 
     @property
     def table(self) -> pd.DataFrame:
@@ -98,5 +104,5 @@ class Conservation(Compared):
         return (
             f"explodes for {len(images)} image(s) ({which}): from {self.operations[first]} back, up to {worst:.1e} "
             "times the explained value flows, from denominators near zero. Such a map shows rounding, not the model; "
-            "take a larger epsilon, or lrp_epsilon_plus."
+            + (_OF_SUMS if self.positive else "take a larger epsilon, or lrp_epsilon_plus.")
         )

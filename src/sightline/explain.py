@@ -189,6 +189,7 @@ def _assembled(
             operations=flow.operations,
             amounts=flow.amounts.double().cpu(),
             contrasts=row.propagation.contrasts,
+            positive=row.propagation.positive,
         )
         for row in rows
         if (flow := results.flows.get(row.name))

@@ -9,7 +9,7 @@ from sightline.conservation import Conservation
 from sightline.method import Method
 from sightline.models import ModelInfo
 from sightline.operations import INPUT
-from sightline.operations.active import Rounding
+from sightline.operations.active import Growth, Rounding
 from sightline.propagation import GRADIENT
 from sightline.results import Results
 from sightline.sampling import AdaptivePath, Reduction
@@ -28,6 +28,7 @@ def notes(
     found = [note for row in rows if row.name in maps for note in row.propagation.warnings]
     found += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
     found += _notes_of_rounding(results, maps)
+    found += _notes_of_growth(results, maps)
     found += _notes_of_layers(results, rows)
     found += [
         f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
@@ -94,6 +95,20 @@ def _notes_of_rounding(results: Results, maps: Mapping[str, Tensor]) -> list[str
         f"up to {worst.share:.2g} of a layer's largest, most at {worst.operation}. Relevance is shared by those as "
         "they are, so that the map explains the model as it computes; convert it for a map without that rounding."
         for worst, found in by_worst.items()
+    ]
+
+
+def _notes_of_growth(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
+    """Where relevance that layers share by positive parts grows at adds."""
+    by_most: dict[Growth, list[str]] = {}
+    for name, growth in results.growth.items():
+        if name in maps:
+            by_most.setdefault(growth, []).append(name)
+    return [
+        f"{', '.join(found)}: at adds with terms of both signs relevance grows, by up to {most.factor:.3g} times "
+        f"at {most.operation}. Adds are shared in proportion to their terms, as in Zennit and TorchRay, and not by the "
+        "positive parts that weighted layers are shared by."
+        for most, found in by_most.items()
     ]
 
 

@@ -336,6 +336,9 @@ class Passes:
         ready = [method for method in pull.methods if method.name not in results.refused]
         if isinstance(self._sampling, Image) and layers.methods:
             gathered.terms = layers.terms
+        if ledger is not None and ledger.growth is not None:
+            for method in ready:
+                results.growth[method.name] = max(ledger.growth, results.growth.get(method.name, ledger.growth))
         if ledger is not None and ledger.rounding is not None:
             for method in ready:
                 results.rounding[method.name] = max(ledger.rounding, results.rounding.get(method.name, ledger.rounding))

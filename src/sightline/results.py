@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sightline.aggregation import Placement
 from sightline.decomposition import Decomposition
-from sightline.operations.active import Rounding
+from sightline.operations.active import Growth, Rounding
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Results:
         completeness: for each method that promises it, what its sum misses, per image.
         evaluations: for each method that chooses where to ask, how often it asked for each image.
         rounding: for each method that divides relevance by results of low precision, the largest rounding it met.
+        growth: for each method whose relevance can grow only at adds, where it grows most.
         flows: for each method that shares out relevance, where it went.
         decompositions: for each method that draws the value's exact decomposition, its figures.
         coincidences: for each layer of class activation maps, what makes choices coincide there, as sentences.
@@ -54,6 +55,7 @@ class Results:
     completeness: dict[str, Tensor] = field(default_factory=dict)
     evaluations: dict[str, Tensor] = field(default_factory=dict)
     rounding: dict[str, Rounding] = field(default_factory=dict)
+    growth: dict[str, Growth] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
     decompositions: dict[str, Decomposition] = field(default_factory=dict)
     coincidences: dict[str, frozenset[str]] = field(default_factory=dict)

@@ -286,3 +286,50 @@ def test_little_relevance_is_told() -> None:
     model[1].bias.data.fill_(99.0)
     (note,) = sl.explain(model, torch.ones(1, 1, 1, 1).double(), "lrp_0", 0).checks.notes
     assert re.match(r"lrp_0 keeps 0\.01\b.*\b99%.*biases.*linear in 1\b", note)
+
+
+@pytest.mark.parametrize("weight", [-0.5, -0.9, -0.99])
+def test_growth_at_adds_is_told(weight: float) -> None:
+    """x + w x with w < 0, shared in proportion: x / (x + w x) = 1 / (1 + w) times to one, w / (1 + w) to the other."""
+    branch, head = nn.Conv2d(1, 1, 1, bias=False).double(), nn.Linear(2, 1, bias=False).double()
+    nn.init.constant_(branch.weight, weight)
+    nn.init.ones_(head.weight)
+    image = torch.tensor([[[[2.0, 4.0]]]], dtype=torch.float64)
+
+    def model(x: Tensor) -> Tensor:
+        return head(F.relu(x + branch(x)).flatten(1))
+
+    notes = sl.explain(model, image, ["lrp_z_plus", "excitation_backprop", "lrp_epsilon"], 0).checks.notes
+    found = [note for note in notes if "terms of both signs" in note]
+    factor = f"{(1 - weight) / (1 + weight):.3g}"
+    assert all(factor in note for note in found)
+    assert {name for name in ("lrp_z_plus", "excitation_backprop") if any(name in note for note in found)} == {
+        "lrp_z_plus", "excitation_backprop"
+    }  # fmt: skip
+    assert not any("lrp_epsilon" in note.split(":")[0] for note in found)
+
+
+def test_terms_of_one_sign_are_no_growth() -> None:
+    branch, head = nn.Conv2d(1, 1, 1, bias=False).double(), nn.Linear(2, 1, bias=False).double()
+    nn.init.constant_(branch.weight, 0.5)
+    nn.init.ones_(head.weight)
+    image = torch.tensor([[[[2.0, 4.0]]]], dtype=torch.float64)
+    explanation = sl.explain(lambda x: head(F.relu(x + branch(x)).flatten(1)), image, "lrp_z_plus", 0)
+    assert not [note for note in explanation.checks.notes if "both signs" in note]
+
+
+@pytest.mark.parametrize(("method", "advised"), [("lrp_epsilon_plus", False), ("lrp_z_plus", False), ("lrp_0", True)])
+def test_a_note_does_not_recommend_the_method_itself(method: str, advised: bool) -> None:
+    """Two skips that nearly cancel, one behind the other."""
+    conv, head = nn.Conv2d(1, 1, 1, bias=False).double(), nn.Linear(4, 1, bias=False).double()
+    nn.init.constant_(conv.weight, -0.9999)
+    nn.init.ones_(head.weight)
+    image = torch.rand(1, 1, 2, 2, dtype=torch.float64) + 1
+
+    def model(x: Tensor) -> Tensor:
+        x = x + conv(x)
+        return head((x + conv(x)).flatten(1))
+
+    (note,) = [n for n in sl.explain(model, image, method, 0).checks.notes if "explodes" in n]
+    assert ("lrp_epsilon_plus" in note.removeprefix(method)) is advised
+    assert "larger epsilon" in note

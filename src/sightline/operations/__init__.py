@@ -8,6 +8,7 @@
 - `tape`: what one pass leaves behind, from which signals are pulled back.
 - `performer`: a call done by torch, or by a node of ours where its kind is ruled.
 - `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
+- `branches`: sums of parallel layers on one input, which relevance takes as one layer.
 - `forms`: weighted layers and batch norms as mathematics, read from calls.
 - `active`: that choice, as the nodes look it up, and the ledger of relevance.
 - `kept`: values that rules need, kept as they were.

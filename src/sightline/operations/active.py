@@ -26,6 +26,18 @@ class Rounding(NamedTuple):
     dtype: str
 
 
+class Growth(NamedTuple):
+    """How much relevance grows at a sum of terms of both signs.
+
+    Attributes:
+        factor: the size of all that it handed on, over the size of what it received, of the image where that is most.
+        operation: the sum.
+    """
+
+    factor: float
+    operation: str
+
+
 class Ledger:
     """Bookkeeping of relevance: what each operation received, handed on, and gave to its constants.
 
@@ -34,18 +46,29 @@ class Ledger:
 
     Attributes:
         rounding: the largest deviation of a low-precision result, where a rule met any.
+        growth: the add at which relevance grows most, where there is any.
     """
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._noted: dict[Operation, list[tuple[Tensor, Tensor, Tensor | None]]] = {}
         self.rounding: Rounding | None = None
+        self.growth: Growth | None = None
 
     def note(self, operation: Operation, received: Tensor, sent: list[Tensor], constants: Tensor | None) -> None:
         """Note one operation; a second note of the same one (a part of it) adds to the first."""
         parts = [self._by_row(part) for part in sent] or [received.new_zeros(self._rows)]
         entry = self._by_row(received), sum(parts[1:], start=parts[0]), constants
         self._noted.setdefault(operation, []).append(entry)
+
+    def note_growth(self, operation: Operation, received: Tensor, sent: list[Tensor]) -> None:
+        """Note how much larger what an add handed on is than what it received."""
+        parts = torch.stack([self._by_row(part.abs()).double() for part in sent]).sum(0)
+        before = self._by_row(received.abs()).double()
+        # An image without relevance, or rows that are no images, say nothing.
+        factor = float(torch.where(before > 0, parts / before, 0.0).nan_to_num(0.0, 0.0, 0.0).amax())
+        if factor > _GROWS and (self.growth is None or factor > self.growth.factor):
+            self.growth = Growth(factor, str(operation))
 
     def note_rounding(self, operation: Operation, result: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
         """Note how far a layer's result, in low precision, is from the same made in single precision."""
@@ -82,6 +105,9 @@ class Ledger:
         return values.flatten(1).sum(1) if values.dim() > 1 else values
 
 
+_GROWS = 1.01  # less is rounding
+
+
 @dataclass(slots=True)
 class Active:
     """What is being pulled back, if anything.
@@ -105,6 +131,17 @@ class Active:
     again: bool = False
     final_layers: frozenset[int] = field(default_factory=frozenset)
     pixel_range: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def grows_at_sums(self) -> bool:
+        """Whether sums are where relevance of that propagation can grow."""
+        return self.propagation is not None and self.propagation.positive
+
+    @property
+    def joins(self) -> bool:
+        """Whether a sum of parallel layers is one layer to that propagation."""
+        made = self.propagation
+        return made is not None and made.relevance and {Kind.LINEAR, Kind.BATCH_NORM, Kind.ADD} <= made.rules.keys()
 
     def rule(self, kind: Kind) -> "Rule | None":
         """The rule of the propagation that is being pulled back, if it has one for this kind."""

@@ -126,23 +126,29 @@ class RuledCall(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, signal: Tensor | None) -> tuple[Tensor | None, ...]:
         """The active rule; without one, the ordinary derivative."""
-        call: Call = ctx.call
         if signal is None:
             return (None, *[None] * len(ctx.dtypes))
-        active = call._active
-        rule = active.rule(call.kind)
-        if rule is None:
-            found: Sequence[Tensor | None] = call.gradient(signal)
-        else:
-            with torch.autocast(signal.device.type, enabled=False):
-                shared = rule(wide(signal), call)
-                given = zip((shared,) if isinstance(shared, Tensor) else shared, call.signals, strict=True)
-                found = [part if carries else None for part, carries in given]
-            if active.ledger is not None and call.operation is not None:
-                sent = [part for part in found if part is not None]
-                active.ledger.note(call.operation, signal, sent, call.constants)
-            call.constants = None
-        if active.last:
+        found = pull(ctx.call, signal, ctx.dtypes)
+        if ctx.call._active.last:
             ctx.call = None
-        parts = zip(found, ctx.dtypes, strict=True)
-        return (None, *(None if part is None else part.to(dtype) for part, dtype in parts))
+        return (None, *found)
+
+
+def pull(call: Call, signal: Tensor, dtypes: Sequence[torch.dtype]) -> list[Tensor | None]:
+    """The signal at each input of a call, by the active rule, or without one by the ordinary derivative."""
+    active = call._active
+    rule = active.rule(call.kind)
+    if rule is None:
+        found: Sequence[Tensor | None] = call.gradient(signal)
+    else:
+        with torch.autocast(signal.device.type, enabled=False):
+            shared = rule(wide(signal), call)
+            given = zip((shared,) if isinstance(shared, Tensor) else shared, call.signals, strict=True)
+            found = [part if carries else None for part, carries in given]
+        if active.ledger is not None and call.operation is not None:
+            sent = [part for part in found if part is not None]
+            active.ledger.note(call.operation, signal, sent, call.constants)
+            if call.kind is Kind.ADD and len(sent) > 1 and active.grows_at_sums:
+                active.ledger.note_growth(call.operation, signal, sent)
+        call.constants = None
+    return [None if part is None else part.to(dtype) for part, dtype in zip(found, dtypes, strict=True)]

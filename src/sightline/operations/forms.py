@@ -1,8 +1,9 @@
 """Weighted layers and batch norms as mathematics, read from the calls that perform them."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,19 @@ from sightline.operations.reading import Native, argument
 
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Transpose = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Shape = tuple[int, ...]
+
+
+class Settings(NamedTuple):
+    """How a convolution moves over its input; `more` is what is padded at the far end of each axis only."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    transposed: bool
+    out: tuple[int, ...]
+    groups: int
+    more: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +43,7 @@ class Form:
         axis: where the result's channels are.
         padded_same: whether it is a convolution whose padding keeps the size, but for strides.
         diagonal: whether it is a batch norm, with one input for each output.
+        settings: for a convolution, how it moves over its input.
     """
 
     weight: Tensor
@@ -40,6 +55,7 @@ class Form:
     axis: int
     padded_same: bool = False
     diagonal: bool = False
+    settings: "Settings | None" = None
 
 
 def form_of(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Form | None:
@@ -102,17 +118,23 @@ def _convolution(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         padding = tuple(r // 2 for r in reach)
     padding = (0,) * n if padding == "valid" else _tuple(padding, n)
     same = same or (not transposed and all(2 * p == r for p, r in zip(padding, reach, strict=True)))
-    settings = (stride, padding, dilation, transposed, out, groups)
+    settings = Settings(stride, padding, dilation, transposed, _tuple(out, n), groups, tuple(more))
+    return _convolved(weight, bias, tuple(x.shape), settings, same=same)
+
+
+def _convolved(weight: Tensor, bias: Tensor | None, shape: tuple[int, ...], settings: Settings, *, same: bool) -> Form:
+    n, more, groups, transposed = len(shape) - 2, settings.more, settings.groups, settings.transposed
+    moves = (settings.stride, settings.padding, settings.dilation, transposed, settings.out, groups)
 
     def product(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         x = functional.pad(x, [side for m in reversed(more) for side in (0, m)]) if any(more) else x
-        return torch.convolution(x, w, b, *settings)
+        return torch.convolution(x, w, b, *moves)
 
     def transpose(s: Tensor, w: Tensor, x: Tensor | None) -> Tensor:
         # Only the shape of x matters, which any tensor can have.
         if x is None or x.dtype != s.dtype or any(more):
             x = s.new_empty(()).expand([*shape[:2], *(size + m for size, m in zip(shape[2:], more, strict=True))])
-        pulled: Tensor = torch.ops.aten.convolution_backward(s, x, w, None, *settings, [True, False, False])[0]
+        pulled: Tensor = torch.ops.aten.convolution_backward(s, x, w, None, *moves, [True, False, False])[0]
         return pulled[tuple(map(slice, shape))] if any(more) else pulled
 
     def spread(values: Tensor) -> Tensor:
@@ -122,8 +144,9 @@ def _convolution(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
             return per_group.reshape(weight.shape[0], -1, *[1] * n)
         return values.reshape(-1, *[1] * (n + 1))
 
-    shape = tuple(x.shape)
-    return Form(weight, bias, product, transpose, dense=False, spread=spread, axis=1, padded_same=same)
+    return Form(
+        weight, bias, product, transpose, dense=False, spread=spread, axis=1, padded_same=same, settings=settings
+    )
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:
@@ -246,3 +269,86 @@ def diagonal(scale: Tensor, shift: Tensor) -> Form:
         axis=1,
         diagonal=True,
     )
+
+
+def merged(parts: Sequence[tuple[Form, Tensor, Tensor | None]], before: Shape, after: Shape) -> Form | None:
+    """The sum of layers on one input as one layer; None where it is no layer of a kind that torch has.
+
+    A batch norm is the diagonal of a dense layer, or a 1 x 1 convolution of each channel by itself. Kernels of several
+    sizes are brought to one by zeros around and between their weights; groups, to their greatest common divisor.
+
+    Args:
+        parts: each with the weight and bias to take in its stead.
+        before: the input's shape.
+        after: the result's.
+    """
+    forms = [form for form, _, _ in parts]
+    biases = [bias for _, _, bias in parts if bias is not None]
+    bias = sum(biases[1:], start=biases[0]) if biases else None
+    weights = [weight for _, weight, _ in parts]
+    if all(form.diagonal for form in forms):
+        assert bias is not None  # noqa: S101 - batch norms have one
+        return diagonal(sum(weights[1:], start=weights[0]), bias)
+    if any(form.dense for form in forms):
+        if not all(form.dense or (form.diagonal and len(after) == 2) for form in forms):
+            return None
+        full = [torch.diag(w) if form.diagonal else w for form, w in zip(forms, weights, strict=True)]
+        return _dense(sum(full[1:], start=full[0]), bias)
+    settings = [_depthwise(before) if form.settings is None else form.settings for form in forms]
+    if any(s.transposed for s in settings):
+        alike = len(set(settings)) == 1 and len({w.shape for w in weights}) == 1
+        return _convolved(sum(weights[1:], start=weights[0]), bias, before, settings[0], same=False) if alike else None
+    return _one_convolution(weights, bias, settings, before, after)
+
+
+def _depthwise(before: Shape) -> Settings:
+    one, none = (1,) * (len(before) - 2), (0,) * (len(before) - 2)
+    return Settings(one, none, one, False, none, before[1], none)
+
+
+def _one_convolution(
+    weights: Sequence[Tensor], bias: Tensor | None, settings: Sequence[Settings], before: Shape, after: Shape
+) -> Form | None:
+    n, stride = len(before) - 2, settings[0].stride
+    if any(s.stride != stride for s in settings):
+        return None
+    groups = math.gcd(*(s.groups for s in settings))
+    kernels = [
+        _regrouped(w.reshape(-1, 1, *[1] * n) if w.dim() == 1 else w, s.groups, groups)
+        for w, s in zip(weights, settings, strict=True)
+    ]
+    axes: list[tuple[int, int, int, int]] = []  # of each: step, padding, size, what is padded at the far end
+    for axis in range(n):
+        pad = max(s.padding[axis] for s in settings)
+        spans = [(k.shape[2 + axis] - 1, s) for k, s in zip(kernels, settings, strict=True)]
+        gaps = [s.dilation[axis] for span, s in spans if span]
+        step = math.gcd(*gaps, *(pad - s.padding[axis] for s in settings)) or 1
+        reach = pad + max(span * s.dilation[axis] - s.padding[axis] for span, s in spans)
+        room = before[2 + axis] + 2 * pad - reach - 1
+        lacking = max(0, (after[2 + axis] - 1) * stride[axis] - room)
+        if (room + lacking) // stride[axis] + 1 != after[2 + axis]:
+            return None
+        axes.append((step, pad, reach // step + 1, lacking))
+    steps, pads, sizes, more = zip(*axes, strict=True)
+    whole = kernels[0].new_zeros(*kernels[0].shape[:2], *sizes)
+    for kernel, s in zip(kernels, settings, strict=True):
+        places = [slice(None), slice(None)]
+        for axis in range(n):
+            start, gap = (pads[axis] - s.padding[axis]) // steps[axis], max(1, s.dilation[axis] // steps[axis])
+            places.append(slice(start, start + (kernel.shape[2 + axis] - 1) * gap + 1, gap))
+        whole[tuple(places)] += kernel
+    moves = Settings(stride, pads, steps, False, (0,) * n, groups, more)
+    return _convolved(whole, bias, before, moves, same=False)
+
+
+def _regrouped(weight: Tensor, groups: int, fewer: int) -> Tensor:
+    """The kernel of a grouped convolution with fewer groups, zero where it connected nothing."""
+    ratio = groups // fewer
+    if ratio == 1:
+        return weight
+    outside, inside = weight.shape[0] // groups, weight.shape[1]
+    blocks = weight.reshape(fewer, ratio, outside, inside, *weight.shape[2:])
+    full = weight.new_zeros(fewer, ratio, outside, ratio, inside, *weight.shape[2:])
+    for number in range(ratio):
+        full[:, number, :, number] = blocks[:, number]
+    return full.reshape(weight.shape[0], ratio * inside, *weight.shape[2:])

@@ -101,7 +101,7 @@ class Intercepts:
         """Read a call that is about to run, while its arguments are as they were; the rest once it has."""
         found = _read(call)
         bias = _bias(call) if found is None else None
-        constants = any(t.dim() > 0 and t.is_floating_point() and not t.requires_grad for t in call.tensors)
+        obscure = found is None and _may_hide_bias(call)
         first = call.tensors[0]
         writes = call.in_place or call.name == "setitem"
         # The rest of a constant joins the graph with the part that is written to.
@@ -112,13 +112,12 @@ class Intercepts:
             known = found
             if found is None or joins or (found[0] is not None and writes and made._is_view()):
                 self.unread.add(operation.order)
-                obscure = operation.kind is Kind.UNKNOWN or operation.name == "layer_norm"
-                if bias is None and obscure and constants and made.dim() == 4:
+                if obscure and made.dim() == 4:
                     self.obscure.add(operation.order)
                 known = bias
-            if known is None or known[0] is None:
+            value, axis = _NONE if known is None else known
+            if value is None:
                 return
-            value, axis = known
             value = value.masked_fill(value.isinf(), 0.0)
             # A bias is one though it be zero; what depends on the image counts where it is something.
             is_bias = axis is not None or bias is not None
@@ -186,6 +185,14 @@ def _of_response_norm(call: Intercepted) -> tuple[Tensor, None]:
     norm, x = response_norm_of(call.args, call.kwargs), wide(argument(call.args, call.kwargs, 0, "input").detach())
     d = norm.denominators(x)
     return 2 * norm.beta * x * d.pow(-norm.beta - 1) * (d - norm.k), None
+
+
+def _may_hide_bias(call: Intercepted) -> bool:
+    """Whether a call may have a bias that `_bias` does not find."""
+    if call.kind is Kind.UNKNOWN:
+        return any(t.dim() > 0 and t.is_floating_point() and not t.requires_grad for t in call.tensors)
+    bias: object = argument(call.args, call.kwargs, 3, "bias") if call.name == "layer_norm" else None
+    return isinstance(bias, Tensor) and bias.dim() > 1
 
 
 def _at_zero(call: Intercepted) -> tuple[Tensor | None, int | None] | None:

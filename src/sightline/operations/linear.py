@@ -1,6 +1,6 @@
 """Weighted layers, with a batch norm that follows folded in, whose backward is chosen when the backward runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from sightline.errors import RefusalError
 from sightline.operations.active import Active
-from sightline.operations.forms import BatchNorm, Form, diagonal
+from sightline.operations.forms import BatchNorm, Form, Shape, diagonal, merged
 from sightline.operations.hooks import note
 from sightline.operations.kept import Constants, Kept, keep, unaliased, wide
 from sightline.operations.reading import Native
@@ -46,6 +46,7 @@ class Linear:
         self.constants: Tensor | None = None
         self.from_image: Callable[[Tensor], Tensor] | None = None
         self._inner: Linear | None = None
+        self._whole = False
 
     def folded(self, scale: Tensor, shift: Tensor) -> "Linear":
         """This layer and the batch norm that follows it, as one layer: y = scale * (W x + b) + shift."""
@@ -53,6 +54,21 @@ class Linear:
         new = Linear(replace(self.form, bias=bias), self._x, self._active, first=self.first)
         new._scale = scale if self._scale is None else self._scale * scale
         new.from_image, new._inner, new._rounds = self.from_image, self, self._rounds
+        return new
+
+    @classmethod
+    def summed(cls, branches: "Sequence[tuple[Linear, float]]", before: Shape, after: Shape) -> "Linear | None":
+        """Parallel layers on one input, each times a number, as one layer; None where that is none."""
+        parts = [
+            (branch.form, branch.weight * factor, None if branch.bias is None else branch.bias * factor)
+            for branch, factor in branches
+        ]
+        form = merged(parts, before, after)
+        if form is None:
+            return None
+        inside = next((branch for branch, _ in branches if not branch.form.diagonal), branches[0][0])
+        new = cls(form, inside._x, inside._active, first=inside.first)
+        new.from_image, new._whole = inside.from_image, True
         return new
 
     def outer(self, norm: BatchNorm) -> "Linear":
@@ -68,7 +84,8 @@ class Linear:
         if result.dtype not in {torch.float32, torch.float64}:
             self._low = result.dtype
             # A batch norm computes in its own precision, whatever enters it.
-            self._rounds = self._rounds if self._inner is not None or self.form.diagonal else result.dtype
+            own = self._inner is not None or self._whole or self.form.diagonal
+            self._rounds = self._rounds if own else result.dtype
 
     def forget_result(self) -> None:
         """Keep the result no longer; it is made again where it is needed after all."""

@@ -9,8 +9,17 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.operations.active import Active
+from sightline.operations.branches import Branch, RuledSum, branches_of, note_branches, scaled, summed
 from sightline.operations.calls import Call, RuledCall, attempt, fresh
-from sightline.operations.forms import Form, batch_norm_of, diagonal, form_of, has_statistics, response_norm_of
+from sightline.operations.forms import (
+    BatchNorm,
+    Form,
+    batch_norm_of,
+    diagonal,
+    form_of,
+    has_statistics,
+    response_norm_of,
+)
 from sightline.operations.graph import mark_folded, mark_gate, mark_weighted
 from sightline.operations.hooks import note
 from sightline.operations.kept import keep, secure
@@ -196,6 +205,7 @@ class Performer:
             if self._reuse is not None:
                 self._reuse.keep(keep(made))
             sign(made, linear, x)
+            note_branches(made, Branch(lambda: linear, x, x._version))
             mark_weighted(made, operation)
 
         return result, complete
@@ -206,8 +216,7 @@ class Performer:
         found = foldable(h)
         linear: Linear | str
         if found is None:
-            alone = diagonal(norm.scale, norm.shift)
-            linear, x = Linear(alone, keep(h), self._active, first=False), None
+            linear, x = self._alone(norm, h), None
         elif found[1] is None:
             linear, x = _OVERWRITTEN, None
         else:
@@ -217,13 +226,21 @@ class Performer:
         result: Tensor = RuledBatchNorm.apply(h, x, linear, norm, native)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
-            if isinstance(linear, Linear):
-                linear.made(operation, keep(made))
-                if x is not None:
-                    sign(made, linear, x)
-                    mark_weighted(made, operation)
+            if not isinstance(linear, Linear):
+                return
+            linear.made(operation, keep(made))
+            alone = Branch(lambda: self._alone(norm, h) if x is not None else linear, h, h._version)
+            if x is None:
+                note_branches(made, alone)
+            else:
+                sign(made, linear, x)
+                note_branches(made, Branch(lambda: linear, x, x._version), alone)
+                mark_weighted(made, operation)
 
         return result, complete
+
+    def _alone(self, norm: BatchNorm, h: Tensor) -> Linear:
+        return Linear(diagonal(norm.scale, norm.shift), keep(h), self._active, first=False)
 
     def _call(
         self, call: Intercepted, tensors: list[Tensor], native: Native
@@ -246,15 +263,41 @@ class Performer:
         )
         if call.kind is Kind.RESPONSE_NORM:
             seen.response = response_norm_of(call.args, call.kwargs)
+        joined = None
+        if call.kind is Kind.ADD and Kind.LINEAR in self._ruled and len(call.tensors) == len(tensors) and all(signals):
+            joined = summed(native, tensors, in_place=call.in_place)
         if call.in_place:
             secure(call.tensors[0])
+        if joined is not None:
+            return self._sum(seen, joined[0], joined[1], tensors)
         seen.made = made
         result: Tensor = RuledCall.apply(seen, *tensors)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
             seen.operation = operation
+            if seen.kind is Kind.SCALING and len(tensors) == 1 and not call.in_place and branches_of(tensors[0]):
+                scaled(tensors[0], native, made)
             if seen.kind is Kind.GATING:
                 mark_gate(made, gate)
+
+        return result, complete
+
+    def _sum(
+        self, seen: Call, layer: Linear | str, x: Tensor, tensors: list[Tensor]
+    ) -> tuple[Tensor, Completion | None]:
+        """A sum of parallel branches on x."""
+        for tensor in tensors:
+            mark_folded(tensor)
+        result: Tensor = RuledSum.apply(seen, layer, x, *tensors)  # type: ignore[no-untyped-call]
+
+        def complete(operation: Operation, made: Tensor) -> None:
+            seen.operation = operation
+            if isinstance(layer, Linear):
+                layer.made(operation, keep(made))
+                note_branches(made, Branch(lambda: layer, x, x._version))
+                if not layer.form.diagonal:
+                    sign(made, layer, x)
+                    mark_weighted(made, operation)
 
         return result, complete
 

@@ -324,7 +324,8 @@ class Tape:
         if propagation.relevance and folded:
             raise RefusalError(
                 f"{propagation.name} has no relevance of its own at {folded[0]!r}: that layer is one with the batch "
-                "norm that follows it, and relevance goes straight to its input. Name the batch norm instead."
+                "norm, or the sum of parallel layers, that follows it, and relevance goes straight to its input. Name "
+                "that batch norm, or the module that adds them, instead."
             )
         reentrant = self._dark and graph.holds(values, _REENTRANT)
         again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()

@@ -67,6 +67,8 @@ class Propagation:
         essential: the kind without which it would equal another method; with none of it on the way, it is refused.
         contrasts: whether its rules ask which weighted layer is the last.
         warnings: sentences that go with every map.
+        positive: whether weighted layers share relevance by positive parts, so that it cannot grow there; it can where
+            sums have terms of both signs.
         without_input: where the first layer multiplies by the input, makes the same propagation without that factor.
 
     Raises:
@@ -85,6 +87,7 @@ class Propagation:
     contrasts: bool = False
     warnings: tuple[str, ...] = ()
     without_input: "Callable[[], Propagation] | None" = None
+    positive: bool = False
     _made: "Made | None" = field(default=None, init=False, repr=False)
 
     def __eq__(self, other: object) -> bool:

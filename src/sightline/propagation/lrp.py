@@ -127,6 +127,7 @@ def _lrp(
     epsilon: float = EPSILON,
     start: Callable[[Tensor], Tensor] = torch.clone,
     notes: tuple[str, ...] = (),
+    positive: bool = False,
 ) -> Propagation:
     entry = _first(first, epsilon, *box)
 
@@ -140,7 +141,7 @@ def _lrp(
     def without_input() -> Propagation:
         return _lrp(
             f"{name} without the input", conv, dense, first="gradient", box=box, last=last, alone=alone, sums=sums,
-            epsilon=epsilon, start=start, notes=notes,
+            epsilon=epsilon, start=start, notes=notes, positive=positive,
         )  # fmt: skip
 
     shared = sums or _in_proportion(epsilon)
@@ -168,6 +169,7 @@ def _lrp(
         contrasts=last is not None,
         warnings=notes,
         without_input=None if first else without_input,
+        positive=positive,
     )
 
 
@@ -283,14 +285,14 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
 def _alpha_beta(alpha: float, beta: float, epsilon: float, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.alpha_beta_rule(alpha, beta, epsilon)
     name = _titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
-    return _lrp(name, rule, first=first, epsilon=epsilon, notes=notes)
+    return _lrp(name, rule, first=first, epsilon=epsilon, notes=notes, positive=beta == 0)
 
 
 @by_settings
 def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The z+ rule without biases at every weighted layer: alpha-beta with alpha = 1, beta = 0 and b = 0."""
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon)
+    return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon, positive=True)
 
 
 @by_settings
@@ -321,7 +323,7 @@ def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Pro
         epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
         first: another rule for the first weighted layer; "flat" is EpsilonPlusFlat.
     """
-    return _epsilon_composite("epsilon_plus", shares.alpha_beta_rule(1.0, 0.0, EPSILON), epsilon, first)
+    return _epsilon_composite("epsilon_plus", shares.alpha_beta_rule(1.0, 0.0, EPSILON), epsilon, first, positive=True)
 
 
 @by_settings
@@ -335,9 +337,12 @@ def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None
     return _epsilon_composite("epsilon_alpha2_beta1", shares.alpha_beta_rule(2.0, 1.0, EPSILON), epsilon, first)
 
 
-def _epsilon_composite(name: str, conv: LayerRule, epsilon: float, first: First | None) -> Propagation:
+def _epsilon_composite(
+    name: str, conv: LayerRule, epsilon: float, first: First | None, *, positive: bool = False
+) -> Propagation:
     epsilon = _stabiliser(epsilon)
-    return _lrp(_titled(name, first, epsilon=epsilon), conv, shares.epsilon_rule(epsilon), first=first)
+    name = _titled(name, first, epsilon=epsilon)
+    return _lrp(name, conv, shares.epsilon_rule(epsilon), first=first, positive=positive)
 
 
 def _limits(low: object, high: object) -> str:
@@ -392,7 +397,7 @@ def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILO
     conv = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
     epsilon = _stabiliser(epsilon)
     name = f"deep_taylor(epsilon={epsilon:g}, {_limits(low, high)})"
-    return _lrp(name, conv, first="box", box=(low, high), epsilon=epsilon, start=_positive)
+    return _lrp(name, conv, first="box", box=(low, high), epsilon=epsilon, start=_positive, positive=True)
 
 
 @by_settings
@@ -402,7 +407,8 @@ def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     Zhang et al. 2016, arXiv 1608.00507, equation 2.
     """
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    return _lrp(_titled("excitation_backprop", None, epsilon=epsilon), rule, epsilon=epsilon, start=torch.ones_like)
+    name = _titled("excitation_backprop", None, epsilon=epsilon)
+    return _lrp(name, rule, epsilon=epsilon, start=torch.ones_like, positive=True)
 
 
 @by_settings
@@ -413,4 +419,5 @@ def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
     name = _titled("contrastive_excitation_backprop", None, epsilon=epsilon)
-    return _lrp(name, rule, last=shares.contrastive_rule(epsilon), epsilon=epsilon, start=torch.ones_like)
+    last = shares.contrastive_rule(epsilon)
+    return _lrp(name, rule, last=last, epsilon=epsilon, start=torch.ones_like, positive=True)
