@@ -62,7 +62,7 @@ def scaled(h: Tensor, native: Native, result: Tensor) -> None:
         if factors.shape == torch.Size(shape):
             found.append(_scaled(branch, factors.flatten()))
     if found:
-        note(result, *found)
+        note_branches(result, *found)
 
 
 def _scaled(branch: Branch, factors: Tensor) -> Branch:

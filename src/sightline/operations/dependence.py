@@ -146,7 +146,7 @@ class Recomputation(TorchFunctionMode):
         if func is torch.autograd.backward and kwargs and kwargs["grad_tensors"] and not kwargs["inputs"]:
             # A checkpoint inside a reentrant one: torch's own function would run without this mode.
             with self:
-                return run_backward(*args, kwargs["grad_tensors"], [], keep_graph=bool(kwargs["retain_graph"]))
+                return run_backward(args[0], kwargs["grad_tensors"], [], keep_graph=bool(kwargs["retain_graph"]))
         name, _, in_place = self._spelling(func)
         if name in ASKS and asks(func):
             return func(*args, **(kwargs or {}))

@@ -108,7 +108,8 @@ def mark_weighted(result: Tensor, operation: Operation) -> None:
 
 def mark_folded(result: Tensor) -> None:
     """Note that a batch norm takes this result's layer as a part of itself, so that relevance goes past the result."""
-    node, output = result.grad_fn, result.output_nr
+    node: Node = result.grad_fn
+    output = result.output_nr
     while is_hook(node):
         node, output = node.next_functions[output]
     node.metadata[_FOLDED] = True
@@ -212,7 +213,8 @@ def elementwise_alike(one: Tensor, other: Tensor) -> bool:
 
 def _source(tensor: Tensor) -> tuple[Node, int]:
     """The result that a tensor is a function of, value by value."""
-    node, output = tensor.grad_fn, tensor.output_nr
+    node: Node = tensor.grad_fn
+    output = tensor.output_nr
     while node is not None and (operation := node.metadata.get(_KEY)) and operation.kind in _ELEMENTWISE:
         parents = [(parent, nr) for parent, nr in node.next_functions if parent is not None and is_marked(parent)]
         if len(set(parents)) != 1:

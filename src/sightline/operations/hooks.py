@@ -72,7 +72,8 @@ class Hooks:
         The nodes hand on what they get. They count as part of the operation that made the tensor, and the tensor has
         the notes of that operation's result.
         """
-        node, output, chain = tensor.grad_fn, tensor.output_nr, []
+        node: graph.Node = tensor.grad_fn
+        output, chain = tensor.output_nr, []
         while graph.is_hook(node):
             chain.append(node)
             node, output = node.next_functions[output]
@@ -108,8 +109,9 @@ class Hooks:
 def note(result: Tensor, name: str, value: Any) -> None:
     """Note something on a result, where it is found behind hooks too."""
     setattr(result, name, value)
-    if result.grad_fn is not None:
-        result.grad_fn.metadata[name] = value
+    node: graph.Node = result.grad_fn
+    if node is not None:
+        node.metadata[name] = value
 
 
 def _equal(before: Tensor | None, after: Tensor | None) -> bool:
