@@ -177,7 +177,7 @@ class Job:
         def ask(images: Tensor) -> tuple[Any, dict[str, Tensor]]:
             with untouched(self.model):
                 tape = self.tape()
-                return tape.record(images), {place: tape.places[place].values for place in self.target_places}
+                return tape.record(images), {place: tape.places[place].channels_first() for place in self.target_places}
 
         def decisive(answer: tuple[Any, dict[str, Tensor]], numbers: Tensor) -> list[Tensor]:
             return [target.decisive(*answer, numbers.to(row.device)) for target in self.targets]

@@ -1007,7 +1007,7 @@ def test_what_is_added_to_channels_last_is_drawn_where_it_stands_or_not_at_all()
 # In these traps a part is out of sight or a factor is cut from the graph, so mathematics alone does not tell. The
 # largest over values and constants is in sight: rules refuse it, but it adds nothing.
 HIDDEN = {trap.name for trap in (*traps.IN_DISGUISE, *traps.ESCAPES, *traps.OUTSIDE)}
-HIDDEN -= {"max over a stack", "amax over a stack"}
+HIDDEN -= {"max over a stack", "amax over a stack", "amin over a stack", "the first of two by rank"}
 # The reference's word for what no mode of torch sees; what stands in the graph there, before and after torch optimises.
 IN_THE_GRAPH = {"scripted": "CppFunction|Relu"}
 ZOO = pytest.mark.parametrize("trap", zoo.ALL, ids=lambda trap: trap.name)
@@ -1125,10 +1125,10 @@ def test_the_zoo_holds_both_kinds() -> None:
     """A new trap changes these numbers, and should be looked at."""
     verdicts = Counter(("hidden" if trap.name in HIDDEN else "in sight", bool(_words(trap))) for trap in zoo.ALL)
     assert verdicts == {
-        ("in sight", False): 161,
+        ("in sight", False): 165,
         ("in sight", True): 31,  # products of signals, softmax, normalisations by the image, attention, a cut graph
         ("hidden", False): 3,  # LeakyReLU, GELU and the smaller of a value and zero
-        ("hidden", True): 25,
+        ("hidden", True): 21,
     }
 
 

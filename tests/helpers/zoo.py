@@ -77,8 +77,9 @@ def settle(network: nn.Module) -> None:
     """Statistics that a trained network could have, so that no BatchNorm is the identity; what is zero stays so."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.3, 2.0)
+            if module.running_mean is not None:
+                nn.init.uniform_(module.running_mean, -0.5, 0.5)
+                nn.init.uniform_(module.running_var, 0.3, 2.0)
             if module.affine and module.weight.any():
                 nn.init.uniform_(module.weight, -1.5, 1.5)
                 nn.init.uniform_(module.bias, -0.5, 0.5)

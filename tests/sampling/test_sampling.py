@@ -285,7 +285,7 @@ def test_methods_that_reduce_the_same_noise_share_its_passes_and_no_others(model
     methods = [sl.Method(noise, name=name) for name, noise in kinds.items()]
     recording = Recording(model)
     together = sl.explain(recording, images, methods, CLASSES, chunk=100)
-    assert [len(rows) for rows in recording.inputs] == [4, 3 * 4, 4 * 4, 3 * 4]
+    assert [len(rows) for rows in recording.inputs][-4:] == [4, 3 * 4, 4 * 4, 3 * 4]
     for method in methods:
         _close(together[method.name], sl.explain(model, images, method, CLASSES)[method.name])
 
@@ -445,11 +445,11 @@ def test_a_named_baseline_is_refused_where_nobody_says_how_images_are_encoded(
 
 
 def test_paths_are_the_same_if_they_start_at_the_same_baselines() -> None:
-    one, other = torch.zeros(3, 1, 1), torch.zeros(3, 1, 1)
+    one, other = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 0.1)
     for same, again in [
         (Path(5), Path(5, 0.0)),
         (Path(5, "black"), Path(5, "black")),
-        (Path(5, one), Path(5, one)),
+        (Path(5, one), Path(5, one.clone())),
         (Path(5, (0.5, one, "white")), Path(5, (0.5, one, "white"))),
         (AdaptivePath(0.1, 9, one), AdaptivePath(0.1, 9, one)),
     ]:
@@ -464,7 +464,7 @@ def test_paths_are_the_same_if_they_start_at_the_same_baselines() -> None:
 
 
 def test_methods_on_one_path_share_its_passes_and_those_on_two_do_not(model: nn.Module, images: Tensor) -> None:
-    zero, again = torch.zeros(3, 1, 1), torch.zeros(3, 1, 1)
+    zero, again = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 1e-30)
     signal = sl.Method(Path(4, zero), name="mean gradient")
     shared = sl.explain(model, images, [_integrated(Path(4, zero)), signal], CLASSES)
     assert shared.checks.settings["rows_per_pass"] == {"image": [4], "path": [4 * 4]}
@@ -656,8 +656,9 @@ def test_an_adaptive_map_is_the_trapezoid_rule_at_the_points_that_the_model_saw(
         recording = Recording(model)
         explanation = sl.explain(recording, image, _integrated(AdaptivePath(1e-3, start=0.1)), label)
         # The first pass is on the image itself and the last on its baseline.
-        points = torch.cat(recording.inputs[1:-1])
-        assert len(points) == int(explanation.checks.evaluations["ig"]) > 9
+        asked = int(explanation.checks.evaluations["ig"])
+        points = torch.cat(recording.inputs[:-1])[-asked:]
+        assert len(points) == asked > 9
         largest = (image - 0.1).abs().flatten().argmax()
         shares = ((points - 0.1) / (image - 0.1)).flatten(1)[:, largest].numpy()
         exact = np.round(shares * 2**30) / 2**30
@@ -1053,7 +1054,9 @@ def test_a_function_of_the_whole_batch_sees_all_images_in_order(sampling: Sampli
         return output.sum(1) * torch.arange(1, 4)
 
     found = sl.explain(lambda x: x.flatten(1), images, sl.Method(sampling, name="map"), value)["map"]
-    assert len(seen) == 1 + len(sampling.weights)
+    # Besides its passes it is asked whether chance or other images have a part in its values.
+    assert [1, 2, 3] in seen
+    seen = seen[-len(sampling.weights) :]
     np.testing.assert_allclose(seen, [[1, 2, 3]] * len(seen), atol=1e-6)
     torch.testing.assert_close(found.flatten(1), torch.tensor([[1.0, 1], [2, 2], [3, 3]], dtype=torch.float64))
 
@@ -1064,11 +1067,11 @@ def test_a_block_of_images_is_done_with_before_the_next_begins() -> None:
     recording = Recording(lambda x: x.flatten(1).sum(1, keepdim=True))
     sl.explain(recording, images, sl.Method(Noise(3, 1e-9), name="noise"), 0, chunk=2)
     seen = [rows[:, 0, 0, 0].round().int().tolist() for rows in recording.inputs]
-    assert seen == [[1, 2], [3, 4], *[[1, 2]] * 3, *[[3, 4]] * 3]
+    assert seen[-8:] == [[1, 2], [3, 4], *[[1, 2]] * 3, *[[3, 4]] * 3]
     recording.inputs.clear()
     sl.explain(recording, images[:3], sl.Method(Noise(3, 1e-9), name="noise"), 0, chunk=2)
     seen = [rows[:, 0, 0, 0].round().int().tolist() for rows in recording.inputs]
-    assert seen == [[1, 2], [3], *[[1, 2]] * 3, [3, 3], [3]]
+    assert seen[-7:] == [[1, 2], [3], *[[1, 2]] * 3, [3, 3], [3]]
 
 
 # Combinations

@@ -113,7 +113,7 @@ def _differ(together: Sequence[Tensor], alone: Sequence[Sequence[Tensor]], *, na
                 continue
             eps = torch.finfo(values.dtype).eps
             share = min(1e3 * eps, 0.01) if named else eps**0.4
-            one, other = own.double(), values[row : row + 1].double()
+            one, other = own.detach().double(), values[row : row + 1].detach().double()
             largest = float(torch.maximum(one.abs(), other.abs()).nan_to_num(0, 0, 0).amax()) if one.numel() else 0.0
             # Numbers below the smallest normal one have few digits.
             allowed = share * largest + torch.finfo(values.dtype).tiny

@@ -28,10 +28,11 @@ class Dependence:
 
     Args:
         through_graph: whether results of other tensors are cut too, which takes a look at the graph. Leaves always are.
+        on_copy: told of the copy of a tensor that cannot take part itself, and of the tensor.
     """
 
-    def __init__(self, *, through_graph: bool) -> None:
-        self._through_graph = through_graph
+    def __init__(self, *, through_graph: bool, on_copy: Callable[[Tensor, Tensor], None] | None = None) -> None:
+        self._through_graph, self._on_copy = through_graph, on_copy
         self._known: dict[graph.Node, bool] = {}
         # A leaf may be the user's and outlive the pass, so its note says of which pass it is.
         self._pass = object()
@@ -53,7 +54,8 @@ class Dependence:
         args = self._without_constants(args, tensors)
         if kwargs:
             kwargs = dict(zip(kwargs, self._without_constants(tuple(kwargs.values()), tensors), strict=True))
-        if args is not given and args[0] is not given[0] and (in_place or name in _WRITES):
+        reaches = args is not given and args[0] is not given[0] and (in_place or name in _WRITES)
+        if reaches and not given[0].is_inference():
             # A write must reach the tensor itself, which may join the graph by it.
             args = (given[0], *args[1:])
             if any(tensor.requires_grad for tensor in tensors):
@@ -93,6 +95,8 @@ class Dependence:
                 if value.is_inference() and not torch.is_inference_mode_enabled():
                     # Such a tensor knows no versions and may not be kept for a backward.
                     new = new.clone()
+                    if self._on_copy is not None:
+                        self._on_copy(new, value)
                 tensors.append(new)
             elif type(value) is tuple:
                 new = self._without_constants(value, tensors)

@@ -99,7 +99,8 @@ class Tape:
         self.places = Places(model, places, self._modules, self._layouts)
         # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
-        self._dependence = Dependence(through_graph=self._watchful)
+        on_copy = None if self._layouts is None else self._layouts.take
+        self._dependence = Dependence(through_graph=self._watchful, on_copy=on_copy)
         self.recomputes = self._dark = False
         self._selecting = False
         self._seen: tuple[Tensor, Seen] | None = None
