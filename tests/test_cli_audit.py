@@ -67,6 +67,7 @@ def test_an_audit_is_written_and_repeated(place: Path) -> None:
     assert "holds another audit" in " ".join(other.stderr.split())
 
 
+@pytest.mark.slow
 def test_it_fails_on_request_and_tells_what_got_worse(place: Path) -> None:
     done = run(place, "--methods", "gradient", "--stages", "2", "--out", "b", "--fail-on", "overall,stability")
     assert done.returncode == 0, done.stderr

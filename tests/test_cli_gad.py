@@ -127,6 +127,7 @@ def test_fit_explain_evaluate(place: Path) -> None:
         assert (place / "e" / f"{name}.png").stat().st_size > 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "layout"), [("cats_dogs", "folders"), ("cats_dogs", "flat"), ("cub", "cub")])
 def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if layout != "folders":

@@ -10,6 +10,8 @@ from sightline.operations import INPUT, LAST_SPATIAL, Kind, Tape
 from sightline.propagation import GRADIENT
 
 NAMES = ["resnet18", "vgg11_bn", "squeezenet1_1", "mobilenet_v2", "densenet121", "convnext_tiny", "vit_b_32", "swin_t"]
+# Seconds each.
+LARGE = {"vgg11_bn", "densenet121", "convnext_tiny", "vit_b_32", "swin_t"}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def resnet() -> nn.Module:
     return torchvision.models.resnet18().eval()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in NAMES])
 @pytest.mark.parametrize("ruled", [(), (Kind.RECTIFIER,)], ids=["native", "ruled"])
 def test_logits_and_gradient_are_bit_equal_to_the_plain_ones(name: str, ruled: tuple[Kind, ...]) -> None:
     torchvision = pytest.importorskip("torchvision")

@@ -65,6 +65,7 @@ def maps(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {**found.maps, "values": found.values}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(sorted(NETWORKS)))
 def test_maps_are_those_without_it_whatever_changes(data: st.DataObject, name: str) -> None:
