@@ -30,6 +30,7 @@ def notes(
     found += _notes_of_rounding(results, maps)
     found += _notes_of_growth(results, maps)
     found += _notes_of_layers(results, rows)
+    found += _notes_of_placement(results, maps)
     found += [
         f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
         for row in rows
@@ -57,6 +58,26 @@ def notes(
             found.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {_why_zero(row)}.")
         if not_finite[row.name]:
             found.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
+    return found
+
+
+def _notes_of_placement(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
+    """Where it is not known, or not to half a cell, where the cells of a layer's map lie."""
+    found = []
+    for name, placement in results.placements.items():
+        if name not in maps:
+            continue
+        if not placement.is_known:
+            found.append(
+                f"Where in the image the cells of {name} lie is not known, since part of the model before that layer "
+                "runs where its operations cannot be seen (scripted code, an autograd.Function): the heatmap is "
+                "stretched over the whole image."
+            )
+        elif placement.spread > min(map(abs, placement.steps)) / 2:
+            found.append(
+                f"The cells of {name} lie within {placement.spread:g} pixels of where they are drawn: branches that "
+                "the model adds up look at places that far apart."
+            )
     return found
 
 

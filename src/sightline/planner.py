@@ -28,6 +28,8 @@ from sightline.sampling import Context, Image, Sampling
 from sightline.sampling.seeds import image_key, seed_of
 from sightline.targets import Function, Target
 
+# Images among which two unlike the first are sought.
+_LOOKED_AT = 64
 Progress = Callable[[int, int], None]
 
 
@@ -184,13 +186,12 @@ class Job:
 
         about = (row.shape, row.dtype, row.device, frozenset(self.target_places))
         refuse_chance(self.model, lambda: ask(row), lambda answer: decisive(answer, torch.zeros(1).long()), about)
-        if len(self.images) > 1 and not self.whole_batch:
-            pair = self.images[:2]
-        elif len(self.images) == 1 and any(len(sampling.weights) > 1 or sampling.steered for sampling in self._groups):
-            # Samples of one image share passes too.
-            pair = torch.cat([row, row / 2])
-        else:
+        several = any(len(sampling.weights) > 1 or sampling.steered for sampling in self._groups)
+        if self.whole_batch or (len(self.images) == 1 and not several):
             return
+        # Samples of one image share passes too; images that are alike would not show what passes between them.
+        unlike = [image for image in self.images[1:_LOOKED_AT] if not torch.equal(image, row[0])][:2]
+        asked = torch.stack([row[0], *(unlike or [row[0] / 2])])
 
         def rows_of(answer: tuple[Any, dict[str, Tensor]], numbers: Tensor) -> list[Tensor]:
             if not any(isinstance(target, Function) for target in self.targets):
@@ -199,7 +200,7 @@ class Job:
             leaves = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor) and leaf.dim()]
             return [leaf for leaf in leaves if len(leaf) == len(numbers)]
 
-        refuse_mixing(self.model, pair, ask, rows_of, about)
+        refuse_mixing(self.model, asked, ask, rows_of, about)
 
     def select(self, target: Target, tape: Tape, output: Any, indices: Tensor) -> Tensor:
         """The explained values of a pass, chosen under the interception."""

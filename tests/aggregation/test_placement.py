@@ -127,6 +127,25 @@ def test_a_convolution_without_padding_begins_within_the_image() -> None:
     assert any("(8, 8)" in step for step in found.heatmap_steps("grad_cam"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_an_unseen_stem_is_told() -> None:
+    stem = [torch.jit.script(patches()), nn.ReLU(), nn.Conv2d(1, 2, 1), nn.ReLU()]
+    model = nn.Sequential(*stem, nn.Conv2d(2, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    found = sl.explain(model, torch.rand(1, 1, 32, 64), "grad_cam", target=1)
+    assert not found.placements["grad_cam"].is_known
+    assert any("grad_cam" in note and "not known" in note for note in found.checks.notes)
+    record = found.placements["grad_cam"].record()
+    assert record["low"] == [None, None]
+    assert Placement.from_record(record) == found.placements["grad_cam"]
+
+
+def test_branches_far_apart_are_told() -> None:
+    model = Summed(patches(), before=lambda x: x + F.pad(x, (8, 0))[..., :-8]).eval()
+    found = sl.explain(model, torch.rand(1, 1, 32, 64), "grad_cam", target=1)
+    assert (found.placements["grad_cam"].low[1], found.placements["grad_cam"].high[1]) == (1.5 - 8, 1.5)
+    assert any("grad_cam" in note and "8 pixels" in note for note in found.checks.notes)
+
+
 def test_what_is_cropped_away_is_left_blank() -> None:
     model = Summed(patches(), before=lambda x: x[:, :, 8:24, 16:48]).eval()
     found = sl.explain(model, torch.rand(1, 1, 32, 64), "grad_cam", target=1).heatmap("grad_cam")[0]

@@ -51,6 +51,13 @@ def test_images_that_are_mixed_are_refused(name: str, images: Tensor) -> None:
             sl.explain(Net(between).eval(), images, methods, 1)
 
 
+def test_images_that_are_alike_hide_nothing(images: Tensor) -> None:
+    """The mean of equal images is each of them."""
+    model = Net(lambda h: h - 0.9 * h.mean(0, keepdim=True)).eval()
+    with pytest.raises(sl.RefusalError, match=r"batch.*mean"):
+        sl.explain(model, torch.cat([images[:1], images[:1], images[1:]]), "gradient", 1)
+
+
 def test_samples_of_one_image_are_mixed_too(images: Tensor) -> None:
     model = Net(MIXING["centred"][0]).eval()
     with pytest.raises(sl.RefusalError, match=r"batch.*mean"):

@@ -50,12 +50,22 @@ class Placement:
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Placement":
         """The placement that `record` describes."""
-        plain = {name: tuple(record[name]) for name in ("size", "cells", "steps", "low", "high")}
-        return Placement(**plain, seen=tuple((float(first), float(last)) for first, last in record["seen"]))
+        plain = {name: tuple(record[name]) for name in ("size", "cells", "steps")}
+        low = tuple(-math.inf if place is None else place for place in record["low"])
+        high = tuple(math.inf if place is None else place for place in record["high"])
+        return Placement(
+            **plain, low=low, high=high, seen=tuple((float(first), float(last)) for first, last in record["seen"])
+        )
 
     def record(self) -> dict[str, Any]:
-        """The same, ready for JSON."""
-        return asdict(self)
+        """The same, ready for JSON; None where it is not known where the cells lie."""
+        low, high = ([place if math.isfinite(place) else None for place in ends] for ends in (self.low, self.high))
+        return asdict(self) | {"low": low, "high": high}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the layer was followed back to the image."""
+        return all(map(math.isfinite, (*self.low, *self.high)))
 
     @property
     def spread(self) -> float:
@@ -72,8 +82,8 @@ class Placement:
 
     def covers_evenly(self, tolerance: float = 0.0) -> bool:
         """Whether the cells lie where a stretch over the whole image puts them, to within some part of a cell."""
-        if not all(map(math.isfinite, (*self.low, *self.high))):
-            return True  # where they lie is not known
+        if not self.is_known:
+            return True
         for size, cells, step, centre, (first, last) in self._axes():
             width = size / cells
             off = max(abs(centre + i * step - ((i + 0.5) * width - 0.5)) for i in (0, cells - 1))

@@ -1,7 +1,8 @@
 """Rows that depend on each other: whether what a model says of an image changes with the images beside it.
 
-Such a model has no answer for one image, and its maps would change with the batch and the chunks. Two images are put
-through it together and one by one. Where the answers differ, the layouts of the pass tell which operation mixes them.
+Such a model has no answer for one image, and its maps would change with the batch and the chunks. Two or three images
+are put through it together and one by one. Where the answers differ, the layouts of the pass tell which operation
+mixes them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -65,11 +66,11 @@ def refuse_mixing(
     decisive: Callable[[Any, Tensor], Sequence[Tensor]],
     about: Hashable = (),
 ) -> None:
-    """See that what a model says of each of two images is what it says of that image alone.
+    """See that what a model says of each of some images is what it says of that image alone.
 
     Args:
         model: the network.
-        images: two images, shape (2, channel, height, width).
+        images: some images that are not alike, shape (image, channel, height, width).
         ask: asks the network, without a graph. What it raises ends the question; the passes will tell.
         decisive: (answer, numbers of the images asked) -> what of it matters, each of shape (image, ...).
         about: what the answer holds for: shape, type and device of the images, say.
@@ -85,9 +86,9 @@ def refuse_mixing(
         with uncounted(), eager(), torch.no_grad(), generators_put_back(model):
             following = _Following(images, modules)
             with modules.following(lambda *_: None), following:
-                together = decisive(ask(images), torch.arange(2))
+                together = decisive(ask(images), torch.arange(len(images)))
             mixed = following.mixed(together)
-            alone = [decisive(ask(images[i : i + 1]), torch.arange(i, i + 1)) for i in range(2)]
+            alone = [decisive(ask(images[i : i + 1]), torch.arange(i, i + 1)) for i in range(len(images))]
     except (Exception, SystemExit):  # noqa: BLE001
         return
     if not _differ(together, alone, named=bool(mixed)):
@@ -107,7 +108,7 @@ def _tensors(values: Any) -> list[Tensor]:
 def _differ(together: Sequence[Tensor], alone: Sequence[Sequence[Tensor]], *, named: bool) -> bool:
     """Whether an image's answer changes; by more than rounding, where no operation is known to mix images."""
     for number, values in enumerate(together):
-        for row in range(2):
+        for row in range(len(alone)):
             own = alone[row][number]
             if own.shape != values[row : row + 1].shape or not values.is_floating_point():
                 continue

@@ -125,10 +125,25 @@ EXACT = {
     "matmul with weights": lambda x: x.flatten(2).transpose(1, 2) @ torch.eye(3).double(),
     "einsum": lambda x: torch.einsum("bchw,dc->bhwd", x, torch.eye(3).double()),
     "residual tokens": lambda x: (t := x.flatten(2).transpose(1, 2)) + 0 * t.softmax(1) @ torch.eye(3).double(),
+    "nearest": lambda x: F.interpolate(x, scale_factor=0.25),
+    "windows by views, folded": lambda x: F.fold(
+        x.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 1, 4, 5, 2, 3).reshape(BATCH, 12, 24), (HEIGHT, WIDTH), 2, stride=2
+    ),
+    "beside its mean": lambda x: torch.cat([x, x.mean((2, 3), keepdim=True).expand_as(x)], 1)[:, :3],
+    "gated by strips": lambda x: x * (0 * x.mean(3, True) + 0 * x.mean(2, True)).exp(),
+    "patches merged by slices": lambda x: torch.cat(
+        [x[:, :, ::2, ::2], x[:, :, 1::2, ::2], x[:, :, ::2, 1::2], x[:, :, 1::2, 1::2]], 1
+    ).unflatten(1, (4, 3)).mean(1),
     "fold of unfold": lambda x: F.fold(F.unfold(x, 2, stride=2), (HEIGHT, WIDTH), 2, stride=2),
     "split and stacked rows": lambda x: torch.stack([x[i] for i in range(BATCH)]),
     "twice the images": lambda x: torch.cat([x, 2 * x])[:BATCH],
 }  # fmt: skip
+
+
+def _shifted(x: Tensor) -> Tensor:
+    moved = x.clone()
+    moved[..., :-4] = x[..., 4:]
+    return moved
 
 
 def _middle(channels: int) -> Tensor:
@@ -180,6 +195,18 @@ def test_any_sequence_of_moves_is_read_or_refused(moves: list[tuple[str, int]]) 
 
 
 UNREADABLE = {
+    "a token taken out of the middle": (
+        lambda x: torch.cat([(t := x.flatten(2).mT)[:, :60], t[:, 61:]], 1),
+        "getitem",
+    ),
+    "tokens from the fifth on": (lambda x: x.flatten(2).mT[:, 5:], "getitem"),
+    "the batch three times": (lambda x: x[None].expand(3, -1, -1, -1, -1).flatten(0, 1), "images"),
+    "images in another order": (lambda x: x.flip(0), "another order"),
+    "images taken apart and put together backwards": (lambda x: torch.cat([x[1:], x[:1]]), "another order"),
+    "images stacked backwards": (lambda x: torch.stack([x[1], x[0]]), "another order"),
+    "rolled and cut": (lambda x: x.roll(-3, 3)[..., :-3], "getitem"),
+    "rolled, then a window": (lambda x: F.avg_pool2d(x.roll(5, 3), 3, 1), "avg_pool2d"),
+    "written from elsewhere": (lambda x: _shifted(x), "setitem"),
     "a class token": (lambda x: torch.cat([torch.zeros(BATCH, 1, 3).double(), x.flatten(2).mT], 1), "1 token"),
     "a linear layer over places": (lambda x: F.linear(x.flatten(2), torch.ones(96, 96).double()), "no places"),
     "sorted": (lambda x: x.sort(2).values, "sort"),

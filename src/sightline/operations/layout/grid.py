@@ -92,6 +92,8 @@ def grid_of(layout: Layout | None, rows: int) -> Grid | Unreadable:
         return Unreadable("along one axis run several images' worth of places, or tokens that are none")
     if prod(part.size for part in parts if part.role is Role.BATCH) != rows:
         return Unreadable("its rows are not the images")
+    if layout.picked:
+        return Unreadable("its rows are images that were picked from the batch, or are in another order")
     orders, turns = [], []
     for dim, span in enumerate(layout.spans):
         chain = [(i, part) for i, part in enumerate(parts) if part.role is Role.SPACE and part.dim == dim]

@@ -130,19 +130,23 @@ def joined(layouts: Sequence[Layout], shape: tuple[int, ...], name: str) -> Layo
     if len(picked) > 1 or len(images) > 1:
         # Each image meets another: one that was picked from the batch, or every other.
         mixed = mixed or name
-    whole = _places(axes)
-    full = [layout for layout in layouts if _places(layout.axes) == whole]
-    full = full or [layout for layout in layouts if has_places(layout.axes)] or list(layouts)
-    spans = full[0].spans
-    for layout in full[1:]:
-        spans = tuple(_either(one, other) for one, other in zip(spans, layout.spans, strict=True))
-        if any(a.shift != b.shift for a, b in zip(spans, layout.spans, strict=True)):
-            return Layout(tuple(map(unknown, shape)), spans, lost or name, mixed)
-    return Layout(tuple(axes), spans, lost, mixed, max(picked, default=(), key=len))
+    spans: list[Span] = []
+    for dim in range(len(layouts[0].spans)):
+        # Of those that have all places along this axis of space: what was pooled along it lies nowhere.
+        whole = _places(axes, dim)
+        full = [layout.spans[dim] for layout in layouts if _places(layout.axes, dim) == whole]
+        span = full[0] if full else layouts[0].spans[dim]
+        for other in full[1:]:
+            if span.shift != other.shift:
+                return Layout(tuple(map(unknown, shape)), layouts[0].spans, lost or name, mixed)
+            span = _either(span, other)
+        spans.append(span)
+    return Layout(tuple(axes), tuple(spans), lost, mixed, max(picked, default=(), key=len))
 
 
-def _places(axes: Sequence[Axis]) -> list[tuple[int, int, float]]:
-    return sorted((p.dim, p.size, p.step) for a in axes for p in parts_of(a) if p.role is Role.SPACE and p.size > 1)
+def _places(axes: Sequence[Axis], dim: int) -> list[tuple[int, float]]:
+    parts = [part for axis in axes for part in parts_of(axis)]
+    return sorted((p.size, p.step) for p in parts if p.role is Role.SPACE and p.dim == dim and p.size > 1)
 
 
 def _either(one: Span, other: Span) -> Span:
@@ -158,7 +162,7 @@ def _either(one: Span, other: Span) -> Span:
 
 def view(seen: Seen) -> Found:
     """Permutations, slices, splits: read off the strides of a stand-in."""
-    found = viewed(seen.first, seen.func, seen.args, seen.kwargs)
+    found = viewed(seen.first, seen.name, seen.func, seen.args, seen.kwargs)
     return found if seen.count > 1 else found[0]
 
 
@@ -270,6 +274,8 @@ def pad(seen: Seen) -> Found:
 def _grown(layout: Layout, dim: int, before: int, size: int, name: str) -> Layout:
     axis = layout.axes[dim]
     only = lone_space(axis)
+    if only is not None and layout.spans[only.dim].shift:
+        return _without_places(layout, dim, size, name)
     if only is not None:
         layout = layout.with_span(only.dim, _padded(layout.spans[only.dim], only, before, size))
         return layout.with_axis(dim, (replace(only, size=size),))
@@ -310,7 +316,8 @@ def concatenate(seen: Seen) -> Found:
         along = (Part(Role.TOKEN, len(axes)), *axes[0]) if again else (Part(Role.BATCH, seen.shape[dim]),)
         plain = [replace(layout, picked=()) for layout in rest]
         whole = joined(plain, shape, seen.name)
-        return replace(whole, axes=(*whole.axes[:dim], merged(along), *whole.axes[dim:]))
+        picked = () if again else _in_order([layout.picked for layout in others], seen.number)
+        return replace(whole, axes=(*whole.axes[:dim], merged(along), *whole.axes[dim:]), picked=picked)
     whole = joined(rest, shape, seen.name)
     chained = _chained(axes, others)
     if chained is not None:
@@ -321,7 +328,7 @@ def concatenate(seen: Seen) -> Found:
     }:
         along = channel(seen.shape[dim])
         # Neighbours that are brought into the channels slice by slice lie, together, in their middle.
-        whole = replace(whole, spans=_between(others, whole.spans))
+        whole = replace(whole, spans=_between(others, whole))
     elif any(Role.UNKNOWN in roles_of(axis) for axis in axes):
         along = unknown(seen.shape[dim])
     elif not has_places(axes):
@@ -331,16 +338,26 @@ def concatenate(seen: Seen) -> Found:
     return replace(whole, axes=(*whole.axes[:dim], along, *whole.axes[dim:]))
 
 
-def _between(layouts: Sequence[Layout], spans: tuple[Span, ...]) -> tuple[Span, ...]:
-    """Spans with the mean of all operands' first places."""
-    return tuple(
-        replace(
-            span,
-            low=sum(layout.spans[dim].low for layout in layouts) / len(layouts),
-            high=sum(layout.spans[dim].high for layout in layouts) / len(layouts),
-        )
-        for dim, span in enumerate(spans)
-    )
+def _between(layouts: Sequence[Layout], whole: Layout) -> tuple[Span, ...]:
+    """Spans with the mean of all operands' first places, where these lie within one step."""
+    spans = list(whole.spans)
+    for dim, span in enumerate(spans):
+        places = _places(whole.axes, dim)
+        own = [layout.spans[dim] for layout in layouts if places and _places(layout.axes, dim) == places]
+        if own and span.high - span.low <= min(abs(step) for _, step in places):
+            low, high = sum(one.low for one in own) / len(own), sum(one.high for one in own) / len(own)
+            spans[dim] = replace(span, low=low, high=high)
+    return tuple(spans)
+
+
+def _in_order(picks: Sequence[tuple[Any, ...]], number: int) -> tuple[object, ...]:
+    """What was picked in all, where images that were taken apart are put together: nothing, if all stand in order."""
+    at = 0
+    for pick in picks:
+        if len(pick) != 1 or not isinstance(pick[0], tuple) or pick[0][0] != at:
+            return (number,)
+        at += pick[0][1] if len(pick[0]) > 1 else 1
+    return ()
 
 
 def _chained(axes: Sequence[Axis], layouts: Sequence[Layout]) -> tuple[Axis, tuple[Span, ...]] | None:
@@ -378,6 +395,8 @@ def stack(seen: Seen) -> Found:
     along = (
         (Part(Role.BATCH, len(tensors)),) if apart else channel(len(tensors)) if lacks_channels else token(len(tensors))
     )
+    if apart:
+        whole = replace(whole, picked=_in_order([layout.picked for layout in layouts], seen.number))
     return replace(whole, axes=(*whole.axes[:dim], along, *whole.axes[dim:]))
 
 
@@ -460,6 +479,11 @@ def _windowed(layout: Layout, dim: int, wide: int, step: int, before: int, seen:
     if wide == 0 and step == 1 and before == 0:
         return layout
     only = lone_space(axis)
+    if only is not None and (shift := layout.spans[only.dim].shift):
+        # Patches that neither overlap nor cut a piece are rolled as their pixels are.
+        patches = wide + 1 == step and before == 0 and size * step == only.size and shift % (step * only.step) == 0
+        if size != only.size and not patches:
+            return _without_places(layout, dim, size, seen.name)
     if only is not None:
         span = layout.spans[only.dim].moved(only.step * (wide / 2 - before))
         span = replace(span, reach=span.reach + wide / 2 * abs(only.step))
@@ -473,6 +497,11 @@ def _windowed(layout: Layout, dim: int, wide: int, step: int, before: int, seen:
         return layout.with_axis(dim, channel(size))
     lost = layout.lost or (seen.name if has_places([axis]) else "")
     return replace(layout.with_axis(dim, unknown(size)), lost=lost)
+
+
+def _without_places(layout: Layout, dim: int, size: int, name: str) -> Layout:
+    """The places along an axis are lost, as those of rolled ones where their number changes."""
+    return replace(layout.with_axis(dim, unknown(size)), lost=layout.lost or name)
 
 
 def _channels(layout: Layout, dim: int, seen: Seen) -> Layout:
@@ -500,7 +529,7 @@ def transposed(seen: Seen) -> Found:
     for number in range(count):
         dim, wide = number - count, (weight.shape[2 + number] - 1) * dilation[number]
         only = lone_space(layout.axes[dim])
-        if only is None:
+        if only is None or layout.spans[only.dim].shift:
             lost = layout.lost or (seen.name if has_places([layout.axes[dim]]) else "")
             layout = replace(layout.with_axis(dim, unknown(seen.shape[dim])), lost=lost)
             continue
@@ -532,6 +561,11 @@ def interpolate(seen: Seen) -> Found:
         if bool(seen.get(4, "align_corners")) and only is not None and size > 1 and size != only.size:
             # The first and the last place stay where they are.
             layout = layout.with_axis(dim, (replace(only, size=size, step=only.step * (only.size - 1) / (size - 1)),))
+        elif seen.get(3, "mode", default="nearest") == "nearest" and only is not None and size < only.size:
+            # Of each cell the first pixel is taken.
+            if layout.spans[only.dim].shift:
+                return _without_places(layout, dim, size, seen.name)
+            layout = layout.with_axis(dim, (replace(only, size=size, step=only.step * only.size / size),))
         else:
             layout = _resampled(layout, dim, size, seen.name)
     return layout
@@ -543,6 +577,8 @@ def _resampled(layout: Layout, dim: int, size: int, name: str) -> Layout:
     if size == before:
         return layout
     only = lone_space(axis)
+    if only is not None and layout.spans[only.dim].shift and size != 1:
+        return _without_places(layout, dim, size, name)
     if only is None:
         if Role.BATCH in roles_of(axis):
             layout = _mixed(layout, name)
@@ -718,6 +754,8 @@ def fold(seen: Seen) -> Found:
         if not isinstance(part, Part) or part.role is not Role.SPACE:
             return forgotten(seen)
         step, wide = part.step / stride[number], (kernel[number] - 1) * dilation[number]
+        # Windows that were cut by views lie where their first pixel does, those of im2col at their middle.
+        wide = 0 if has_places([layout.axes[1]]) else wide
         layout = layout.with_span(part.dim, layout.spans[part.dim].moved(-step * (wide / 2 - padding[number])))
     places: list[Axis] = [
         (replace(part, size=size, step=part.step / by),)

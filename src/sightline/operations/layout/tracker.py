@@ -107,10 +107,15 @@ class Layouts:
         except _UNFORESEEN:
             target = None
         stays = isinstance(target, Layout) and (
-            target.axes[-len(given.axes) :] == given.axes or not has_places(given.axes)
+            not has_places(given.axes)
+            or (target.axes[-len(given.axes) :] == given.axes and _where(target) == _where(given))
         )
         if not stays or given.mixed or (given.picked and given.picked != own.picked):
             self._known[written] = forgotten(seen)
+
+
+def _where(layout: Layout) -> list[tuple[float, float, float]]:
+    return [(span.low, span.high, span.shift) for span in layout.spans]
 
 
 def _with(seen: Seen, tensor: Tensor) -> Seen:

@@ -21,6 +21,7 @@ from sightline.operations.layout.axes import (
     roles_of,
     size_of,
     sliced,
+    token,
     unknown,
 )
 
@@ -32,11 +33,14 @@ NAMES = (
 """Operations that only reindex, with one tensor."""
 
 
-def viewed(layout: Layout, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Layout]:
+def viewed(
+    layout: Layout, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[Layout]:
     """The layout of each result of a view of one tensor, the first argument.
 
     Args:
         layout: the tensor's.
+        name: the operation.
         func: the call.
         args: its arguments.
         kwargs: its keyword arguments.
@@ -56,10 +60,10 @@ def viewed(layout: Layout, func: Callable[..., Any], args: tuple[Any, ...], kwar
     stand_in = torch.empty_strided(layout.shape, strides, device="meta")
     results = func(stand_in, *map(ghost, args[1:]), **{name: ghost(value) for name, value in kwargs.items()})
     views = [results] if isinstance(results, Tensor) else list(results)
-    return [_read(layout, strides, view) for view in views]
+    return [_read(layout, name, strides, view) for view in views]
 
 
-def _read(layout: Layout, strides: list[int], view: Tensor) -> Layout:
+def _read(layout: Layout, name: str, strides: list[int], view: Tensor) -> Layout:
     starts, rest = [], view.storage_offset()
     for stride in strides:
         starts.append(rest // stride)
@@ -70,12 +74,13 @@ def _read(layout: Layout, strides: list[int], view: Tensor) -> Layout:
         index = next((i for i, own in enumerate(strides) if own <= stride), None)
         step, remainder = divmod(stride, strides[index]) if index is not None else (0, 1)
         if remainder or index is None or (size == 1 and step > 1):
-            # A new axis of length one, or entries that are repeated or taken across two axes.
-            found.append(unknown(size))
+            # A new axis of length one, entries that are repeated, or some that are taken across two axes.
+            found.append(token(size) if stride == 0 or size == 1 else unknown(size))
             continue
         found.append(())
         seen.setdefault(index, []).append(position)
     spans, picked = list(layout.spans), layout.picked
+    lost = name if any(Role.UNKNOWN in roles_of(axis) for axis in found) and has_places(layout.axes) else ""
     for index, axis in enumerate(layout.axes):
         positions = seen.get(index, [])
         if len(positions) > 1 and size_of(axis) == 1:
@@ -85,6 +90,15 @@ def _read(layout: Layout, strides: list[int], view: Tensor) -> Layout:
             found[position] = part
         whole = len(positions) == 1 and taken[0] == axis
         only = lone_space(axis)
+        if only is not None and layout.spans[only.dim].shift and not whole:
+            # Of rolled places a part is no longer one piece of the image.
+            taken = [unknown(view.shape[p]) for p in positions]
+            lost = lost or name
+            for position, part in zip(positions, taken, strict=True):
+                found[position] = part
+            continue
+        if has_places([axis]) and any(Role.UNKNOWN in roles_of(part) for part in taken):
+            lost = lost or name
         if only is not None and starts[index]:
             spans[only.dim] = spans[only.dim].moved(starts[index] * only.step)
         if only is not None and len(positions) == 1 and not whole:
@@ -92,7 +106,7 @@ def _read(layout: Layout, strides: list[int], view: Tensor) -> Layout:
         if Role.BATCH in roles_of(axis) and images_in(axis) != sum(map(images_in, taken)):
             # The same images picked twice are the same.
             picked = (*picked, (starts[index], *(view.shape[p] for p in positions)))
-    return replace(layout, axes=tuple(found), spans=tuple(spans), picked=picked)
+    return replace(layout, axes=tuple(found), spans=tuple(spans), picked=picked, lost=layout.lost or lost)
 
 
 def _cropped(layout: Layout, only: Part, start: int, count: int, taken: Axis) -> Span:
