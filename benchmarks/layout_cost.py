@@ -42,7 +42,7 @@ def main() -> None:
             with FlopCounterMode(display=False) as counter:
                 record(follows=follows)
             counts.append(counter.get_total_flops())
-        times = paired(lambda: record(follows=False), lambda: record(follows=True), 9)  # noqa: B023
+        times = paired(lambda: record(follows=False), lambda: record(follows=True), 9)
         same = "the same" if counts[0] == counts[1] else f"{counts[0]} against {counts[1]}"
         rows.append(f"| {name} | {1000 * times.first:.0f} ms | {times} | {same} |")
     text = [
