@@ -21,7 +21,8 @@ test: $(READY)  ## the tests of every day, in minutes
 	$(PYTEST) -m "not slow and not study"
 
 test-all: $(READY)  ## also browser, Ray, kills, demo, real networks
-	$(PYTEST) -m "not study"
+	$(PYTEST) -m "not study" --ignore=tests/test_app_browser.py
+	$(PYTEST) -m "not study" tests/test_app_browser.py  # its server shares the process with no other tests
 
 study: $(READY)  ## tests of tens of minutes, which no CI runs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m study

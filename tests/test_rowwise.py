@@ -55,9 +55,9 @@ def test_functions_of_their_own_row_are_asked_in_chunks(name: str, images: Tenso
     expected = gradient(model, images, function)
     model.rows.clear()
     found = sl.explain(model, images, "gradient", function, memory=1)
-    # Before its passes the model is asked, with two images, whether one has a part in what it says of the other.
-    assert sorted(set(model.rows)) == [1, 2]
-    assert model.rows.count(2) == 1
+    # Before its passes the model is asked, with three images, whether one has a part in what it says of another.
+    assert sorted(set(model.rows)) == [1, 3]
+    assert model.rows.count(3) == 1
     torch.testing.assert_close(found["gradient"], expected, rtol=1e-5, atol=1e-7)
     cut = sl.explain(model, images, "gradient", function, chunk=5)
     assert cut.checks.settings["rows_per_pass"]["image"] == [5, 5, 5, 5, 2]
