@@ -87,6 +87,7 @@ def test_too_much_is_refused_and_deleted(model: nn.Module, tmp_path: Path, monke
     assert str(tmp_path) not in words
 
 
+@pytest.mark.slow
 def test_the_buttons_do_what_the_library_does(model: nn.Module, tmp_path: Path) -> None:
     desk, place = Desk(model, tmp_path), tmp_path / "mine"
     assert desk.classes == [("0: cat", 0), ("1: dog", 1), ("2: cat", 2)]

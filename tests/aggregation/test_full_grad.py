@@ -898,6 +898,7 @@ def _gradient_by_torch(model: nn.Module, images: Tensor) -> Tensor | None:
     return x.grad
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     steps=st.lists(st.tuples(st.sampled_from(list(STEPS)), st.integers(0, 9), st.integers(0, 9)), max_size=8),

@@ -224,6 +224,7 @@ def test_maps_alike_for_all_images_are_undecided(images: Tensor) -> None:
     np.testing.assert_allclose(value, spearmanr(one, other).statistic, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_audit_that_was_interrupted_goes_on_and_ends_the_same(
     model: nn.Module, images: Tensor, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def test_a_randomised_network_that_was_asked_is_not_asked_again(
     pd.testing.assert_frame_equal(resumed.scores, audit(model, images, **settings).scores)
 
 
+@pytest.mark.slow
 def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     def plan(folder: Path) -> Plan:
         # As another process would make it.

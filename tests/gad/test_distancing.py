@@ -495,6 +495,7 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
     assert (gains.loc[gains["control"] == "threshold", "gain"] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_mean_reading_holds_its_control_to_the_same_pixels(model: nn.Module, data) -> None:
     """Where the same networks stand on both sides nothing may be gained or lost."""
     gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=10).fit(data)
