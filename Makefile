@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+# pytest compiles its plugins anew in every worker, 10 s each, where Python may not keep what it compiled.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 .PHONY: demo test test-all test-versions study coverage check bench clean
 

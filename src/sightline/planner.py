@@ -184,8 +184,16 @@ class Job:
         def decisive(answer: tuple[Any, dict[str, Tensor]], numbers: Tensor) -> list[Tensor]:
             return [target.decisive(*answer, numbers.to(row.device)) for target in self.targets]
 
+        def slope() -> Tensor:
+            with torch.enable_grad():
+                leaf, first = row.detach().clone().requires_grad_(), torch.zeros(1).long()
+                value = torch.stack([value.sum() for value in decisive(ask(leaf), first)]).sum()
+                return torch.autograd.grad(value, leaf)[0]
+
         about = (row.shape, row.dtype, row.device, frozenset(self.target_places))
-        refuse_chance(self.model, lambda: ask(row), lambda answer: decisive(answer, torch.zeros(1).long()), about)
+        refuse_chance(
+            self.model, lambda: ask(row), lambda answer: decisive(answer, torch.zeros(1).long()), about, slope
+        )
         several = any(len(sampling.weights) > 1 or sampling.steered for sampling in self._groups)
         if self.whole_batch or (len(self.images) == 1 and not several):
             return

@@ -109,6 +109,17 @@ ACCIDENTS: dict[str, Body] = {
     "python's own generator": _skipped(lambda m: m.pythons.random()),
     "numpy's legacy generator": _skipped(lambda m: m.legacy.rand()),
 }
+# Their gradient is drawn, their value is not.
+SLOPES: dict[str, Body] = {
+    "torch": lambda m, h: _straight_through(h, torch.rand(h.shape) > m.rate),
+    "own generator": lambda m, h: _straight_through(h, torch.rand(h.shape, generator=m.own)),
+    "numpy": lambda m, h: _straight_through(h, torch.from_numpy(m.modern.random(tuple(h.shape)))),
+}
+
+
+def _straight_through(h: Tensor, share: Tensor) -> Tensor:
+    """Its value is h, its gradient a share of h's."""
+    return h * share.to(h) + (h - h * share.to(h)).detach()
 
 
 def _scripted(h: Tensor) -> Tensor:
@@ -164,6 +175,14 @@ def test_what_changes_from_call_to_call_is_refused(name: str, images: Tensor) ->
         sl.explain(model, images, "gradient", 1)
     with pytest.raises(sl.RefusalError, match=r"random numbers"):
         ask(model, images, 2)
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_a_gradient_that_changes_from_call_to_call_is_refused(name: str, images: Tensor) -> None:
+    model = made(SLOPES[name])
+    with pytest.raises(sl.RefusalError, match=r"random numbers"):
+        sl.explain(model, images, "gradient", 1)
+    ask(model, images, 2)
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -117,6 +117,7 @@ def refuse_chance(
     ask: Callable[[], Any],
     decisive: Callable[[Any], Sequence[Tensor]],
     about: Hashable = (),
+    slope: Callable[[], Tensor] | None = None,
 ) -> None:
     """See that a model says the same of an image each time it is asked.
 
@@ -128,6 +129,7 @@ def refuse_chance(
         ask: asks it for one image, without a graph. What it raises ends the question; the passes will tell.
         decisive: what of the answer matters; where that cannot be told, it is all of it.
         about: what was asked: shape, type and device of the image, say.
+        slope: asks it for the gradient of what matters, which may be drawn where the value is not.
 
     Raises:
         RefusalError: what matters in its answer changes from call to call.
@@ -136,7 +138,7 @@ def refuse_chance(
         return
     try:
         with uncounted(), eager(), torch.no_grad():
-            drawn, certain = _drawn(model, ask, decisive)
+            drawn, certain = _drawn(model, ask, decisive, slope)
     except (Exception, SystemExit):  # noqa: BLE001
         return
     if drawn is None:
@@ -157,24 +159,31 @@ def refuse_chance(
 
 
 def _drawn(
-    model: Callable[..., Any], ask: Callable[[], Any], decisive: Callable[[Any], Sequence[Tensor]]
+    model: Callable[..., Any],
+    ask: Callable[[], Any],
+    decisive: Callable[[Any], Sequence[Tensor]],
+    slope: Callable[[], Tensor] | None,
 ) -> tuple[list[str] | None, bool]:
     """The draws that may make the answer change; None where it does not. Also, whether there were no draws at all."""
     watch, moved = _Watch(), False
 
-    def asked(extreme: str = "") -> tuple[list[Tensor], Sequence[Tensor], list[_Draw]]:
+    def watched(run: Callable[[], Any], extreme: str) -> tuple[Any, list[_Draw]]:
         nonlocal moved
         calls, modules = _Calls(), ModuleStack(model)
         with modules.following(lambda *_: None), calls, _Draws(watch, calls, modules, extreme) as draws:
             outside = _states(model)
-            output = ask()
+            output = run()
             moved = moved or outside != _states(model)
+        return output, draws.seen
+
+    def asked(extreme: str = "") -> tuple[list[Tensor], Sequence[Tensor], list[_Draw]]:
+        output, seen = watched(ask, extreme)
         whole = [tensor.clone() for tensor in tensors_of(output)]
         try:
-            return whole, decisive(output), draws.seen
+            return whole, decisive(output), seen
         except Exception:  # noqa: BLE001
             # A function of all images cannot be asked of one.
-            return whole, whole, draws.seen
+            return whole, whole, seen
 
     try:
         whole, first, before = asked()
@@ -189,6 +198,10 @@ def _drawn(
         for _ in range(_AGAIN if moved else 0):
             if not _alike(first, asked()[1]):
                 return [], False
+        if slope is not None and (free or moved):
+            slopes = [watched(slope, extreme)[0] for extreme in ("", "least", "most")]
+            if not all(_alike(slopes[:1], [one]) for one in slopes):
+                return free, False
     finally:
         watch.put_back()
     return None, not (before or after or moved) and _alike(whole, again)
