@@ -4,12 +4,14 @@ Networks that are re-parametrised after training (RepVGG, MobileOne, GhostNetV3)
 several sizes, each with a batch norm, and of a batch norm alone, all of one input. That is one layer, as a batch norm
 and the convolution before it are: shared by their signed results, which nearly cancel, relevance would grow out of all
 proportion, and the map would not be that of the same network folded. A branch may be scaled by constants, subtracted,
-or itself be such a sum. The input itself (x + f(x), a residual skip) is no branch: by the convention of the field
-(Zennit, TorchRay) a sum with it is shared in proportion.
+or itself be such a sum. The input itself is a branch beside two others (RepViT, FastViT). Beside a single one
+(x + f(x), a residual skip) it is none: by the convention of the field (Zennit, TorchRay) that sum is shared in
+proportion.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,8 +71,29 @@ def _scaled(branch: Branch, factors: Tensor) -> Branch:
     return Branch(lambda: branch.layer().folded(factors, torch.zeros_like(factors)), branch.x, branch.version)
 
 
-def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> tuple[Linear | str, Tensor] | None:
-    """The one layer that a sum amounts to, and its input; a reason, where that was written over; None where it is none.
+@dataclass(frozen=True)
+class Joined:
+    """The one layer that a sum amounts to.
+
+    Attributes:
+        layer: it, or the reason why it cannot be made.
+        x: its input.
+        at_once: whether the sum is shared as that layer. If not, it is a skip, which a further sum may take in.
+    """
+
+    layer: Linear | str
+    x: Tensor
+    at_once: bool
+
+    def note(self, result: Tensor) -> None:
+        """Note on the sum which layer it amounts to."""
+        layer = self.layer
+        if isinstance(layer, Linear):
+            note_branches(result, Branch(lambda: layer, self.x, self.x._version))
+
+
+def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> Joined | None:
+    """The one layer that a sum amounts to; None where it is none.
 
     Args:
         native: the sum as a function of the tensors.
@@ -80,7 +103,13 @@ def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> tupl
     shape = tensors[0].shape
     if any(t.shape != shape for t in tensors) or (in_place and tensors[0]._is_view()):
         return None
-    chosen = _on_one_input([branches_of(tensor) for tensor in tensors])
+    known = [branches_of(tensor) for tensor in tensors]
+    inputs = [(branch.x, branch) for branches in known for branch in branches]
+    for number, tensor in enumerate(tensors):
+        beside = next((branch for x, branch in inputs if x is tensor), None)
+        if beside is not None:
+            known[number] = (*known[number], Branch(partial(_identity, tensor, beside), tensor, tensor._version))
+    chosen = _on_one_input(known)
     if not chosen:
         return None
     # What is added to the branches, and the factor of each, read off numbers.
@@ -90,11 +119,20 @@ def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> tupl
     if any(found.dim() > 0 for found in (constant, *factors)) or float(constant) != 0:
         return None
     x = chosen[0].x
-    if any(branch.version != x._version for branch in chosen):
-        return _OVERWRITTEN, x
     layers = [(branch.layer(), float(factor)) for branch, factor in zip(chosen, factors, strict=True)]
+    # A sum of one (0 + f(x), which Python's sum begins with) is that layer.
+    several = len(tensors) == 1 or sum(layer.layers for layer, _ in layers) > 1
+    if any(branch.version != x._version for branch in chosen) or (in_place and tensors[0] is x):
+        return Joined(_OVERWRITTEN, x, at_once=True) if several else None
     layer = Linear.summed(layers, tuple(x.shape), tuple(shape))
-    return None if layer is None else (layer, x)
+    return None if layer is None else Joined(layer, x, at_once=several)
+
+
+def _identity(x: Tensor, beside: Branch) -> Linear:
+    """The input itself, as a layer beside another one on it."""
+    like = beside.layer()
+    ones = torch.ones(x.shape[like.form.axis], dtype=x.dtype, device=x.device)
+    return like.identity(ones)
 
 
 def _on_one_input(sets: Sequence[tuple[Branch, ...]]) -> list[Branch]:

@@ -29,7 +29,10 @@ class Linear:
         operation: the operation, for records.
         constants: per row, what the active rule gave to the biases; rules set it through `to_biases`.
         from_image: what was done to the image before this layer, where that only moved, padded or rescaled pixels.
+        layers: how many layers of the network it sums.
     """
+
+    layers = 1
 
     def __init__(self, form: Form, x: Kept, active: Active, *, first: bool) -> None:
         self.form, self._x, self._active, self.first = form, x, active, first
@@ -54,6 +57,13 @@ class Linear:
         new = Linear(replace(self.form, bias=bias), self._x, self._active, first=self.first)
         new._scale = scale if self._scale is None else self._scale * scale
         new.from_image, new._inner, new._rounds = self.from_image, self, self._rounds
+        new.layers = self.layers
+        return new
+
+    def identity(self, ones: Tensor) -> "Linear":
+        """This layer's input itself, as a layer with a one for each channel."""
+        new = Linear(diagonal(ones, torch.zeros_like(ones)), self._x, self._active, first=False)
+        new.layers = 0
         return new
 
     @classmethod
@@ -69,6 +79,7 @@ class Linear:
         inside = next((branch for branch, _ in branches if not branch.form.diagonal), branches[0][0])
         new = cls(form, inside._x, inside._active, first=inside.first)
         new.from_image, new._whole = inside.from_image, True
+        new.layers = sum(branch.layers for branch, _ in branches)
         return new
 
     def outer(self, norm: BatchNorm) -> "Linear":

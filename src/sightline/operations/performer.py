@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.operations.active import Active
-from sightline.operations.branches import Branch, RuledSum, branches_of, note_branches, scaled, summed
+from sightline.operations.branches import Branch, Joined, RuledSum, branches_of, note_branches, scaled, summed
 from sightline.operations.calls import Call, RuledCall, attempt, fresh
 from sightline.operations.forms import (
     BatchNorm,
@@ -268,8 +268,8 @@ class Performer:
             joined = summed(native, tensors, in_place=call.in_place)
         if call.in_place:
             secure(call.tensors[0])
-        if joined is not None:
-            return self._sum(seen, joined[0], joined[1], tensors)
+        if joined is not None and joined.at_once:
+            return self._sum(seen, joined, tensors)
         seen.made = made
         result: Tensor = RuledCall.apply(seen, *tensors)  # type: ignore[no-untyped-call]
 
@@ -277,24 +277,29 @@ class Performer:
             seen.operation = operation
             if seen.kind is Kind.SCALING and len(tensors) == 1 and not call.in_place and branches_of(tensors[0]):
                 scaled(tensors[0], native, made)
+            if joined is not None:
+                joined.note(made)
             if seen.kind is Kind.GATING:
                 mark_gate(made, gate)
 
         return result, complete
 
-    def _sum(
-        self, seen: Call, layer: Linear | str, x: Tensor, tensors: list[Tensor]
-    ) -> tuple[Tensor, Completion | None]:
+    def _sum(self, seen: Call, joined: Joined, tensors: list[Tensor]) -> tuple[Tensor, Completion | None]:
         """A sum of parallel branches on x."""
+        layer, x = joined.layer, joined.x
         for tensor in tensors:
-            mark_folded(tensor)
+            if tensor is not x:
+                mark_folded(tensor)
         result: Tensor = RuledSum.apply(seen, layer, x, *tensors)  # type: ignore[no-untyped-call]
 
         def complete(operation: Operation, made: Tensor) -> None:
             seen.operation = operation
+            if len(tensors) == 1:
+                scaled(tensors[0], seen.native, made)
+            else:
+                joined.note(made)
             if isinstance(layer, Linear):
                 layer.made(operation, keep(made))
-                note_branches(made, Branch(lambda: layer, x, x._version))
                 if not layer.form.diagonal:
                     sign(made, layer, x)
                     mark_weighted(made, operation)
