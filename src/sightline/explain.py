@@ -202,7 +202,7 @@ def _assembled(
         decomposition=results.decompositions,
         evaluations={name: counts.cpu() for name, counts in results.evaluations.items()},
         nan=nan,
-        notes=tuple(notes(results, rows, maps, names, info, conservation, nan)),
+        notes=(*(loaded.warnings if loaded else ()), *notes(results, rows, maps, names, info, conservation, nan)),
         settings=settings,
     )
     height, width = batch.shape[2:]

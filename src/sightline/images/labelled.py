@@ -92,7 +92,7 @@ def _in_folders(root: Path) -> Labelled:
     labels: list[str] = []
     training: list[bool | None] = []
     for top in tops if split else [root]:
-        found, _ = find_images([top])
+        found = find_images([top]).found
         stray = next((item.path for item in found if item.path.parent == top), None)
         for item in found:
             if item.label is None:

@@ -52,6 +52,30 @@ def load_weights(model: nn.Module, file: str | Path) -> str:
     return f"{path.name}, {len(state)} tensors, sha256 {digest[:12]}"
 
 
+def classes_in_file(model: nn.Module, file: str | Path) -> int | None:
+    """How many classes the weights in a file are for, where only the size of the last layer differs from a model's.
+
+    Args:
+        model: a network of a library, as its weights were published.
+        file: see `load_weights`.
+
+    Returns:
+        The number; None where the file fits as it is, or differs in other ways.
+    """
+    path, own = Path(file), model.state_dict()
+    if not path.is_file():
+        return None
+    state = _unwrap(_read(path), own.keys(), path)
+    differing = {name for name in own if name in state and _shape(state[name]) != _shape(own[name])}
+    counts = {(len(own[name]), len(state[name])) for name in differing if own[name].dim() and _sized(state[name])}
+    same = all(own[name].shape[1:] == state[name].shape[1:] for name in differing if _sized(state[name]))
+    return counts.pop()[1] if len(counts) == 1 and same else None
+
+
+def _sized(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
+
+
 def _read(path: Path) -> object:
     try:
         if path.suffix.lower() == ".safetensors":
@@ -118,7 +142,9 @@ def _check_fit(state: dict[str, Any], own: dict[str, Any], path: Path, model: st
     ]
     if problems:
         raise InputError(
-            f"The weights in {path} do not fit {model}: {'; '.join(problems)}. Use the network they come from."
+            f"The weights in {path} do not fit {model}: {'; '.join(problems)}. Use the network that they come from. "
+            "If its last layer was replaced, build it in a file net.py as in training, `def build():`, "
+            "`net = torchvision.models.resnet18()`, `net.fc = ...`, `return net`, and name the model as net.py:build."
         )
 
 

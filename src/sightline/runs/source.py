@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
-import torch
 
 from sightline.errors import InputError
 from sightline.images import ImageBatch
 from sightline.images.files import Found, find_images, readable, unique_names
-from sightline.images.load import prepared
+from sightline.images.load import as_batch, prepared
 from sightline.models import Preprocessing
 from sightline.runs.recipe import DataPart
 
@@ -110,7 +109,7 @@ def open_source(data: DataPart, folder: Path) -> Files | Rows:
     if data.table is not None:
         found, skipped = _table(folder / data.table, data), []
     else:
-        found, failures = find_images([folder / place for place in data.images or ()])
+        found, failures, _ = find_images([folder / place for place in data.images or ()])
         skipped = [(readable(path), reason) for path, reason in failures]
     found = found[: data.limit]
     if not found:
@@ -150,15 +149,12 @@ def read(source: Source, numbers: Sequence[int], preprocessing: Preprocessing, m
     if not good:
         return Read([], None, failures)
     kept = [number for number, _ in good]
-    batch = ImageBatch(
-        tensor=torch.stack([preprocessing.encode(one.pixels) for _, one in good]),
-        names=[source.names[number] for number in kept],
-        paths=[Path(source.names[number]) for number in kept],
-        labels=[source.labels[number] for number in kept],
-        sizes=[one.size for _, one in good],
-        boxes=[one.box for _, one in good],
-        notes=[one.notes for _, one in good],
-        preprocessing=preprocessing,
+    batch = as_batch(
+        [one for _, one in good],
+        [source.names[number] for number in kept],
+        [Path(source.names[number]) for number in kept],
+        [source.labels[number] for number in kept],
+        preprocessing,
     )
     return Read(kept, batch, failures)
 
