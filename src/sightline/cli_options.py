@@ -64,7 +64,7 @@ def _model(
         typer.Option("--range", help="What pixels 0..255 become before mean and std: 0,1 or -1,1 or 0,255."),
     ] = None,
     pretrained: Annotated[bool, typer.Option(help="Fetch the model's published weights if none are given.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> nn.Module:
     return load_model(
         model,

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.equality import Compared
-from sightline.images.files import counted
 from sightline.images.levels import Levels, warnings
 from sightline.models.preprocessing import Box, Preprocessing
+from sightline.words import counted
 
 _SHOWN, _PICTURED = 4, 24
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sightline.images.formats import holds_images, named_format
+from sightline.words import counted, readable
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
@@ -79,7 +80,9 @@ def _in_folder(folder: Path) -> Listing:
     files, unread, ignored = _sorted_out(sorted(_walk(folder)))
     parts = [file.relative_to(folder).parts for file in files]
     by_class = all(len(part) > 1 for part in parts)
-    found = [Found(file, folder, part[0] if by_class else None) for file, part in zip(files, parts, strict=True)]
+    found = [
+        Found(file, folder, readable(part[0]) if by_class else None) for file, part in zip(files, parts, strict=True)
+    ]
     return Listing(found, unread, ignored)
 
 
@@ -136,11 +139,6 @@ def ignored_files(paths: Sequence[Path]) -> str:
     return f"{counted(len(paths), 'file')} not read, having no suffix of a picture: {shown}{more}."
 
 
-def counted(number: int, thing: str) -> str:
-    """A number of things: 1 image, 2 images."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def unique_names(found: Sequence[Found]) -> list[str]:
     """Name files relative to the folder that all their roots share; a file listed twice gets a number."""
     if not found:
@@ -154,8 +152,3 @@ def unique_names(found: Sequence[Found]) -> list[str]:
         if total[name] > 1:
             names[position] = f"{name} ({count[name]} of {total[name]})"
     return names
-
-
-def readable(path: Path) -> str:
-    """A path as text that can be written anywhere, also where the file name is not valid UTF-8."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

@@ -133,4 +133,5 @@ def _option(least: float, most: float) -> str:
     """The likely range: that of a usual number of bits, or the values' own."""
     white = next((top for top in _USUAL if least >= 0 and 1 < most <= top and most == round(most)), None)
     low, high = (0, white) if white is not None else (least, most)
-    return f"--values {low:.6g},{high:.6g} (in Python values=({low:.6g}, {high:.6g}))"
+    ends = f"{low:.6g}, {high:.6g}"
+    return f"--values {ends.replace(' ', '')} (values=({ends}) in Python, values = [{ends}] in a recipe)"

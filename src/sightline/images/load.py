@@ -15,12 +15,13 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.images.batch import ImageBatch
 from sightline.images.decode import read_image
-from sightline.images.files import Found, find_images, readable, unique_names
+from sightline.images.files import Found, find_images, unique_names
 from sightline.images.levels import Levels
 from sightline.memory import available
 from sightline.models.channels import check_channels, with_channels
 from sightline.models.info import model_info
 from sightline.models.preprocessing import Box, Number, Preprocessing, default_preprocessing
+from sightline.words import readable
 
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are not decoded, unless asked for."""

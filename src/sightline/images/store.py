@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.images.batch import ImageBatch
-from sightline.images.files import Found, readable, unique_names
+from sightline.images.files import Found, unique_names
 from sightline.images.labelled import Labelled
 from sightline.images.levels import Levels, warnings
 from sightline.images.load import MAX_PIXELS, Prepared, prepared
 from sightline.models.preprocessing import Preprocessing
+from sightline.words import readable
+from sightline.written import write_text
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def store_pictures(
         part.unlink(missing_ok=True)
         found = _decoded(pictures, preprocessing, part, max_pixels, progress)
         part.replace(data)
-        notes.write_text(json.dumps({**wanted, "about": found.about, "failures": found.failures}), encoding="utf-8")
+        write_text(notes, json.dumps({**wanted, "about": found.about, "failures": found.failures}))
     except OSError as error:
         raise InputError(
             f"The pictures cannot be kept in {folder}: {error.strerror or error}. Name another folder, or make room."

@@ -11,6 +11,7 @@ from torch import nn
 
 from sightline.errors import InputError, alternatives
 from sightline.models.info import ModelInfo, info_from
+from sightline.words import readable
 
 
 def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
@@ -26,7 +27,7 @@ def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
     Raises:
         InputError: If the code cannot be imported or fails, or if no model comes back.
     """
-    spec = f"{place}:{name}"
+    spec = readable(f"{place}:{name}")
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     factory = getattr(module, name, None)
     if isinstance(factory, nn.Module):

@@ -122,7 +122,9 @@ def _load(spec: str, pretrained: bool, stated: dict[str, Any]) -> tuple[nn.Modul
     library, _, name = spec.partition(":")
     place, _, factory = spec.rpartition(":")
     if not place or not factory:
-        raise InputError(f"Expected a model as {_FORMS}, but {spec!r} was given.")
+        weights = Path(spec).suffix.lower() in {".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".onnx"}
+        hint = " Weights alone are no model: name the network they are for, and the file as --weights (weights=)."
+        raise InputError(f"Expected a model as {_FORMS}, but {spec!r} was given.{hint if weights else ''}")
     match library:
         case "torchvision":
             model, info = load_torchvision(name, pretrained)

@@ -3,17 +3,19 @@
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.words import readable
+from sightline.written import tensors_in
 
 _NESTS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("", "module.", "model.", "_orig_mod.")
@@ -49,7 +51,7 @@ def load_weights(model: nn.Module, file: str | Path) -> str:
         raise InputError(f"The weights in {path} do not fit {type(model).__name__}: {error}") from error
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return f"{path.name}, {len(state)} tensors, sha256 {digest[:12]}"
+    return f"{readable(path.name)}, {len(state)} tensors, sha256 {digest[:12]}"
 
 
 def classes_in_file(model: nn.Module, file: str | Path) -> int | None:
@@ -77,9 +79,14 @@ def _sized(value: object) -> bool:
 
 
 def _read(path: Path) -> object:
+    if _is_torchscript(path):
+        raise InputError(
+            f"{path} is a TorchScript program, which holds more than weights. Save only these: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), file)."
+        )
     try:
         if path.suffix.lower() == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return tensors_in(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -90,10 +97,19 @@ def _read(path: Path) -> object:
             "the parameters, with torch.save(model.state_dict(), file), or as .safetensors."
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, safetensors.SafetensorError) as error:
+        # What torch says of other files speaks of its own readers.
+        reason = f" ({_first_line(error)})" if isinstance(error, OSError | safetensors.SafetensorError) else ""
         raise InputError(
-            f"{path} cannot be read as weights ({_first_line(error)}); expected a .safetensors file or a "
+            f"{path} cannot be read as weights{reason}, or it is damaged; expected a .safetensors file or a "
             "checkpoint of torch.save(model.state_dict(), file)."
         ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _first_line(error: Exception) -> str:
