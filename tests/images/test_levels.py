@@ -257,3 +257,15 @@ def test_a_store_keeps_all_levels_beside_eight_bits(tmp_path):
         assert torch.equal(found.tensor, direct.tensor)
         assert found.levels == direct.levels
         assert found.levels[1] is not None
+
+
+def test_a_batch_says_what_it_is_in_a_line_and_shows_itself(tmp_path):
+    for number in range(6):
+        Image.fromarray(WORDS).save(tmp_path / f"<{number}>.png")
+    (tmp_path / "broken.png").write_bytes(b"x")
+    batch = load_images(tmp_path, preprocessing=plain(6, 9))
+    assert repr(batch) == "ImageBatch(6 images of 1 x 6 x 9: <0>.png, <1>.png, <2>.png, <3>.png, ..., 1 not usable)"
+    html = batch._repr_html_()
+    assert "data:image/png;base64" in html
+    assert "broken.png" in html
+    assert "<0>" not in html
