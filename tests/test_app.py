@@ -57,7 +57,7 @@ def test_uploads_are_read_and_deleted_and_bad_ones_get_a_sentence(model: nn.Modu
     assert batch.names == ["one.png (1 of 2)", "one.png (2 of 2)", "<script>.png"]
     assert [str(path) for path in batch.paths] == ["one.png", "one.png", "<script>.png"]
     first, *rest = words.splitlines()
-    assert first == "3 photograph(s) ready."
+    assert first == "3 photographs ready."
     assert [line.split(":")[0] for line in rest] == ["broken.jpg", "evil.svg", "huge.png"]
     assert str(tmp_path) not in words
     assert not any(Path(file).exists() for file in files)

@@ -125,7 +125,7 @@ def test_from_photographs_to_the_page(
     person = Person(browser, address)
     words = person.give(*sorted(pictures.iterdir()))
     assert [line.split(":")[0] for line in words.splitlines()] == [
-        "3 photograph(s) ready.", "broken.jpg", "evil.svg", "huge.png",
+        "3 photographs ready.", "broken.jpg", "evil.svg", "huge.png",
     ]  # fmt: skip
     # Uploads are read and deleted; the server's own files that are left over are empty.
     assert [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size] == []

@@ -65,7 +65,7 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "skipped: " in done.stderr
     assert "broken.jpg" in done.stderr
-    assert "2 image(s), 3 method(s)" in done.stdout
+    assert "2 images (1 not used), 3 methods" in done.stdout
     model = sl.load_model(f"{folder / 'net.py'}:build", size=16)
     images = sl.load_images(folder / "photos", model)
     expected = sl.explain(model, images, ["gradient", "smooth_grad", "grad_cam@0"], sl.Pair(2, 1), seed=3)

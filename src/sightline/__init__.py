@@ -6,6 +6,7 @@ through each operation (`propagation`), and which tensors make the map (`aggrega
 
 from typing import TYPE_CHECKING, Any
 
+import sightline._interrupt  # noqa: F401 - it acts when it is imported
 from sightline.audit import Audit, Randomisation, audit, from_callable
 from sightline.catalogue import catalogue
 from sightline.conservation import Conservation

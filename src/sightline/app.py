@@ -28,6 +28,7 @@ from sightline.images.files import Found, unique_names
 from sightline.models import model_info
 from sightline.report.writing import write_page
 from sightline.targets import Pair, TargetLike
+from sightline.words import counted
 
 if TYPE_CHECKING:
     import gradio
@@ -193,7 +194,7 @@ class Desk:
         skipped = [self._named(reason, paths) for _, reason in batch.failures]
         names = unique_names([Found(Path(path.name), Path()) for path in batch.paths])
         batch = replace(batch, names=names, paths=[Path(path.name) for path in batch.paths], failures=[])
-        return batch, "\n".join([f"{len(batch)} photograph(s) ready.", *skipped])
+        return batch, "\n".join([f"{counted(len(batch), 'photograph')} ready.", *batch.warnings, *skipped])
 
     @staticmethod
     def _named(words: str, paths: list[Path]) -> str:

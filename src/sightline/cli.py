@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,17 +17,19 @@ from sightline import __version__
 from sightline.cards import card, choices
 from sightline.catalogue import as_method, catalogue
 from sightline.cli_audit import audit_command
-from sightline.cli_console import console, progress, say, say_refused
+from sightline.cli_console import console, interruptible, print_any_name, progress, say, say_refused
 from sightline.cli_gad import app as gad
+from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced
 from sightline.cli_options import check_places, listed, with_model
 from sightline.cli_run import run as run_command
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
 from sightline.explanation import Explanation
-from sightline.images import load_images
+from sightline.images.load import MAX_PIXELS
 from sightline.models import model_info
 from sightline.report.writing import write_page
 from sightline.targets import Pair, TargetLike
+from sightline.words import counted, readable
 
 app = typer.Typer(
     name="sightline",
@@ -81,23 +84,21 @@ def explain(
         list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    strict: Strict = False,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
     check_places([*images, *(references or [])], out)
+    say_replaced(out)
     info = model_info(network)
     preparation = info.preprocessing
     height, width = preparation.size
     say("model", f"{info.spec}; weights {info.weights}; pictures at {width} x {height} px, {preparation.source}")
     for note in info.notes:
         say("note", note)
-    batch = load_images(images, network)
-    for _, reason in batch.failures:
-        say("skipped", reason)
+    batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
     names = list(catalogue()) if methods.strip() == "all" else listed(methods)
-    compared = load_images(references, network) if references else None
-    for _, reason in compared.failures if compared else ():
-        say("skipped", reason)
-    with progress("explaining") as advance:
+    with interruptible(f"Nothing was written to {out}."), progress("explaining") as advance:
         result = explain_images(
             network,
             batch,
@@ -110,10 +111,11 @@ def explain(
         )
     folder = result.save(out)
     page = write_page(folder)
-    _summary(result)
+    _summary(result, batch.warnings)
+    skipped = f" ({len(batch.failures)} not used)" if batch.failures else ""
     console.print(
-        f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}; to look closer "
-        f"open {escape(str(page))} in a browser",
+        f"{counted(len(result), 'image')}{skipped}, {counted(len(result.maps), 'method')}: "
+        f"{escape(readable(folder / 'montage.png'))}; to look closer open {escape(readable(page))} in a browser",
         soft_wrap=True,
     )
 
@@ -124,7 +126,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The file to write; by default report.html in the folder.")] = None,
 ) -> None:
     """Write one HTML page of all that a folder holds: verdicts, a gallery, curves, tables; it needs no network."""
-    console.print(f"Look at {escape(str(write_page(folder, out)))}.", soft_wrap=True)
+    console.print(f"Look at {escape(readable(write_page(folder, out)))}.", soft_wrap=True)
 
 
 @app.command()
@@ -188,6 +190,7 @@ def main() -> None:
     Exit codes: 0 done; 2 the request cannot be carried out as given; 3 refused, because the answer would be wrong;
     130 interrupted.
     """
+    print_any_name()
     try:
         app(standalone_mode=True)
     except RefusalError as error:
@@ -204,10 +207,11 @@ def main() -> None:
         sys.exit(USER_ERROR)
 
 
-def _summary(result: Explanation) -> None:
+def _summary(result: Explanation, said: Sequence[str]) -> None:
     say_refused(result.refused)
     for note in result.checks.notes:
-        say("note", note)
+        if note not in said:
+            say("note", note)
     for name, residual in result.checks.completeness.items():
         if name not in result.checks.decomposition:
             worst = float(residual.abs().max())

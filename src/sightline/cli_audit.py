@@ -13,11 +13,13 @@ from sightline.audit.auditing import FURTHER, TESTS, audit
 from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdict_table import verdict_table
 from sightline.catalogue import catalogue
-from sightline.cli_console import console, progress, say, say_refused
+from sightline.cli_console import console, interruptible, progress, say, say_refused
+from sightline.cli_images import MaxPixels, Strict, read_images
 from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError
-from sightline.images import load_images
+from sightline.images.load import MAX_PIXELS
 from sightline.report.writing import write_page
+from sightline.words import readable
 
 FAILED = 1
 
@@ -50,6 +52,8 @@ def audit_command(
         Path | None, typer.Option(help="The audit.json of an earlier audit; verdicts that got worse are told.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    strict: Strict = False,
 ) -> None:
     """Ask of methods whether their maps explain this model at all: figures, intervals and verdicts."""
     check_places([*images, *(references or [])], out)
@@ -58,11 +62,9 @@ def audit_command(
     if unknown:
         raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; came {', '.join(unknown)}.")
     before = _stored(baseline)
-    batch = load_images(images, network)
-    compared = load_images(references, network) if references else None
-    for _, reason in [*batch.failures, *(compared.failures if compared else ())]:
-        say("skipped", reason)
-    with progress("auditing") as advance:
+    batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
+    kept = f"What is done is kept in {out}; the same command goes on from there."
+    with interruptible(kept), progress("auditing") as advance:
         found = audit(
             network,
             batch,
@@ -79,8 +81,8 @@ def audit_command(
     console.print(verdict_table(found))
     say_refused(found.refused)
     console.print(escape(found.advice), soft_wrap=True, highlight=False)
-    look = f"Look at {escape(str(out / 'audit.png'))}, or closer at {escape(str(page))} in a browser"
-    console.print(f"{look}; all figures are in {escape(str(out))}.", soft_wrap=True)
+    look = f"Look at {escape(readable(out / 'audit.png'))}, or closer at {escape(readable(page))} in a browser"
+    console.print(f"{look}; all figures are in {escape(readable(out))}.", soft_wrap=True)
     worse = _worse(before, found)
     for sentence in worse:
         say("worse", sentence)

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from sightline.cli_console import console, progress, say, say_refused
+from sightline.cli_console import console, interruptible, progress, say, say_refused
+from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced, say_skipped
 from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
@@ -19,10 +20,12 @@ from sightline.gad.reproduce import Scale
 from sightline.gad.reproduce import reproduce as reproduce_tables
 from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
-from sightline.images import PictureStore, first_of_each, labelled_pictures, load_images, store_pictures
+from sightline.images import PictureStore, first_of_each, labelled_pictures, store_pictures
+from sightline.images.load import MAX_PIXELS
 from sightline.models import load_model, model_info
 from sightline.models.device import device_named
 from sightline.report.writing import write_page
+from sightline.words import counted, readable
 
 app = typer.Typer(
     help="Gradient Artificial Distancing: keep what stays important when two classes are pushed apart.",
@@ -79,11 +82,13 @@ def fit(
         Path, typer.Option(help="Folder for the support networks; an interrupted fit goes on there.")
     ] = Path("gad"),
     seed: Seed = 0,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Train the support networks."""
     check_places([str(data)], out)
+    _check_folder(out)
     pair, names = _pair(network, classes, labels)
-    store = _store(data, network, names, out, training=True)
+    store = _store(data, network, names, out, training=True, max_pixels=max_pixels)
     gad = GAD(
         network,
         pair,
@@ -97,7 +102,8 @@ def fit(
         seed=seed,
         folder=out,
     )
-    with progress("training") as advance:
+    kept = f"What is trained is kept in {out}; the same command goes on from there."
+    with interruptible(kept), progress("training") as advance:
 
         def told(stage: Stage) -> None:
             words = f"{stage.network}, error {stage.loss:.3g}, shift {stage.shift[0]:.2g} and {stage.shift[1]:.2g}"
@@ -109,7 +115,7 @@ def fit(
     )
     for note in gad.notes:
         say("note", note)
-    console.print(f"The support networks are in {escape(str(out))}.", soft_wrap=True)
+    console.print(f"The support networks are in {escape(readable(out))}.", soft_wrap=True)
 
 
 @app.command()
@@ -128,24 +134,27 @@ def explain(
         "gad-maps"
     ),
     seed: Seed = 0,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    strict: Strict = False,
 ) -> None:
     """Explain images by what stays important in all networks."""
     check_places(images, out)
+    say_replaced(out)
     support = GAD.load(gad, network)
-    batch = load_images(images, network)
-    for _, reason in batch.failures:
-        say("skipped", reason)
-    found = support.explain(
-        batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
-    )
+    batch, _ = read_images(network, images, max_pixels=max_pixels, strict=strict)
+    with interruptible(f"Nothing was written to {out}."):
+        found = support.explain(
+            batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
+        )
     folder = found.save(out)
     page = write_page(folder)
     say_refused(found.refused)
     for note in found.notes:
-        say("note", note)
+        if note not in batch.warnings:
+            say("note", note)
     console.print(
-        f"{len(found)} image(s), {len(found.stacks)} method(s): {escape(str(folder / 'gad.png'))}; to look closer open "
-        f"{escape(str(page))} in a browser",
+        f"{counted(len(found), 'image')}, {counted(len(found.stacks), 'method')}: "
+        f"{escape(readable(folder / 'gad.png'))}; to look closer open {escape(readable(page))} in a browser",
         soft_wrap=True,
     )
 
@@ -165,15 +174,16 @@ def evaluate(
     per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the tables and pictures.")] = Path("gad-evaluation"),
     seed: Seed = 0,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> None:
     """Measure regions and what occluding them does, beside controls."""
     check_places([str(data)], out)
     support = GAD.load(gad, network)
     names = _names(support, network, labels)
-    store = _store(data, network, names, out, training=False)
+    store = _store(data, network, names, out, training=False, max_pixels=max_pixels)
     chosen = first_of_each(store.labels, names, images)
     batch = store.batch(chosen)
-    with progress("evaluating") as advance:
+    with interruptible(f"Nothing of the evaluation was written to {out}."), progress("evaluating") as advance:
         found = support.evaluate(
             batch,
             paper.methods() if methods.strip() == "paper" else listed(methods),
@@ -220,17 +230,23 @@ def reproduce(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 32,
     mode: Annotated[str, typer.Option(help="Of the support networks: eval or train.")] = "train",
     methods: PaperMethods = "paper",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Seed = 0,
 ) -> None:
     """From a data folder to the paper's tables and figures: fine-tune a classifier, fit GAD, evaluate."""
     check_places([str(data)], out)
+    _check_folder(out)
     spec = arch if ":" in arch else f"torchvision:{arch}"
     place = device_named(device)
     network = load_model(spec, weights=weights, pretrained=not scratch, device=place)
     # On a GPU in mixed precision, as is usual there.
     tuning = Tuning(
-        rate=tuning_rate, epochs=tuning_epochs, steps=steps, batch_size=batch_size, seed=seed, autocast=place == "cuda"
+        rate=tuning_rate,
+        epochs=tuning_epochs,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        autocast=place.startswith("cuda"),
     )
     scale = Scale(
         size=size,
@@ -243,7 +259,8 @@ def reproduce(
         mode=cast("Mode", mode),
         methods=() if methods.strip() == "paper" else tuple(listed(methods)),
     )
-    with progress("starting") as advance:
+    kept = f"What is done is kept in {out}; the same command goes on from there."
+    with interruptible(kept), progress("starting") as advance:
         found = reproduce_tables(
             dataset,
             data,
@@ -257,6 +274,13 @@ def reproduce(
     _verdicts(found, out)
 
 
+def _check_folder(out: Path) -> None:
+    if readable(out) != out.as_posix():
+        raise InputError(
+            f"--out {readable(out)} is not valid UTF-8, and weights cannot be kept in such a folder. Name another one."
+        )
+
+
 def _verdicts(found: Evaluation, out: Path) -> None:
     table = Table(title="Does GAD gain over every control?", title_justify="left", box=None)
     for heading in found.verdicts.columns:
@@ -266,7 +290,8 @@ def _verdicts(found: Evaluation, out: Path) -> None:
     console.print(table)
     page = write_page(out)
     console.print(
-        f"Tables, controls and pictures: {escape(str(out / 'report.md'))}, or in a browser {escape(str(page))}",
+        f"Tables, controls and pictures: {escape(readable(out / 'report.md'))}, or in a browser "
+        f"{escape(readable(page))}",
         soft_wrap=True,
     )
 
@@ -280,7 +305,9 @@ def _names(support: GAD, network: nn.Module, labels: str | None) -> tuple[str, s
     return names
 
 
-def _store(data: Path, network: nn.Module, names: tuple[str, str], out: Path, *, training: bool) -> PictureStore:
+def _store(
+    data: Path, network: nn.Module, names: tuple[str, str], out: Path, *, training: bool, max_pixels: int
+) -> PictureStore:
     """The pair's pictures; those that the data set sets apart for training, or those it does not."""
     pictures = labelled_pictures(data).of(names)
     part = [i for i, split in enumerate(pictures.training) if split is None or split == training]
@@ -292,10 +319,12 @@ def _store(data: Path, network: nn.Module, names: tuple[str, str], out: Path, *,
             pictures,
             model_info(network).preprocessing,
             out,
+            max_pixels=max_pixels,
             progress=advance,
         )
-    for reason in store.failures:
-        say("skipped", reason)
+    say_skipped(store.failures)
+    for sentence in store.warnings:
+        say("warning", sentence)
     return store
 
 

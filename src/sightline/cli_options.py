@@ -50,12 +50,21 @@ def _model(
     resize: Annotated[
         str | None, typer.Option(help="Short side before the centre crop in pixels; or stretch; or none.")
     ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="1 for grey pictures or 3 for RGB; by default as many as the model takes.")
+    ] = None,
+    values: Annotated[
+        str | None,
+        typer.Option(
+            help="Which values of the files are black and white, in their own units: 0,4095 for 12 bits stored in 16."
+        ),
+    ] = None,
     value_range: Annotated[
         str | None,
         typer.Option("--range", help="What pixels 0..255 become before mean and std: 0,1 or -1,1 or 0,255."),
     ] = None,
     pretrained: Annotated[bool, typer.Option(help="Fetch the model's published weights if none are given.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> nn.Module:
     return load_model(
         model,
@@ -63,8 +72,10 @@ def _model(
         size=size,
         mean=numbers(mean, "--mean"),
         std=numbers(std, "--std"),
-        value_range=_range(value_range),
+        value_range=_rising(value_range, "--range", "0,1 or -1,1 or 0,255"),
         resize=_resize(resize),
+        channels=channels,
+        values=_rising(values, "--values", "0,4095"),
         classes=class_names,
         multi_label=multi_label,
         pretrained=pretrained,
@@ -73,7 +84,7 @@ def _model(
 
 
 def numbers(text: str | None, option: str, *, single: bool = True) -> float | tuple[float, ...] | None:
-    """Numbers with commas; a single one as itself.
+    """Numbers with commas; a single one as itself, unless a comma follows it.
 
     Raises:
         InputError: they are no numbers.
@@ -81,10 +92,10 @@ def numbers(text: str | None, option: str, *, single: bool = True) -> float | tu
     if text is None:
         return None
     try:
-        found = tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.strip().removesuffix(",").split(","))
     except ValueError:
         raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; came {text!r}.") from None
-    return found[0] if single and len(found) == 1 else found
+    return found[0] if single and len(found) == 1 and "," not in text else found
 
 
 def listed(text: str) -> list[str]:
@@ -124,10 +135,10 @@ def _resize(text: str | None) -> int | Literal["stretch", "none"] | None:
     return int(text)
 
 
-def _range(text: str | None) -> tuple[float, float] | None:
-    found = numbers(text, "--range", single=False)
+def _rising(text: str | None, option: str, example: str) -> tuple[float, float] | None:
+    found = numbers(text, option, single=False)
     if found is None:
         return None
-    if isinstance(found, float) or len(found) != 2 or found[0] >= found[1]:
-        raise InputError(f"--range takes two rising numbers, as in 0,1 or -1,1 or 0,255; came {text!r}.")
+    if isinstance(found, float) or len(found) != 2 or not found[0] < found[1]:
+        raise InputError(f"{option} takes two rising numbers, as in {example}; came {text!r}.")
     return found[0], found[1]

@@ -6,8 +6,12 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from sightline.cli_console import console, progress, say, say_refused
+from sightline.cli_console import console, interruptible, progress, say, say_refused
+from sightline.cli_images import say_skipped
 from sightline.errors import InputError
+from sightline.words import counted
+
+FAILED = 1
 
 
 def run(
@@ -17,6 +21,9 @@ def run(
         Literal["local", "ray"] | None, typer.Option(help="What does the work, instead of what the recipe says.")
     ] = None,
     out: Annotated[str | None, typer.Option(help="Where results go, instead of what the recipe says.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where an image was skipped or failed; results are kept.")
+    ] = False,
 ) -> None:
     """Explain a whole data set, or go on where an earlier sitting ended."""
     try:
@@ -33,8 +40,11 @@ def run(
     if dry_run:
         cost = estimate(read)
         say_refused(cost.refused)
+        for sentence in cost.warnings:
+            say("warning", sentence)
         console.print(
-            f"{cost.images} images, {len(read.methods) - len(cost.refused)} methods, {len(read.targets)} target(s); "
+            f"{counted(cost.images, 'image')}, {counted(len(read.methods) - len(cost.refused), 'method')}, "
+            f"{counted(len(read.targets), 'target')}; "
             f"judged by {cost.sample} of them, on this machine:\n"
             f"passes  {cost.passes:.1f} forward passes' worth of operations for each image\n"
             f"time    {_duration(cost.seconds)}; reading, which goes on beside, {_duration(cost.reading)}\n"
@@ -42,16 +52,13 @@ def run(
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         return
-    try:
-        with progress("explaining") as advance:
-            found = carry_out(read, progress=advance)
-    except KeyboardInterrupt:
-        say("stopped", "What is done is kept; the same command goes on from there.")
-        raise
+    with interruptible("What is done is kept; the same command goes on from there."), progress("explaining") as advance:
+        found = carry_out(read, progress=advance, warn=lambda sentence: say("warning", sentence))
     for own in found.refused.values():
         say_refused(own)
-    for _, reason in found.settings["skipped"]:
-        say("skipped", reason)
+    say_skipped([reason for _, reason in found.settings["skipped"]])
+    if ignored := found.settings.get("ignored"):
+        say("ignored", ignored)
     failures = found.failures
     for row in failures.head(10).to_dict("records"):
         method = f", {row['method']}" if row["method"] else ""
@@ -60,10 +67,13 @@ def run(
         say("failed", f"and {len(failures) - 10} more; see `failures` of open_run.")
     place = escape(found.place)
     console.print(
-        f"{len(found)} image(s), {len(found.methods)} method(s), {len(found.targets)} target(s), {len(failures)} "
-        f"failure(s): sightline.open_run({place!r})",
+        f"{counted(len(found), 'image')}, {counted(len(found.methods), 'method')}, "
+        f"{counted(len(found.targets), 'target')}, {counted(len(failures), 'failure')}: sightline.open_run({place!r})",
         soft_wrap=True,
     )
+    if strict and (len(failures) or found.settings["skipped"]):
+        say("failed", "Not all could be done, as said above, and --strict was given; what was done is kept.")
+        raise typer.Exit(FAILED)
 
 
 def _duration(seconds: float) -> str:

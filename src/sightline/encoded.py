@@ -1,5 +1,8 @@
 """What is asked of numbers that users give: a batch of encoded images, a count; and what their encoding tells."""
 
+from pathlib import Path
+
+import numpy as np
 from torch import Tensor, nn
 
 from sightline.errors import InputError
@@ -21,10 +24,9 @@ def as_images(images: object, what: str = "Images") -> Tensor:
     if isinstance(batch, Tensor) and type(batch) is not Tensor:
         batch = batch.as_subclass(Tensor)
     if not isinstance(batch, Tensor) or batch.dim() != 4 or 0 in batch.shape:
-        came = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
+        got = f"shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else type(batch).__name__
         raise InputError(
-            f"{what} are a tensor of shape (batch, channel, height, width), none of them 0; came {came}. One image "
-            "becomes a batch with image[None]."
+            f"{what} are a tensor of shape (batch, channel, height, width), none of them 0; got {got}. {_remedy(batch)}"
         )
     if not batch.is_floating_point():
         raise InputError(
@@ -36,6 +38,24 @@ def as_images(images: object, what: str = "Images") -> Tensor:
             f"{len(bad)} of the {what.lower()} have values that are not finite (NaN or infinity), first {bad[0]}."
         )
     return batch
+
+
+def _remedy(images: object) -> str:
+    """How what was given becomes a batch of images."""
+    if isinstance(images, Tensor) and images.dim() == 3:
+        return "One image becomes a batch with image[None]."
+    if isinstance(images, Tensor) and images.dim() == 5:
+        return "Volumes and films are not supported; give their slices as images, each to a model of single slices."
+    if isinstance(images, np.ndarray):
+        return (
+            "An array of NumPy becomes a tensor with torch.from_numpy(array).float(), with its channels before height "
+            "and width."
+        )
+    if isinstance(images, str | Path):
+        return "Files become images with sightline.load_images(paths, model)."
+    if isinstance(images, list | tuple):
+        return "A list of tensors becomes a batch with torch.stack(images)."
+    return "sightline.load_images makes one from files."
 
 
 def is_finite(values: Tensor) -> bool:

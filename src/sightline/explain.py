@@ -26,6 +26,7 @@ from sightline.results import Results
 from sightline.sampling import Context
 from sightline.sampling.seeds import image_key
 from sightline.targets import Target, TargetLike, as_target
+from sightline.words import readable
 
 
 def explain(
@@ -202,7 +203,7 @@ def _assembled(
         decomposition=results.decompositions,
         evaluations={name: counts.cpu() for name, counts in results.evaluations.items()},
         nan=nan,
-        notes=tuple(notes(results, rows, maps, names, info, conservation, nan)),
+        notes=(*(loaded.warnings if loaded else ()), *notes(results, rows, maps, names, info, conservation, nan)),
         settings=settings,
     )
     height, width = batch.shape[2:]
@@ -223,7 +224,7 @@ def _assembled(
         boxes=loaded.boxes if loaded else [(0.0, 0.0, float(width), float(height))] * len(batch),
         sizes=loaded.sizes if loaded else [(width, height)] * len(batch),
         image_notes=loaded.notes if loaded else [[]] * len(batch),
-        paths=[str(path) for path in loaded.paths] if loaded else [""] * len(batch),
+        paths=[readable(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
 
@@ -258,7 +259,7 @@ def _compared(references: object) -> dict[str, Any]:
     if references is None:
         return {}
     batch = _tensor(references)
-    names = [str(path) for path in references.paths] if isinstance(references, ImageBatch) else []
+    names = [readable(path) for path in references.paths] if isinstance(references, ImageBatch) else []
     return {"references": {"shape": list(batch.shape), "content": image_key(batch), "files": names}}
 
 

@@ -25,6 +25,7 @@ from sightline.equality import Compared
 from sightline.errors import InputError, RefusalError
 from sightline.method import Method
 from sightline.sampling.seeds import image_key
+from sightline.written import whole_files
 
 PICTURES = "pictures.safetensors"
 FORMAT = 1
@@ -397,12 +398,13 @@ def write_maps(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in maps.items()}
-        # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
-        (folder / "maps.safetensors").write_bytes(serialised(tensors))
         text = json.dumps(_finite(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-        for name, draw in pictures.items():
-            draw(folder / name)
+        with whole_files() as part:
+            # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
+            part(folder / "maps.safetensors").write_bytes(serialised(tensors))
+            part(folder / "manifest.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+            for name, draw in pictures.items():
+                draw(part(folder / name))
     except OSError as error:
         raise InputError(
             f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from sightline import aggregation, sampling
@@ -24,6 +23,7 @@ from sightline.operations import Kind
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 from sightline.sampling.base import Points, Rows
+from sightline.written import tensors_in
 
 
 def read(folder: Path) -> Explanation:
@@ -39,7 +39,7 @@ def read(folder: Path) -> Explanation:
     if "networks" in manifest:
         raise InputError(f"{folder} holds what stays in the networks of a GAD, not an explanation of one network.")
     try:
-        maps, pictures = load_file(folder / "maps.safetensors"), load_file(folder / PICTURES)
+        maps, pictures = tensors_in(folder / "maps.safetensors"), tensors_in(folder / PICTURES)
     except (OSError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
     if "images" not in pictures:

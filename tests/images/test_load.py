@@ -95,7 +95,7 @@ def test_sixteen_bit_grey_tiff_with_orientation(tmp_path):
 @pytest.mark.parametrize(
     ("values", "expected", "note"),
     [
-        (np.array([[0, 65535], [257, 514]], np.int32), [[0, 255], [1, 2]], "16-bit"),
+        (np.array([[0, 65535], [257, 514]], np.int32), [[0, 255], [1, 2]], "from 0..65535"),
         (np.array([[0, 510_000_000], [2_000_000, 4_000_000]], np.int32), [[0, 255], [1, 2]], "own range"),
         (np.array([[0, 1], [0.2, 0.4]], np.float32), [[0, 255], [51, 102]], "from 0..1"),
         (np.array([[0, 255], [51, 102]], np.float32), [[0, 255], [51, 102]], "taken as 0..255"),

@@ -529,3 +529,33 @@ def test_sightline_itself_needs_none_of_them():
     program = "import sys, sightline; print({'torchvision', 'timm', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+FINE_TUNED = [("torchvision:resnet18", "fc"), ("torchvision:squeezenet1_1", "classifier.1"), ("timm:resnet10t", "fc")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "head"), FINE_TUNED)
+def test_the_number_of_classes_is_read_off_the_weights(tmp_path, spec, head):
+    library, name = spec.split(":")
+    if library == "torchvision":
+        own = pytest.importorskip("torchvision").models.get_model(name, num_classes=5)
+    else:
+        own = pytest.importorskip("timm").create_model(name, num_classes=5)
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    model = load_model(spec, weights=tmp_path / "own.pt", classes=["a", "b", "c", "d", "e"])
+    assert torch.equal(model.state_dict()[f"{head}.weight"], own.state_dict()[f"{head}.weight"])
+    assert model_info(model).class_names == ("a", "b", "c", "d", "e")
+    assert any("5 classes" in note for note in model_info(model).notes)
+    assert model_info(load_model(spec, weights=tmp_path / "own.pt")).class_names is None
+    with pytest.raises(InputError, match="for 5 classes, but 2"):
+        load_model(spec, weights=tmp_path / "own.pt", classes=["a", "b"])
+
+
+def test_other_heads_are_refused_with_the_factory_to_write(tmp_path):
+    models = pytest.importorskip("torchvision").models
+    own = models.resnet18()
+    own.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 5))
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    with pytest.raises(InputError, match=r"missing: fc.weight.*def build\(\).*net\.py:build"):
+        load_model("torchvision:resnet18", weights=tmp_path / "own.pt")

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -156,3 +157,12 @@ def test_files_without_named_tensors_are_refused(tmp_path, model, content, said)
 def test_a_missing_file_is_refused(tmp_path, model):
     with pytest.raises(InputError, match=r"nowhere\.pt.*not a file"):
         load_weights(model, tmp_path / "nowhere.pt")
+
+
+def test_a_torchscript_program_is_named_without_torchs_own_advice(tmp_path, model):
+    with zipfile.ZipFile(tmp_path / "jit.pt", "w") as archive:
+        archive.writestr("jit/data.pkl", b"")
+        archive.writestr("jit/constants.pkl", b"")
+    with pytest.raises(InputError, match=r"TorchScript program.*state_dict\(\)") as caught:
+        load_weights(model, tmp_path / "jit.pt")
+    assert "weights_only" not in str(caught.value)

@@ -18,6 +18,7 @@ from sightline.equality import Compared
 from sightline.errors import InputError
 from sightline.explanation import FORMAT, versions
 from sightline.intervals import mean_interval
+from sightline.written import whole_files
 
 if TYPE_CHECKING:
     from sightline.report.figure import PaperFigure
@@ -260,12 +261,13 @@ class Audit(Compared):
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in ("scores", "table", "reasons"):
-                getattr(self, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-            self.verdicts.to_csv(folder / "verdicts.csv")
             text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
-            (folder / "audit.json").write_text(text + "\n", encoding="utf-8")
-            save_audit_page(self, folder / "audit.png")
+            with whole_files() as part:
+                for name in ("scores", "table", "reasons"):
+                    getattr(self, name).to_csv(part(folder / f"{name}.csv"), index=False, float_format="%.6g")
+                self.verdicts.to_csv(part(folder / "verdicts.csv"))
+                part(folder / "audit.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+                save_audit_page(self, part(folder / "audit.png"))
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
         return folder

@@ -1,7 +1,6 @@
 """Scores of an audit, kept part by part, so that an interrupted one goes on."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 
 from sightline.audit.block import Score
 from sightline.errors import InputError
+from sightline.written import whole_files, write_text
 
 _IDENTITY = "audit-identity.json"
 
@@ -42,9 +42,7 @@ class ScoreStore:
                 )
             if not path.is_file():
                 # Several processes may see to blocks of one audit; none reads half of what another writes.
-                part = path.with_suffix(f".{os.getpid()}")
-                part.write_text(text, encoding="utf-8")
-                part.replace(path)
+                write_text(path, text)
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
 
@@ -68,10 +66,9 @@ class ScoreStore:
         if self._folder is None:
             self._frames[name], self._refused = frame, self._refused | dict(refused)
             return
-        (self._folder / f"{name}.json").write_text(json.dumps(refused), encoding="utf-8")
-        part = self._folder / f"{name}.part"
-        frame.to_csv(part, index=False)
-        part.replace(self._folder / f"{name}.csv")
+        write_text(self._folder / f"{name}.json", json.dumps(refused))
+        with whole_files() as part:
+            frame.to_csv(part(self._folder / f"{name}.csv"), index=False)
 
     def refused(self, name: str) -> dict[str, str]:
         """Methods that were refused up to a part, and why.

@@ -24,6 +24,7 @@ from sightline.models.asking import ask
 from sightline.occlusion import Fill, as_fill, occlude
 from sightline.regions import complexity, hulls, sensitivity
 from sightline.sampling.seeds import seed_of
+from sightline.written import whole_files
 
 if TYPE_CHECKING:
     from sightline.gad.distancing import GAD
@@ -155,9 +156,10 @@ class Evaluation:
         """Write `regions.csv`, `complexity.csv`, `sensitivity.csv`, `gains.csv` and `verdicts.csv`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.rows.to_csv(folder / "regions.csv", index=False, float_format="%.6g")
-        for name in ("complexity", "sensitivity", "gains", "verdicts"):
-            getattr(self, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        with whole_files() as part:
+            self.rows.to_csv(part(folder / "regions.csv"), index=False, float_format="%.6g")
+            for name in ("complexity", "sensitivity", "gains", "verdicts"):
+                getattr(self, name).to_csv(part(folder / f"{name}.csv"), index=False, float_format="%.5g")
         return folder
 
     def latex(self) -> str:

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.gad.targets import Step
 from sightline.gad.training import write
+from sightline.written import tensors_in
 
 Kind = Literal["distanced", "shuffled"]
 
@@ -96,7 +96,7 @@ class Networks:
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        return tensors_in(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} is damaged ({error}). Remove it and call fit again; the others are kept.") from error
 

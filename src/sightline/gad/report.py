@@ -16,6 +16,7 @@ from sightline.gad.evaluation import Evaluation
 from sightline.gad.survey import Said, fidelities
 from sightline.gad.targets import Step
 from sightline.images import ImageBatch, first_of_each
+from sightline.written import whole_files, write_text
 
 if TYPE_CHECKING:
     from sightline.gad.distancing import GAD
@@ -64,8 +65,8 @@ def write_evaluation(
             _told_apart(before, gad.classes),
             *gad.notes,
         ]
-        (folder / "evaluation.json").write_text(json.dumps({"about": about}, indent=1) + "\n", encoding="utf-8")
-        (folder / "report.md").write_text(f"{text}\n\n## Figures\n\n{pictures}\n", encoding="utf-8")
+        write_text(folder / "evaluation.json", json.dumps({"about": about}, indent=1) + "\n")
+        write_text(folder / "report.md", f"{text}\n\n## Figures\n\n{pictures}\n")
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
     return text
@@ -242,7 +243,8 @@ def _draw(
         ),
     }
     for name, (_, figure) in made.items():
-        figure.savefig(folder / name, dpi=110)
+        with whole_files() as part:
+            figure.savefig(part(folder / name), dpi=110)
     return {name: title for name, (title, _) in made.items()}
 
 

@@ -20,6 +20,7 @@ from sightline.gad.training import Mode, check_norms
 from sightline.images import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.models import ModelInfo, model_info
 from sightline.sampling.seeds import seed_of
+from sightline.written import write_text
 
 NAMES = {"cats_dogs": ("cat", "dog"), "cub": ("sparrow", "warbler")}
 SPECIES = 21
@@ -146,7 +147,7 @@ def reproduce(
         "device": str(next(classifier.parameters()).device),
         "torch": torch.__version__,
     }
-    (out / "reproduction.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "reproduction.json", json.dumps(record, indent=2) + "\n")
     return found
 
 

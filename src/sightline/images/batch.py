@@ -10,10 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.equality import Compared
+from sightline.images.levels import Levels, warnings
 from sightline.models.preprocessing import Box, Preprocessing
+from sightline.words import counted
+
+_SHOWN, _PICTURED = 4, 24
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageBatch(Compared):
     """Pictures as network inputs; ``batch[3]``, ``batch[2:5]`` and ``batch[[0, 4]]`` are batches too.
 
@@ -28,6 +32,9 @@ class ImageBatch(Compared):
         notes: What was done to each picture beyond resizing and cropping, in sentences.
         preprocessing: How the pictures became numbers.
         failures: The files that could not be used and why; a selection keeps those of the whole.
+        levels: Black and white of each picture in the units of its file, None where it has 8 bits.
+        cut: How many of the pictures have more than 8 bits, of which only 8 could be read.
+        ignored: Files in the folders that have no suffix of a picture.
     """
 
     tensor: Float[Tensor, "batch channel height width"]
@@ -39,6 +46,29 @@ class ImageBatch(Compared):
     notes: list[list[str]]
     preprocessing: Preprocessing
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    levels: list[Levels | None] = field(default_factory=list)
+    cut: int = 0
+    ignored: list[Path] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.tensor.shape[1:]))
+        named = ", ".join(self.names[:_SHOWN]) + (", ..." if len(self) > _SHOWN else "")
+        failed = f", {len(self.failures)} not usable" if self.failures else ""
+        warned = "".join(f"\nWarning: {sentence}" for sentence in self.warnings)
+        return f"ImageBatch({counted(len(self), 'image')} of {shape}: {named}{failed}){warned}"
+
+    def _repr_html_(self) -> str:
+        from sightline.report.notebook import pictured
+        from sightline.report.thumbnails import thumbnails
+
+        notes = [*self.warnings, *(reason for _, reason in self.failures)]
+        title = repr(self).partition("\n")[0]
+        return pictured(title, thumbnails(self.display()[:_PICTURED], self.names), notes)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be known before these pictures are explained: values that fill a small part of their range."""
+        return warnings(self.levels, self.cut)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,6 +89,7 @@ class ImageBatch(Compared):
             sizes=[self.sizes[i] for i in chosen],
             boxes=[self.boxes[i] for i in chosen],
             notes=[self.notes[i] for i in chosen],
+            levels=[self.levels[i] for i in chosen] if self.levels else [],
         )
 
     def display(self) -> Float[np.ndarray, "batch height width 3"]:

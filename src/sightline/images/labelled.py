@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sightline.errors import InputError
 from sightline.images.files import SUFFIXES, find_images
+from sightline.words import readable
 
 _FLAT = re.compile(r"(?P<label>[^.]+)\.\d+\.[^.]+")
 _CUB = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
@@ -75,7 +76,7 @@ def labelled_pictures(folder: str | Path, *, species: int | None = None) -> Labe
     for place in (root, root / "train"):
         flat = sorted(p for p in place.iterdir() if _is_flat(p)) if place.is_dir() else []
         if flat:
-            labels = tuple(str(_FLAT.fullmatch(p.name)["label"]) for p in flat)  # type: ignore[index]
+            labels = tuple(readable(_FLAT.fullmatch(p.name)["label"]) for p in flat)  # type: ignore[index]
             return Labelled(tuple(flat), labels, (None,) * len(flat), "labels in file names, as in cat.0.jpg")
     return _in_folders(root)
 
@@ -92,7 +93,7 @@ def _in_folders(root: Path) -> Labelled:
     labels: list[str] = []
     training: list[bool | None] = []
     for top in tops if split else [root]:
-        found, _ = find_images([top])
+        found = find_images([top]).found
         stray = next((item.path for item in found if item.path.parent == top), None)
         for item in found:
             if item.label is None:

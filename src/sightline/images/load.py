@@ -2,24 +2,30 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from sightline.errors import InputError
 from sightline.images.batch import ImageBatch
 from sightline.images.decode import read_image
-from sightline.images.files import Found, find_images, readable, unique_names
+from sightline.images.files import Found, find_images, unique_names
+from sightline.images.levels import Levels
 from sightline.memory import available
+from sightline.models.channels import check_channels, with_channels
 from sightline.models.info import model_info
-from sightline.models.preprocessing import Box, Preprocessing, default_preprocessing
+from sightline.models.preprocessing import Box, Number, Preprocessing, default_preprocessing
+from sightline.words import readable
 
 MAX_PIXELS = 64_000_000
 """Pictures with more pixels are not decoded, unless asked for."""
+_SHOWN = 8
 
 
 def load_images(
@@ -27,6 +33,7 @@ def load_images(
     model: nn.Module | None = None,
     *,
     preprocessing: Preprocessing | None = None,
+    values: tuple[Number, Number] | None = None,
     limit: int | None = None,
     max_pixels: int = MAX_PIXELS,
     on_error: Literal["record", "raise"] = "record",
@@ -38,6 +45,7 @@ def load_images(
             pictures all lie in sub-folders, a picture's label is the name of the sub-folder.
         model: The model that the pictures are for; `model_info` tells how it wants them.
         preprocessing: How the pictures are prepared, instead of the model's own way.
+        values: Which values of the files are black and white, as ``(0, 4095)`` for 12 bits; see `Preprocessing`.
         limit: The largest number of pictures to load, spread evenly over the labels.
         max_pixels: Pictures with more pixels are not decoded.
         on_error: What to do about a file that cannot be used: ``"record"`` it in `failures`, or ``"raise"``.
@@ -51,9 +59,11 @@ def load_images(
     if limit is not None and limit < 1:
         raise InputError(f"The limit must be at least 1 picture, but {limit} was given.")
     if preprocessing is None:
-        preprocessing = default_preprocessing() if model is None else model_info(model).preprocessing
+        preprocessing = default_preprocessing() if model is None else _wanted_by(model)
+    if values is not None:
+        preprocessing = replace(preprocessing, values=values)
     _check_memory(preprocessing)
-    found, failures = find_images([paths] if isinstance(paths, str | Path) else paths)
+    found, failures, ignored = find_images([paths] if isinstance(paths, str | Path) else paths)
     if failures and on_error == "raise":
         raise InputError(_sentence(failures[0]))
     names = unique_names(found)
@@ -69,9 +79,18 @@ def load_images(
             if on_error == "raise":
                 raise InputError(_sentence(failures[-1])) from error
     if not loaded:
-        reasons = "; ".join(reason for _, reason in failures) or "no path was given"
-        raise InputError(f"No picture could be loaded: {reasons}.")
-    return _join([loaded[position] for position in sorted(loaded)], failures)
+        reasons = "; ".join(reason for _, reason in failures[:_SHOWN]) or "no path was given"
+        more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+        raise InputError(f"No picture could be loaded: {reasons}{more}.")
+    return replace(_join([loaded[position] for position in sorted(loaded)], failures), ignored=ignored)
+
+
+def _wanted_by(model: nn.Module) -> Preprocessing:
+    info = model_info(model)
+    if not hasattr(model, "sightline_info"):
+        info = with_channels(model, info)
+    check_channels(info)
+    return info.preprocessing
 
 
 def _check_memory(preprocessing: Preprocessing) -> None:
@@ -96,12 +115,17 @@ def _in_turn(found: Sequence[Found]) -> list[int]:
 
 
 class Prepared(NamedTuple):
-    """A picture at the size a network wants, with where it came from; see `ImageBatch`."""
+    """A picture at the size a network wants, with where it came from; see `ImageBatch`.
 
-    pixels: NDArray[np.uint8]
+    `pixels` are on the scale 0..255: whole numbers, or floating-point where the file has more than 8 bits.
+    """
+
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
     size: tuple[int, int]
     box: Box
     notes: list[str]
+    levels: Levels | None = None
+    cut: bool = False
 
 
 def prepared(path: Path | bytes, preprocessing: Preprocessing, max_pixels: int) -> Prepared:
@@ -110,27 +134,49 @@ def prepared(path: Path | bytes, preprocessing: Preprocessing, max_pixels: int) 
     Raises:
         InputError: the file cannot be used, with the reason.
     """
-    picture, notes = read_image(path, grey=preprocessing.channels == 1, max_pixels=max_pixels)
-    fitted, box = preprocessing.fit(picture)
+    stated = None if preprocessing.values is None else (float(preprocessing.values[0]), float(preprocessing.values[1]))
+    decoded = read_image(path, grey=preprocessing.channels == 1, max_pixels=max_pixels, values=stated)
+    fitted, boxes = zip(*map(preprocessing.fit, decoded.planes), strict=True)
+    box, size, notes = boxes[0], decoded.planes[0].size, decoded.notes
     height, width = preprocessing.size
     enlarged = max(width / (box[2] - box[0]), height / (box[3] - box[1]))
     if enlarged > 1.1:  # less cannot be seen
-        notes.append(f"Enlarged {enlarged:.3g} times: the original has {picture.width} x {picture.height} px.")
-    pixels = np.asarray(fitted).reshape(height, width, preprocessing.channels)
-    return Prepared(pixels, picture.size, box, notes)
+        notes.append(f"Enlarged {enlarged:.3g} times: the original has {size[0]} x {size[1]} px.")
+    return Prepared(_pixels(fitted, preprocessing), size, box, notes, decoded.levels, decoded.cut)
+
+
+def _pixels(fitted: Sequence[Image.Image], preprocessing: Preprocessing) -> NDArray[np.uint8] | NDArray[np.float32]:
+    height, width = preprocessing.size
+    if fitted[0].mode != "F":
+        return np.asarray(fitted[0]).reshape(height, width, preprocessing.channels)
+    # Filters with negative lobes overshoot; in 8 bits Pillow cuts that off as well.
+    planes = np.stack([np.asarray(plane) for plane in fitted], -1).clip(0, 255)
+    return np.repeat(planes, preprocessing.channels // planes.shape[-1], axis=-1)
 
 
 def _load_one(item: Found, name: str, preprocessing: Preprocessing, max_pixels: int) -> ImageBatch:
-    found = prepared(item.path, preprocessing, max_pixels)
+    return as_batch([prepared(item.path, preprocessing, max_pixels)], [name], [item.path], [item.label], preprocessing)
+
+
+def as_batch(
+    found: Sequence[Prepared],
+    names: list[str],
+    paths: list[Path],
+    labels: list[str | None],
+    preprocessing: Preprocessing,
+) -> ImageBatch:
+    """Pictures that were read, as a network's input."""
     return ImageBatch(
-        tensor=preprocessing.encode(found.pixels)[None],
-        names=[name],
-        paths=[item.path],
-        labels=[item.label],
-        sizes=[found.size],
-        boxes=[found.box],
-        notes=[found.notes],
+        tensor=torch.stack([preprocessing.encode(one.pixels) for one in found]),
+        names=names,
+        paths=paths,
+        labels=labels,
+        sizes=[one.size for one in found],
+        boxes=[one.box for one in found],
+        notes=[one.notes for one in found],
         preprocessing=preprocessing,
+        levels=[one.levels for one in found],
+        cut=sum(one.cut for one in found),
     )
 
 
@@ -145,6 +191,8 @@ def _join(batches: Sequence[ImageBatch], failures: list[tuple[Path, str]]) -> Im
         notes=[notes for batch in batches for notes in batch.notes],
         preprocessing=batches[0].preprocessing,
         failures=failures,
+        levels=[levels for batch in batches for levels in batch.levels],
+        cut=sum(batch.cut for batch in batches),
     )
 
 

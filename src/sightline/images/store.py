@@ -12,24 +12,28 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.images.batch import ImageBatch
-from sightline.images.files import Found, readable, unique_names
+from sightline.images.files import Found, unique_names
 from sightline.images.labelled import Labelled
+from sightline.images.levels import Levels, warnings
 from sightline.images.load import MAX_PIXELS, Prepared, prepared
 from sightline.models.preprocessing import Preprocessing
+from sightline.words import readable
+from sightline.written import write_text
 
 
 @dataclass(frozen=True)
 class PictureStore:
-    """Labelled pictures at a network's size, 8 bits a value, in a file that is mapped into memory.
+    """Labelled pictures at a network's size, in a file that is mapped into memory.
 
     Attributes:
-        pixels: shape (picture, height, width, channel).
+        pixels: shape (picture, height, width, channel), values 0..255; whole numbers of 8 bits, or floating-point
+            where a file has more.
         about: for each picture its path, label, split, original size, box and notes.
         failures: the files that could not be used, and why.
         preprocessing: how pixels become numbers.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
     about: list[dict[str, Any]]
     failures: list[str]
     preprocessing: Preprocessing
@@ -41,6 +45,12 @@ class PictureStore:
     def labels(self) -> list[str]:
         """The label of each picture."""
         return [entry["label"] for entry in self.about]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be known before these pictures are used; see `ImageBatch`."""
+        levels = [None if entry["levels"] is None else Levels(*entry["levels"]) for entry in self.about]
+        return warnings(levels, sum(entry["cut"] for entry in self.about))
 
     def batch(self, rows: Sequence[int]) -> ImageBatch:
         """Some pictures as a network's input."""
@@ -55,6 +65,8 @@ class PictureStore:
             boxes=[tuple(entry["box"]) for entry in chosen],
             notes=[entry["notes"] for entry in chosen],
             preprocessing=self.preprocessing,
+            levels=[None if (found := entry["levels"]) is None else Levels(*found) for entry in chosen],
+            cut=sum(entry["cut"] for entry in chosen),
         )
 
 
@@ -97,7 +109,7 @@ def store_pictures(
         part.unlink(missing_ok=True)
         found = _decoded(pictures, preprocessing, part, max_pixels, progress)
         part.replace(data)
-        notes.write_text(json.dumps({**wanted, "about": found.about, "failures": found.failures}), encoding="utf-8")
+        write_text(notes, json.dumps({**wanted, "about": found.about, "failures": found.failures}))
     except OSError as error:
         raise InputError(
             f"The pictures cannot be kept in {folder}: {error.strerror or error}. Name another folder, or make room."
@@ -129,12 +141,19 @@ def _decoded(
     about: list[dict[str, Any]] = []
     failures: list[str] = []
     shape = (len(pictures), *preprocessing.size, preprocessing.channels)
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    pixels: Any = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     with ThreadPoolExecutor() as pool:
         for number, found in enumerate(pool.map(read, pictures.paths)):
             if isinstance(found, str):
                 failures.append(found)
             else:
+                if found.pixels.dtype != np.uint8 and pixels.dtype == np.uint8:
+                    # The first one with more than 8 bits: all are kept as floating-point numbers from here on.
+                    whole, pixels = pixels, None
+                    wide = file.with_name(file.name + ".wide")
+                    pixels = np.lib.format.open_memmap(wide, mode="w+", dtype=np.float32, shape=shape)
+                    pixels[: len(about)] = whole[: len(about)]
+                    wide.replace(file)
                 pixels[len(about)] = found.pixels
                 about.append(
                     {
@@ -144,6 +163,8 @@ def _decoded(
                         "size": list(found.size),
                         "box": list(found.box),
                         "notes": found.notes,
+                        "levels": found.levels,
+                        "cut": found.cut,
                     }
                 )
             if progress is not None:

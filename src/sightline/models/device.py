@@ -21,8 +21,14 @@ def device_named(name: str) -> str:
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
     }
-    if name not in there:
-        raise InputError(f"--device is auto, cpu, cuda or mps (in a recipe: device = ...); came {name!r}.")
-    if not there[name]():
+    kind, _, number = name.partition(":")
+    if kind not in there or (":" in name and not (kind == "cuda" and number.isdecimal())):
+        raise InputError(
+            f"--device is auto, cpu, cuda, cuda:1 (the second one) or mps (in a recipe: device = ...); got {name!r}."
+        )
+    if there[kind]() and number and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise InputError(f"--device {name} was asked for, but the devices here end with cuda:{last}. Use one of these.")
+    if not there[kind]():
         raise InputError(f"--device {name} was asked for, but torch finds no such device here. Use --device auto.")
     return name

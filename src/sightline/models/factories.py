@@ -11,14 +11,15 @@ from torch import nn
 
 from sightline.errors import InputError, alternatives
 from sightline.models.info import ModelInfo, info_from
+from sightline.words import readable
 
 
 def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
-    """Call a function that builds a model.
+    """Call a function that builds a model, or take a model that stands there.
 
     Args:
         place: A Python file, or a module that can be imported.
-        name: The function, called without arguments.
+        name: The function, called without arguments; or the model.
 
     Returns:
         The model, and what the model or the function carries as `preprocessing` and `class_names`.
@@ -26,9 +27,11 @@ def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
     Raises:
         InputError: If the code cannot be imported or fails, or if no model comes back.
     """
-    spec = f"{place}:{name}"
+    spec = readable(f"{place}:{name}")
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     factory = getattr(module, name, None)
+    if isinstance(factory, nn.Module):
+        return factory, info_from(factory, spec=spec)
     if not callable(factory):
         own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"Expected a function {name} in {place}, but there is none. {alternatives(name, own)}")

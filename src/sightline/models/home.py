@@ -40,7 +40,7 @@ def home_of(model: Callable[..., Any], images: Tensor) -> tuple[torch.device, to
         known = _KNOWN.setdefault(model, {})
     if key not in known:
         row = images[:1].detach().to(first.device)
-        known[key] = next((dtype for dtype in candidates if _runs(model, row.to(dtype))), first.dtype)
+        known[key] = next((dtype for dtype in candidates if runs_with(model, row.to(dtype))), first.dtype)
     return first.device, known[key]
 
 
@@ -52,7 +52,8 @@ def _floating(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [one for one in tensors if one.dtype in _PRECISIONS]
 
 
-def _runs(model: nn.Module, row: Tensor) -> bool:
+def runs_with(model: nn.Module, row: Tensor) -> bool:
+    """Whether a model runs on an image without an error; the model comes back as it was."""
     try:
         with uncounted(), eager(), torch.no_grad(), untouched(model):
             model(row.clone())

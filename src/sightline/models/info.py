@@ -18,6 +18,8 @@ class ModelInfo:
         weights: Where the parameters come from, in words.
         notes: What a reader should know about how the above was decided.
         multi_label: Whether each output is a yes or no of its own (sigmoid), rather than one class among all (softmax).
+        channels: How many channels the model's first layer takes, where no picture has so many; else None.
+        own: What the model said before something else was stated; None where nothing was.
     """
 
     spec: str
@@ -26,6 +28,8 @@ class ModelInfo:
     weights: str = "as given"
     notes: tuple[str, ...] = ()
     multi_label: bool = False
+    channels: int | None = None
+    own: "ModelInfo | None" = field(default=None, repr=False)
 
 
 def model_info(model: nn.Module) -> ModelInfo:

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
+from sightline.models.channels import one_channel, with_channels
 from sightline.models.factories import load_factory
 from sightline.models.huggingface import load_huggingface
 from sightline.models.info import ModelInfo, model_info
 from sightline.models.preprocessing import Number, Preprocessing
-from sightline.models.timm_zoo import load_timm
-from sightline.models.torchvision_zoo import load_torchvision
-from sightline.models.weights import load_weights
+from sightline.models.timm_zoo import NAMES_OF_SUBSET, load_timm, untrained_timm
+from sightline.models.torchvision_zoo import load_torchvision, untrained_torchvision
+from sightline.models.weights import classes_in_file, load_weights
 
+_BUILDERS = {"torchvision": untrained_torchvision, "timm": untrained_timm}
 _FORMS = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, path/FILE.py:FACTORY or package.module:FACTORY"
 
 
@@ -30,6 +32,8 @@ def load_model(
     std: Number | Sequence[Number] | None = None,
     value_range: tuple[Number, Number] | None = None,
     resize: int | Literal["stretch", "none"] | None = None,
+    channels: int | None = None,
+    values: tuple[Number, Number] | None = None,
     classes: Sequence[str] | str | Path | None = None,
     multi_label: bool | None = None,
     pretrained: bool = True,
@@ -37,7 +41,8 @@ def load_model(
 ) -> nn.Module:
     """Load a model in evaluation mode, with what it expects of its pictures.
 
-    What is stated here replaces what the model says about itself, and is noted. `model_info` gives the result.
+    What is stated here replaces what the model says about itself, and is noted. `model_info` gives the result. What an
+    earlier call stated of the pictures of a model is forgotten when this one states something of them.
 
     Args:
         spec: ``torchvision:NAME``, ``timm:NAME``, ``hf:ID_OR_FOLDER``, ``path/FILE.py:FACTORY``,
@@ -49,6 +54,8 @@ def load_model(
         std: Standard deviation of each channel, or one for all, in units of `value_range`.
         value_range: What pixel values 0 and 255 become before mean and std.
         resize: Short side before the centre crop in pixels, ``"stretch"`` or ``"none"``.
+        channels: 1 for grey pictures or 3 for RGB; by default what the model says, or what its first layer takes.
+        values: Which values of the files are black and white, as ``(0, 4095)`` for 12 bits; see `Preprocessing`.
         classes: One name per output: the names, a file with one per line or a JSON list, or a text with commas.
         multi_label: Whether each output is a yes or no of its own; by default what the model says, or no.
         pretrained: Whether to fetch the weights that the name stands for.
@@ -68,23 +75,40 @@ def load_model(
             ("std", std),
             ("value_range", value_range),
             ("resize", resize),
+            ("channels", channels),
+            ("values", values),
         )
         if value is not None
     }
     spec = str(spec) if isinstance(spec, Path) else spec
+    count: int | None = None
     if isinstance(spec, nn.Module):
         model, info = spec, model_info(spec)
+        if stated and info.own is not None:
+            info = replace(info, preprocessing=info.own.preprocessing, notes=info.own.notes, channels=info.own.channels)
     else:
         model, info = _load(spec, pretrained and weights is None, stated)
+        if weights is not None and spec.partition(":")[0] in _BUILDERS:
+            count = classes_in_file(model, weights)
+            if count is not None:
+                model, info = _fine_tuned(info, spec, weights, count)
     if weights is not None:
         info = replace(info, weights=load_weights(model, weights))
+    if _channels_stated(stated) is None:
+        info = with_channels(model, info, None if size is None else _both(size))
     if stated:
-        info = replace(info, preprocessing=_override(info.preprocessing, stated))
+        own = info
+        info = replace(info, preprocessing=_override(info.preprocessing, stated), own=own)
         info = replace(info, notes=(*info.notes, f"Stated, not the model's own: {', '.join(stated)}."))
     if multi_label is not None:
         info = replace(info, multi_label=multi_label)
     if classes is not None:
         info = replace(info, class_names=_class_names(classes))
+        if count is not None and count != len(info.class_names or ()):
+            raise InputError(
+                f"The weights in {Path(str(weights)).name} are for {count} classes, but {len(info.class_names or ())} "
+                "class names were given; give one for each, in the order of the outputs."
+            )
     try:
         model.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -98,7 +122,9 @@ def _load(spec: str, pretrained: bool, stated: dict[str, Any]) -> tuple[nn.Modul
     library, _, name = spec.partition(":")
     place, _, factory = spec.rpartition(":")
     if not place or not factory:
-        raise InputError(f"Expected a model as {_FORMS}, but {spec!r} was given.")
+        weights = Path(spec).suffix.lower() in {".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".onnx"}
+        hint = " Weights alone are no model: name the network they are for, and the file as --weights (weights=)."
+        raise InputError(f"Expected a model as {_FORMS}, but {spec!r} was given.{hint if weights else ''}")
     match library:
         case "torchvision":
             model, info = load_torchvision(name, pretrained)
@@ -113,21 +139,44 @@ def _load(spec: str, pretrained: bool, stated: dict[str, Any]) -> tuple[nn.Modul
     return model, info
 
 
+def _fine_tuned(info: ModelInfo, spec: str, weights: str | Path, count: int) -> tuple[nn.Module, ModelInfo]:
+    """The network of a library with as many classes as a file of weights has."""
+    library, _, name = spec.partition(":")
+    said = f"The network has {count} classes, as many as the weights in {Path(weights).name}."
+    if library == "timm":
+        # These names were judged by the number of outputs.
+        info = replace(info, notes=tuple(note for note in info.notes if not note.startswith(NAMES_OF_SUBSET)))
+    return _BUILDERS[library](name, count), replace(info, class_names=None, notes=(*info.notes, said))
+
+
+def _both(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _channels_stated(stated: dict[str, Any]) -> int | None:
+    """The number of channels that the settings speak of; a single mean or std is for all channels there are."""
+    several = [value for name in ("mean", "std") if isinstance(value := stated.get(name), Sequence)]
+    return stated.get("channels") or (len(several[0]) if several else None)
+
+
 def _override(own: Preprocessing, stated: dict[str, Any]) -> Preprocessing:
     changes = dict(stated)
-    size = changes.get("size", own.size)
-    changes["size"] = size = (size, size) if isinstance(size, int) else tuple(size)
+    channels = _channels_stated(stated) or own.channels
+    if channels == 1 != own.channels:
+        own = one_channel(own)
+    elif channels == 3 != own.channels:
+        own = replace(own, channels=3, mean=own.mean * 3, std=own.std * 3)
+    changes["channels"] = channels
+    changes["size"] = size = _both(changes.get("size", own.size))
     for name in {"mean", "std"} & stated.keys():
         value = stated[name]
-        values = (value,) * own.channels if isinstance(value, int | float) else tuple(value)
+        values = (value,) * channels if isinstance(value, int | float) else tuple(value)
         changes[name] = tuple(float(number) for number in values)
     if stated.get("resize") == "none":
         changes["resize"] = None
     elif "size" in stated and "resize" not in stated and isinstance(own.resize, int):
         # Another size keeps the share of the picture that the crop shows.
         changes["resize"] = round(min(size) * own.resize / min(own.size))
-    if "mean" in stated:
-        changes["channels"] = len(changes["mean"])
     rest = [] if {"size", "mean", "std", "value_range"} <= stated.keys() else [own.source]
     return replace(own, **changes, source="; ".join([f"stated ({', '.join(stated)})", *rest]))
 

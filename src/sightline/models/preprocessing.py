@@ -40,6 +40,9 @@ class Preprocessing:
         interpolation: Pillow's name of the resampling filter, as ``"bilinear"`` or ``"bicubic"``.
         channels: 3 for RGB or 1 for grey.
         source: Where these settings come from, in words.
+        values: The values of a file that are black and white, in its own units, as ``(0, 4095)`` for 12 bits stored
+            in 16; they become pixel values 0 and 255, without rounding, and what lies beyond them is set to them.
+            None: integers have the range of their type, and floating-point values 0..1 or 0..255 if they lie in it.
 
     Raises:
         InputError: If the settings contradict each other.
@@ -53,10 +56,14 @@ class Preprocessing:
     interpolation: str = "bilinear"
     channels: int = 3
     source: str = "stated"
+    values: tuple[Number, Number] | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
-            raise InputError(f"Pictures have 1 (grey) or 3 (RGB) channels, but channels={self.channels} was given.")
+            raise InputError(
+                f"Pictures have 1 (grey) or 3 (RGB) channels, but channels={self.channels} was given. For a model of "
+                "other channels make a tensor in Python and give it to explain."
+            )
         if min(self.size) < 1:
             raise InputError(f"The size must be a height and a width of at least 1 px, but {self.size} was given.")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -70,6 +77,13 @@ class Preprocessing:
             )
         if min(self.std) <= 0:
             raise InputError(f"Every std must be above 0, but {self.std} was given.")
+        if self.values is not None and (
+            len(self.values) != 2 or not np.isfinite(self.values).all() or self.values[0] >= self.values[1]
+        ):
+            raise InputError(
+                "The values of black and white must be two finite numbers, the smaller one first, as in (0, 4095), but "
+                f"{self.values} was given."
+            )
         if self.value_range[0] == self.value_range[1]:
             raise InputError(f"The value range needs two different ends, but {self.value_range} was given.")
         if self.interpolation.upper() not in Image.Resampling.__members__:

@@ -9,6 +9,8 @@ from sightline.models.extras import import_extra, no_download, unknown_name
 from sightline.models.info import ModelInfo
 from sightline.models.preprocessing import Preprocessing
 
+NAMES_OF_SUBSET = "Class names are those of"
+
 
 def load_timm(name: str, pretrained: bool) -> tuple[nn.Module, ModelInfo]:
     """Build a model of timm.
@@ -55,7 +57,7 @@ def load_timm(name: str, pretrained: bool) -> tuple[nn.Module, ModelInfo]:
     if subset is not None:
         labels = timm.data.ImageNetInfo(subset)
         class_names = tuple(labels.index_to_description(index) for index in range(labels.num_classes()))
-        notes += (f"Class names are those of {subset}, judged by the number of outputs.",)
+        notes += (f"{NAMES_OF_SUBSET} {subset}, judged by the number of outputs.",)
     return model, ModelInfo(
         spec=f"timm:{name}",
         preprocessing=preprocessing,
@@ -63,3 +65,9 @@ def load_timm(name: str, pretrained: bool) -> tuple[nn.Module, ModelInfo]:
         weights=f"timm {model.pretrained_cfg.get('tag') or name}",  # type: ignore[union-attr, operator]
         notes=notes,
     )
+
+
+def untrained_timm(name: str, classes: int) -> nn.Module:
+    """A model of timm with random weights and so many classes."""
+    model: nn.Module = import_extra("timm").create_model(name, pretrained=False, num_classes=classes)
+    return model

@@ -51,3 +51,11 @@ def load_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, ModelInfo]
         class_names=tuple(weights.meta["categories"]),
         weights=f"torchvision {weights.name}",
     )
+
+
+def untrained_torchvision(name: str, classes: int) -> nn.Module:
+    """A classifier of torchvision with random weights and so many classes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model: nn.Module = import_extra("torchvision").models.get_model(name.lower(), weights=None, num_classes=classes)
+    return model

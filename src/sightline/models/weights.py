@@ -3,17 +3,19 @@
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
+from sightline.words import readable
+from sightline.written import tensors_in
 
 _NESTS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("", "module.", "model.", "_orig_mod.")
@@ -49,13 +51,42 @@ def load_weights(model: nn.Module, file: str | Path) -> str:
         raise InputError(f"The weights in {path} do not fit {type(model).__name__}: {error}") from error
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return f"{path.name}, {len(state)} tensors, sha256 {digest[:12]}"
+    return f"{readable(path.name)}, {len(state)} tensors, sha256 {digest[:12]}"
+
+
+def classes_in_file(model: nn.Module, file: str | Path) -> int | None:
+    """How many classes the weights in a file are for, where only the size of the last layer differs from a model's.
+
+    Args:
+        model: a network of a library, as its weights were published.
+        file: see `load_weights`.
+
+    Returns:
+        The number; None where the file fits as it is, or differs in other ways.
+    """
+    path, own = Path(file), model.state_dict()
+    if not path.is_file():
+        return None
+    state = _unwrap(_read(path), own.keys(), path)
+    differing = {name for name in own if name in state and _shape(state[name]) != _shape(own[name])}
+    counts = {(len(own[name]), len(state[name])) for name in differing if own[name].dim() and _sized(state[name])}
+    same = all(own[name].shape[1:] == state[name].shape[1:] for name in differing if _sized(state[name]))
+    return counts.pop()[1] if len(counts) == 1 and same else None
+
+
+def _sized(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def _read(path: Path) -> object:
+    if _is_torchscript(path):
+        raise InputError(
+            f"{path} is a TorchScript program, which holds more than weights. Save only these: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), file)."
+        )
     try:
         if path.suffix.lower() == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return tensors_in(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -66,10 +97,19 @@ def _read(path: Path) -> object:
             "the parameters, with torch.save(model.state_dict(), file), or as .safetensors."
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, safetensors.SafetensorError) as error:
+        # What torch says of other files speaks of its own readers.
+        reason = f" ({_first_line(error)})" if isinstance(error, OSError | safetensors.SafetensorError) else ""
         raise InputError(
-            f"{path} cannot be read as weights ({_first_line(error)}); expected a .safetensors file or a "
+            f"{path} cannot be read as weights{reason}, or it is damaged; expected a .safetensors file or a "
             "checkpoint of torch.save(model.state_dict(), file)."
         ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _first_line(error: Exception) -> str:
@@ -118,7 +158,9 @@ def _check_fit(state: dict[str, Any], own: dict[str, Any], path: Path, model: st
     ]
     if problems:
         raise InputError(
-            f"The weights in {path} do not fit {model}: {'; '.join(problems)}. Use the network they come from."
+            f"The weights in {path} do not fit {model}: {'; '.join(problems)}. Use the network that they come from. "
+            "If its last layer was replaced, build it in a file net.py as in training, `def build():`, "
+            "`net = torchvision.models.resnet18()`, `net.fc = ...`, `return net`, and name the model as net.py:build."
         )
 
 

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sightline.aggregation import Placement
 from sightline.errors import InputError
 from sightline.explanation import PICTURES, check_format
+from sightline.written import tensors_in
 
 BUDGET = 5_000_000
 """Bytes that all maps of a page may take before they are written as text, which adds a third."""
@@ -226,7 +226,7 @@ def folders_of(folder: Path) -> Iterator[Path]:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return tensors_in(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}). Explain the images again.") from error
 

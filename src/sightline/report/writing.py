@@ -19,6 +19,8 @@ from sightline.cards import card
 from sightline.catalogue import as_method
 from sightline.errors import InputError
 from sightline.report.gallery import Gallery, folders_of, read_text
+from sightline.words import readable
+from sightline.written import write_text
 
 _CONTROLS = set(CONTROLS)
 _NAMED = 12
@@ -57,7 +59,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     # A script cannot read what JSON has no words for.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     text = environment.get_template("page.html").render(
-        title=folder.resolve().name or "report",
+        title=readable(folder.resolve().name) or "report",
         story=_story(manifests, audits, gains),
         notes=list(
             dict.fromkeys(str(note) for one in manifests if "networks" not in one for note in one.get("notes", []))
@@ -73,7 +75,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     try:
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path

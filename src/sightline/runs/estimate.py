@@ -35,6 +35,7 @@ class Estimate:
         reading: seconds of reading all images, which goes on beside.
         bytes: of all maps, compressed.
         refused: for each method that the model refuses, why.
+        warnings: what must be known of the images; see `ImageBatch`.
     """
 
     images: int
@@ -44,6 +45,7 @@ class Estimate:
     reading: float
     bytes: int
     refused: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def estimate(recipe: Recipe) -> Estimate:
@@ -98,6 +100,7 @@ def estimate(recipe: Recipe) -> Estimate:
         reading=reading * whole / recipe.engine.readers,
         bytes=int(size * whole),
         refused=dict(kept[0].refused),
+        warnings=tuple(batch.warnings),
     )
 
 

@@ -36,6 +36,8 @@ class ModelPart(_Part):
     std: float | list[float] | None = None
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     resize: int | Literal["stretch", "none"] | None = None
+    channels: Literal[1, 3] | None = None
+    values: list[float] | None = Field(default=None, min_length=2, max_length=2)
     classes: str | list[str] | None = None
     multi_label: bool | None = None
     pretrained: bool = True
@@ -54,6 +56,8 @@ class ModelPart(_Part):
             std=self.std,
             value_range=None if self.range is None else (self.range[0], self.range[1]),
             resize=self.resize,
+            channels=self.channels,
+            values=None if self.values is None else (self.values[0], self.values[1]),
             classes=names,
             multi_label=self.multi_label,
             pretrained=self.pretrained,

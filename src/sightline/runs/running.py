@@ -24,17 +24,20 @@ from sightline.runs.store import FORMAT, Store, tag_of
 from sightline.runs.work import LEAST, Worker, is_short, stored, threads
 
 Progress = Callable[[int, int, str], None]
-_READ, _TRIED = 100, 3
-"""Images that are read until one can be, and of which it is tried whether they can be explained."""
+_READ, _TRIED, _JUDGED = 100, 3, 8
+"""How many images are read until one can be, tried until one is explained, and looked at for their range of values."""
 _DEFINING = ("formula", "source", "reduction", "sampling", "propagation", "aggregation")
 
 
-def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run:
+def run(
+    recipe: Recipe | str | Path, *, progress: Progress | None = None, warn: Callable[[str], None] | None = None
+) -> Run:
     """Explain a whole data set, or go on where an earlier sitting ended.
 
     Args:
         recipe: a recipe, or its file.
         progress: called with images done, images in all, and what is being done.
+        warn: called with each sentence that must be known of the images before they are explained.
 
     Returns:
         The results.
@@ -57,6 +60,9 @@ def run(recipe: Recipe | str | Path, *, progress: Progress | None = None) -> Run
 
         try:
             worker = prepare(recipe, store)
+            if warn is not None:
+                for sentence in store.manifest["warnings"]:
+                    warn(sentence)
             # From here on the folder is known to be this run's.
             store.place.sweep()
             # Mistakes in what comes last are told first.
@@ -134,6 +140,10 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
         "refused": dict(known.get("refused", {})),
         "class_names": list(model_info(network).class_names or ()),
         "skipped": [list(one) for one in source.skipped],
+        "ignored": source.ignored,
+        "warnings": read(
+            source, range(min(_JUDGED, len(source.names))), model_info(network).preprocessing, recipe.data.max_pixels
+        ).warnings,
         "tasks": dict(known.get("tasks", {})),
     }
     asked = {(target, method) for pairs in manifest["tasks"].values() for target, own in pairs for method in own}

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
-import torch
 
 from sightline.errors import InputError
 from sightline.images import ImageBatch
-from sightline.images.files import Found, find_images, readable, unique_names
-from sightline.images.load import prepared
+from sightline.images.files import Found, find_images, ignored_files, unique_names
+from sightline.images.load import as_batch, prepared
 from sightline.models import Preprocessing
 from sightline.runs.recipe import DataPart
+from sightline.words import readable
 
 
 class Source(Protocol):
@@ -24,11 +24,13 @@ class Source(Protocol):
         names: one for each image.
         labels: what class it is said to show, or None.
         skipped: what was named and holds no image, with the reason.
+        ignored: a sentence on files that were passed over, or nothing.
     """
 
     names: Sequence[str]
     labels: Sequence[str | None]
     skipped: Sequence[tuple[str, str]]
+    ignored: str
 
     def raw(self, number: int) -> Path | bytes:
         """The file of an image, or what it would hold."""
@@ -40,11 +42,11 @@ class Source(Protocol):
 class Files:
     """Picture files."""
 
-    def __init__(self, found: Sequence[Found], skipped: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, found: Sequence[Found], skipped: Sequence[tuple[str, str]], ignored: str = "") -> None:
         self._found = found
         self.names: Sequence[str] = unique_names(found)
         self.labels: Sequence[str | None] = [one.label for one in found]
-        self.skipped = skipped
+        self.skipped, self.ignored = skipped, ignored
 
     def raw(self, number: int) -> Path | bytes:  # noqa: D102
         return self._found[number].path
@@ -81,6 +83,7 @@ class Rows:
             unknown = {None} if named is str else {None, -1}
             self.labels = [None if value in unknown else str(named(value)) for value in rows[label]]
         self.skipped: Sequence[tuple[str, str]] = ()
+        self.ignored = ""
 
     def raw(self, number: int) -> Path | bytes:  # noqa: D102
         cell = self._rows[number][self._image]
@@ -109,13 +112,14 @@ def open_source(data: DataPart, folder: Path) -> Files | Rows:
         return Rows(_dataset(folder / data.dataset, data.limit), data.image, data.label)
     if data.table is not None:
         found, skipped = _table(folder / data.table, data), []
+        ignored: list[Path] = []
     else:
-        found, failures = find_images([folder / place for place in data.images or ()])
+        found, failures, ignored = find_images([folder / place for place in data.images or ()])
         skipped = [(readable(path), reason) for path, reason in failures]
     found = found[: data.limit]
     if not found:
         raise InputError(f"There are no images: {'; '.join(reason for _, reason in skipped) or 'the table is empty'}.")
-    return Files(found, skipped)
+    return Files(found, skipped, ignored_files(ignored))
 
 
 def identity_of(source: Files | Rows) -> str:
@@ -135,6 +139,11 @@ class Read(NamedTuple):
     batch: ImageBatch | None
     failures: list[tuple[int, str]]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What must be known of the images; see `ImageBatch`."""
+        return [] if self.batch is None else self.batch.warnings
+
 
 def read(source: Source, numbers: Sequence[int], preprocessing: Preprocessing, max_pixels: int) -> Read:
     """Read some images; those that cannot be used become failures."""
@@ -150,15 +159,12 @@ def read(source: Source, numbers: Sequence[int], preprocessing: Preprocessing, m
     if not good:
         return Read([], None, failures)
     kept = [number for number, _ in good]
-    batch = ImageBatch(
-        tensor=torch.stack([preprocessing.encode(one.pixels) for _, one in good]),
-        names=[source.names[number] for number in kept],
-        paths=[Path(source.names[number]) for number in kept],
-        labels=[source.labels[number] for number in kept],
-        sizes=[one.size for _, one in good],
-        boxes=[one.box for _, one in good],
-        notes=[one.notes for _, one in good],
-        preprocessing=preprocessing,
+    batch = as_batch(
+        [one for _, one in good],
+        [source.names[number] for number in kept],
+        [Path(source.names[number]) for number in kept],
+        [source.labels[number] for number in kept],
+        preprocessing,
     )
     return Read(kept, batch, failures)
 

@@ -72,7 +72,9 @@ class Store:
 
     def write_manifest(self) -> None:
         """Write down what is known of the run."""
-        self.place.write("manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False).encode())
+        self.place.write(
+            "manifest.json", json.dumps(self.manifest, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        )
 
     @property
     def tasks(self) -> dict[str, list[tuple[str, list[str]]]]:

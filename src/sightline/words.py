@@ -1,0 +1,15 @@
+"""Words for messages and records."""
+
+import os
+from pathlib import Path
+
+
+def readable(path: str | Path) -> str:
+    """A path as text that can be written anywhere, also where a name in it is not valid UTF-8."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: 1 image, 2 images."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
