@@ -74,12 +74,14 @@ def test_the_three_rules_of_importance_by_hand() -> None:
     heatmap = torch.tensor([[[4.0, 2.0, 1.0], [1.0, -8.0, 0.0]]])
     assert Important(0.5)(heatmap).int().tolist() == [[[1, 1, 0], [0, 0, 0]]]
     assert Important(0.1)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
-    # Half of six pixels; of the two ones the earlier.
-    assert Important(0.5, By.RANK)(heatmap).int().tolist() == [[[1, 1, 1], [0, 0, 0]]]
+    # Half of six pixels are three; of the two ones neither is higher than the other.
+    assert Important(0.5, By.RANK)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
+    assert Important(0.3, By.RANK)(heatmap).int().tolist() == [[[1, 1, 0], [0, 0, 0]]]
+    assert Important(1.0, By.RANK)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
     # The positive sum is 8: 4 is half of it, 6 three quarters, 7 seven eighths.
     assert Important(0.5, By.MASS)(heatmap).int().tolist() == [[[1, 0, 0], [0, 0, 0]]]
     assert Important(0.75, By.MASS)(heatmap).int().tolist() == [[[1, 1, 0], [0, 0, 0]]]
-    assert Important(0.76, By.MASS)(heatmap).int().tolist() == [[[1, 1, 1], [0, 0, 0]]]
+    assert Important(0.76, By.MASS)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
     assert Important(1.0, By.MASS)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
 
 
@@ -87,6 +89,17 @@ def test_the_three_rules_of_importance_by_hand() -> None:
 def test_a_map_without_a_positive_value_has_no_important_pixel(by: By) -> None:
     for value in (0.0, -1.0):
         assert not Important(0.5, by)(torch.full((2, 3, 3), value)).any()
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_equal_pixels_are_all_important_or_none(by: By) -> None:
+    maps = torch.randint(-2, 3, (40, 6, 6), generator=torch.Generator().manual_seed(0)).float()
+    for share in (0.1, 0.5, 0.9, 1.0):
+        chosen = Important(share, by)(maps)
+        assert not (chosen & (maps <= 0)).any()
+        for heatmap, own in zip(maps, chosen, strict=True):
+            lowest = heatmap[own].min()
+            assert torch.equal(own, heatmap >= lowest)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
