@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 from scipy.spatial import ConvexHull
-from skimage.measure import label
 from skimage.morphology import convex_hull_image
 from torch import Tensor
 
@@ -120,27 +120,30 @@ def hulls(pixels: Bool[Tensor, "batch height width"], *, per_component: bool = F
     """
     masks, degenerate = [], []
     for picture in pixels.cpu().numpy():
-        parts = label(picture, connectivity=2) if per_component else picture.astype(np.uint8)
-        drawn = [_hull(parts == number) for number in range(1, int(parts.max(initial=0)) + 1)]
-        masks.append(np.logical_or.reduce([mask for mask, _ in drawn], axis=0) if drawn else picture)
-        degenerate.append(not any(spanned for _, spanned in drawn))
+        parts = label(picture, _TOUCHING)[0] if per_component else picture.astype(np.uint8)
+        mask, spanned = np.zeros_like(picture), False
+        # Only where a part lies, since a speckled map has thousands.
+        for number, window in enumerate(find_objects(parts), 1):
+            drawn, spans = _hull(parts[window] == number)
+            mask[window] |= drawn
+            spanned |= spans
+        masks.append(mask)
+        degenerate.append(not spanned)
     stacked = torch.from_numpy(np.stack(masks)).to(pixels.device)
     return Regions(stacked, torch.tensor(degenerate, device=pixels.device))
 
 
+_TOUCHING = np.ones((3, 3))
+"""Pixels that touch by a side or a corner."""
+
+
 def _hull(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool]:
-    """The hull of one set of pixels, and whether three of them span one."""
+    """The hull of one set of pixels that reaches all sides of its window, and whether three of them span one."""
     points = np.argwhere(pixels)
     ways = points - points[0]
     # From the first pixel the last one is another, unless it is the only one.
     on_one_line = bool((ways[:, 0] * ways[-1, 1] == ways[:, 1] * ways[-1, 0]).all())
-    if on_one_line:
-        return pixels, False
-    low, high = points.min(0), points.max(0) + 1
-    window = (slice(low[0], high[0]), slice(low[1], high[1]))
-    mask = np.zeros_like(pixels)
-    mask[window] = convex_hull_image(pixels[window], offset_coordinates=False)
-    return mask, True
+    return (pixels, False) if on_one_line else (convex_hull_image(pixels, offset_coordinates=False), True)
 
 
 def hull_area(rows: NDArray[np.integer], columns: NDArray[np.integer]) -> int:

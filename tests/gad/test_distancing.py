@@ -514,7 +514,7 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
             assert (row["pixels"], row["area"]) == (3, 10)
             assert row["rs"] == pytest.approx(c * (1.0 + 0.9 + 0.8) / 10)
             assert rows.loc[(image, c, "threshold at equal pixels"), "area"] == 10
-            # Class 0 rather than 1 is -1 times the first map: the corners are last, and before them come any three zeros.
+            # Class 0 rather than 1 is -1 times the first map: the corners are last, and any zeros come first.
             pair = rows.loc[(image, c, "pair at equal pixels")]
             assert pair["pixels"] == 3
             assert c == 1 or pair["area"] == 10
