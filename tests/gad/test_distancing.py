@@ -239,8 +239,12 @@ def test_the_report_says_how_far_each_class_moved(data) -> None:
     a, b = twos / (twos + noughts), noughts / (twos + noughts)
     # Over three outputs: output 0 misses by 1 - a on class 2 and by a on class 0, and so on.
     assert row["error"] == pytest.approx((a * (1 - a) ** 2 + b * a**2 + b * (1 - b) ** 2 + a * b**2) / 3, abs=2e-3)
-    assert len(gad.notes) == 2
-    assert "hardly moved" in gad.notes[0]
+    # The network says the same of every image, so that no label is confirmed.
+    assert "no better than chance" in gad.notes[0]
+    assert row["label agreement"] == pytest.approx(twos / (twos + noughts))
+    assert len(gad.notes) == 3
+    assert "moved only part of the way" in gad.notes[1]
+    assert f"output 0 fell by {row['shift 1']:.2g} of 1 ({row['shift 1']:.0%}" in gad.notes[1]
 
 
 def test_fidelity_of_a_shifted_network_is_whole(model: nn.Module, data) -> None:
@@ -680,7 +684,7 @@ def test_fitting_within_inference_mode(model: nn.Module, data) -> None:
 
 def test_more_that_cannot_be_fitted_is_said(model: nn.Module, data) -> None:
     images = data[0]
-    with pytest.raises(sl.InputError, match=r"Labels.*numbers.*cat"):
+    with pytest.raises(sl.InputError, match=r"labelled by names.*names="):
         sl.GAD(model, CLASSES).fit((images, ["cat"] * len(images)))
     with pytest.raises(sl.InputError, match=r"steps.*whole number.*1\.5"):
         sl.GAD(model, CLASSES, steps=1.5)
