@@ -39,6 +39,21 @@ def test_each_damaged_file_is_found_and_made_again(place: Path, damage: str) -> 
         assert tree(folder) == before, name
 
 
+@pytest.mark.slow
+def test_each_damaged_file_of_an_audit_beside_is_found_and_made_again(place: Path) -> None:
+    more = '[audit]\nimages = 4\ntests = ["class_sensitivity"]\n'
+    sl.run(recipe(place, more, methods=["gradient"], targets=["predicted"], chunk=6))
+    before = tree(place / "out" / "audit")
+    for number, name in enumerate(before):
+        file = place / "out" / "audit" / name
+        if number % 2:
+            file.unlink()
+        else:
+            file.write_bytes(before[name][: len(before[name]) // 2])
+        sl.run(place / "recipe.toml")
+        assert tree(place / "out" / "audit") == before, name
+
+
 def test_other_pictures_of_the_same_names_and_sizes_are_refused(place: Path) -> None:
     file = place / "photos" / "cat" / "03.bmp"
     picture(99).save(file)
@@ -65,5 +80,5 @@ def test_damaged_results_are_told_when_they_are_read(place: Path) -> None:
     next((folder / "scores").iterdir()).write_bytes(b"torn")
     (folder / "images.parquet").write_bytes(b"")
     for read in (lambda: run.heatmap("gradient", 0), lambda: run.scores, lambda: run.images):
-        with pytest.raises(sl.InputError, match="damaged.*again"):
+        with pytest.raises(sl.InputError, match=r"damaged.*again"):
             read()

@@ -149,7 +149,7 @@ class Plan:
         folder: str | Path | None = None,
     ) -> None:
         self._model, self._images, self._seed, self._tests = model, images, seed, tests
-        self._batch = batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+        self._batch = batch = as_images(_tensor(images))
         unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
         if unknown or not tests:
             raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
@@ -167,6 +167,8 @@ class Plan:
             "methods": [*map(_named, self._subjects.rows), *(custom.name for custom in self._subjects.custom)],
             "tests": list(tests),
             "randomisation": asdict(how),
+            "references": None if references is None else image_key(as_images(_tensor(references))),
+            "encoding": str(encoding_of(model, images)),
             "masks": None if marked is None else image_key(torch.stack([marked.objects, marked.counted])),
             "seed": seed,
             "block": size,
@@ -179,6 +181,12 @@ class Plan:
             starts.pop()
         self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
         self.blocks = len(starts)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the scores of all parts are there and whole."""
+        blocks = (self._block(number, compares=False) for number in range(self.blocks))
+        return all(self._store.has(name) for block in blocks for _, names in self._parts(block) for name in names)
 
     def shares(self, workers: int) -> list[tuple[int, int, int]]:
         """What to hand to so many workers, as arguments of `keep`.
@@ -274,6 +282,10 @@ class Plan:
     @property
     def _all(self) -> range:
         return range(len(self._batch))
+
+
+def _tensor(images: Asked) -> Tensor:
+    return images.tensor if isinstance(images, ImageBatch) else images
 
 
 def _named(row: Method) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sightline.audit.block import Score
+from sightline.checksums import checksum, sealed, unsealed
 from sightline.errors import InputError
 
 _IDENTITY = "audit-identity.json"
@@ -29,18 +30,21 @@ class ScoreStore:
         self._frames: dict[str, pd.DataFrame] = {}
         self._refused: dict[str, str] = {}
         self._folder = None if folder is None else Path(folder) / "scores"
+        self._whole: set[str] = set()
         if self._folder is None:
             return
         text = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+        self._identity = checksum(text)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / _IDENTITY
-            if path.is_file() and path.read_text(encoding="utf-8") != text:
+            there = path.read_bytes() if path.is_file() else None
+            if there is not None and there != text.encode() and _is_json(there):
                 raise InputError(
                     f"{self._folder.parent} holds another audit: of another model, other images, methods, tests or "
                     "settings. Name another folder, or remove that one."
                 )
-            if not path.is_file():
+            if there != text.encode():
                 # Several processes may see to blocks of one audit; none reads half of what another writes.
                 part = path.with_suffix(f".{os.getpid()}")
                 part.write_text(text, encoding="utf-8")
@@ -49,12 +53,23 @@ class ScoreStore:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
 
     def has(self, name: str) -> bool:
-        """Whether a part's scores are there.
+        """Whether a part's scores are there, whole, and of this audit.
 
         Args:
             name: the part's.
         """
-        return (name in self._frames) if self._folder is None else (self._folder / f"{name}.csv").is_file()
+        if self._folder is None:
+            return name in self._frames
+        if name not in self._whole:
+            try:
+                record = unsealed((self._folder / f"{name}.json").read_bytes())
+                scores = checksum((self._folder / f"{name}.csv").read_bytes())
+            except (OSError, ValueError):
+                return False
+            if record.get("audit") != self._identity or record.get("scores") != scores:
+                return False
+            self._whole.add(name)
+        return True
 
     def keep(self, name: str, scores: Iterable[Score], refused: Mapping[str, str]) -> None:
         """Keep the scores of a part; with a folder it has them when this returns.
@@ -68,10 +83,13 @@ class ScoreStore:
         if self._folder is None:
             self._frames[name], self._refused = frame, self._refused | dict(refused)
             return
-        (self._folder / f"{name}.json").write_text(json.dumps(refused), encoding="utf-8")
-        part = self._folder / f"{name}.part"
-        frame.to_csv(part, index=False)
-        part.replace(self._folder / f"{name}.csv")
+        text = frame.to_csv(index=False).encode()
+        record = {"audit": self._identity, "scores": checksum(text), "refused": dict(refused)}
+        # The record last: without it the scores do not count.
+        for file, content in ((f"{name}.csv", text), (f"{name}.json", sealed(record).encode())):
+            part = self._folder / f"{file}.part"
+            part.write_bytes(content)
+            part.replace(self._folder / file)
 
     def refused(self, name: str) -> dict[str, str]:
         """Methods that were refused up to a part, and why.
@@ -81,7 +99,7 @@ class ScoreStore:
         """
         if self._folder is None:
             return self._refused
-        found: dict[str, str] = json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))
+        found: dict[str, str] = unsealed((self._folder / f"{name}.json").read_bytes())["refused"]
         return found
 
     def scores(self, names: Sequence[str]) -> pd.DataFrame:
@@ -94,3 +112,11 @@ class ScoreStore:
         # says the same.
         frames = self._frames if self._folder is None else {n: pd.read_csv(self._folder / f"{n}.csv") for n in names}
         return pd.concat([one for name in names if len(one := frames[name])], ignore_index=True)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
