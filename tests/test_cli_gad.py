@@ -28,6 +28,11 @@ def build():
 
 build.preprocessing = Preprocessing(size=(16, 16), resize="stretch")
 build.class_names = ("fish", "cat", "dog")
+
+def unnamed():
+    return build()
+
+unnamed.preprocessing = build.preprocessing
 """
 
 
@@ -112,6 +117,9 @@ def test_fit_explain_evaluate(place: Path) -> None:
     assert re.search(r"labels cat,dog\b.*--labels dog,cat", " ".join(swapped.stderr.split()))
     text = (place / "e" / "report.md").read_text()
     for said in (
+        "Class 1 is cat (output 1), class 2 dog (output 2).",
+        "shift 1, shift 2: ",
+        "rs at equal pixels, rs at equal area: ",
         "Complexity (table 1)",
         "Sensitivity (table 2)",
         "Verdicts",
@@ -166,7 +174,9 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str, m
         (["fit", "net.py:build", "folders", "--classes", "cat,bird"], 2, "no class 'bird'"),
         (["fit", "net.py:build", "folders", "--classes", "cat,cat"], 2, "two different outputs"),
         (["fit", "net.py:build", "folders", "--classes", "fish,dog"], 2, "labelled 'fish'"),
-        (["fit", "net.py:build", "folders", "--classes", "1,7"], 2, "--labels"),
+        (["fit", "net.py:build", "folders", "--classes", "1,7"], 2, "3 outputs.*no class 7"),
+        (["fit", "net.py:unnamed", "folders", "--classes", "1,7"], 2, "3 outputs.*no class 7"),
+        (["fit", "net.py:unnamed", "folders", "--classes", "1,2"], 2, "--labels cat,dog"),
         (["fit", "net.py:build", "folders", "--classes", "1,7", "--labels", "cat,dog", "--out", "g7"], 2, "no class 7"),
         (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "2,1"], 2, "rise"),
         (["fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1:2:3"], 2, "--alphas.*1:2:3"),

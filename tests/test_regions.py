@@ -1,6 +1,7 @@
 """Regions against exact geometry by hand and by brute force."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -70,16 +71,48 @@ def test_components_get_hulls_of_their_own() -> None:
     np.testing.assert_array_equal(hulls(touching, per_component=True).masks[0].numpy(), in_hull(touching[0].numpy())[0])
 
 
+@given(PICTURES)
+@settings(max_examples=60, deadline=None)
+def test_each_component_by_brute_force(picture: np.ndarray) -> None:
+    left, expected, any_spanned = {tuple(p) for p in np.argwhere(picture).tolist()}, np.zeros_like(picture), False
+    while left:
+        part, edge = set(), [left.pop()]
+        while edge:
+            row, column = edge.pop()
+            part.add((row, column))
+            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            edge += near
+        own = np.zeros_like(picture)
+        own[tuple(np.array(list(part)).T)] = True
+        hull, spanned = in_hull(own)
+        expected |= hull
+        any_spanned |= spanned
+    found = hulls(torch.from_numpy(picture)[None], per_component=True)
+    np.testing.assert_array_equal(found.masks[0].numpy(), expected)
+    assert bool(found.degenerate[0]) is not any_spanned
+
+
+def test_thousands_of_components_take_no_time() -> None:
+    pixels = torch.rand(1, 512, 512, generator=torch.Generator().manual_seed(0)) > 0.98
+    began = time.process_time()
+    hulls(pixels, per_component=True)
+    # A pass over the picture for each of its 4,800 components takes more than ten seconds.
+    assert time.process_time() - began < 2
+
+
 def test_the_three_rules_of_importance_by_hand() -> None:
     heatmap = torch.tensor([[[4.0, 2.0, 1.0], [1.0, -8.0, 0.0]]])
     assert Important(0.5)(heatmap).int().tolist() == [[[1, 1, 0], [0, 0, 0]]]
     assert Important(0.1)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
-    # Half of six pixels; of the two ones the earlier.
-    assert Important(0.5, By.RANK)(heatmap).int().tolist() == [[[1, 1, 1], [0, 0, 0]]]
+    # Half of six pixels are three; of the two ones neither is higher than the other.
+    assert Important(0.5, By.RANK)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
+    assert Important(0.3, By.RANK)(heatmap).int().tolist() == [[[1, 1, 0], [0, 0, 0]]]
+    assert Important(1.0, By.RANK)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
     # The positive sum is 8: 4 is half of it, 6 three quarters, 7 seven eighths.
     assert Important(0.5, By.MASS)(heatmap).int().tolist() == [[[1, 0, 0], [0, 0, 0]]]
     assert Important(0.75, By.MASS)(heatmap).int().tolist() == [[[1, 1, 0], [0, 0, 0]]]
-    assert Important(0.76, By.MASS)(heatmap).int().tolist() == [[[1, 1, 1], [0, 0, 0]]]
+    assert Important(0.76, By.MASS)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
     assert Important(1.0, By.MASS)(heatmap).int().tolist() == [[[1, 1, 1], [1, 0, 0]]]
 
 
@@ -87,6 +120,17 @@ def test_the_three_rules_of_importance_by_hand() -> None:
 def test_a_map_without_a_positive_value_has_no_important_pixel(by: By) -> None:
     for value in (0.0, -1.0):
         assert not Important(0.5, by)(torch.full((2, 3, 3), value)).any()
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_equal_pixels_are_all_important_or_none(by: By) -> None:
+    maps = torch.randint(-2, 3, (40, 6, 6), generator=torch.Generator().manual_seed(0)).float()
+    for share in (0.1, 0.5, 0.9, 1.0):
+        chosen = Important(share, by)(maps)
+        assert not (chosen & (maps <= 0)).any()
+        for heatmap, own in zip(maps, chosen, strict=True):
+            lowest = heatmap[own].min()
+            assert torch.equal(own, heatmap >= lowest)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, cast
 
+import torch
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -11,18 +12,19 @@ from torch import nn
 from sightline.cli_console import console, interruptible, progress, say, say_refused
 from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced, say_skipped
 from sightline.cli_options import check_places, listed, with_model
-from sightline.errors import InputError
+from sightline.errors import InputError, SightlineError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
 from sightline.gad.classifier import Tuning
 from sightline.gad.distancing import Strategy
-from sightline.gad.report import write_evaluation
-from sightline.gad.reproduce import Scale
+from sightline.gad.report import FIT, VERDICTS, titled, write_evaluation
+from sightline.gad.reproduce import NAMES, Scale
 from sightline.gad.reproduce import reproduce as reproduce_tables
 from sightline.gad.targets import Alpha
 from sightline.gad.training import Mode, Stage
 from sightline.images import PictureStore, first_of_each, labelled_pictures, store_pictures
 from sightline.images.load import MAX_PIXELS
 from sightline.models import load_model, model_info
+from sightline.models.asking import ask
 from sightline.models.device import device_named
 from sightline.report.writing import write_page
 from sightline.words import counted, readable
@@ -113,6 +115,9 @@ def fit(
     console.print(
         gad.report.drop(columns=["alpha 1", "alpha 2"]).to_string(index=False, float_format="%.3g"), soft_wrap=True
     )
+    console.print(f"Class 1 is {escape(gad.titles[0])}, class 2 {escape(gad.titles[1])}.", soft_wrap=True)
+    for line in FIT:
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
     for note in gad.notes:
         say("note", note)
     console.print(f"The support networks are in {escape(readable(out))}.", soft_wrap=True)
@@ -197,7 +202,7 @@ def evaluate(
     write_evaluation(found, support, batch, names, out)
     for note in support.notes:
         say("note", note)
-    _verdicts(found, out)
+    _verdicts(found, names, out)
 
 
 @app.command()
@@ -271,7 +276,7 @@ def reproduce(
             architecture=arch,
             progress=lambda words, done, of: advance(done, of, words),
         )
-    _verdicts(found, out)
+    _verdicts(found, NAMES[dataset], out)
 
 
 def _check_folder(out: Path) -> None:
@@ -281,13 +286,16 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _verdicts(found: Evaluation, out: Path) -> None:
+def _verdicts(found: Evaluation, names: tuple[str, str], out: Path) -> None:
     table = Table(title="Does GAD gain over every control?", title_justify="left", box=None)
-    for heading in found.verdicts.columns:
+    verdicts = titled(found.verdicts, names)
+    for heading in verdicts.columns:
         table.add_column(str(heading))
-    for row in found.verdicts.itertuples(index=False):
+    for row in verdicts.itertuples(index=False):
         table.add_row(*map(str, row))
     console.print(table)
+    for line in VERDICTS:
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
     page = write_page(out)
     console.print(
         f"Tables, controls and pictures: {escape(readable(out / 'report.md'))}, or in a browser "
@@ -342,6 +350,12 @@ def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[i
                 + " Name outputs by number, as in --classes 0,1 --labels cat,dog."
             )
         numbers.append(int(word) if word.isdecimal() else known.index(word))
+    outputs = _outputs(network)
+    if outputs is not None and max(numbers) >= outputs:
+        raise InputError(
+            f"The model has {outputs} outputs, numbered from 0 to {outputs - 1}, and no class {max(numbers)}; got "
+            f"--classes {classes}."
+        )
     if labels is None:
         if any(number >= len(known) for number in numbers):
             raise InputError(
@@ -353,6 +367,15 @@ def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[i
     if len(named) != 2:
         raise InputError(f"--labels takes two labels with a comma, as in cat,dog; came {labels!r}.")
     return (numbers[0], numbers[1]), (named[0], named[1])
+
+
+def _outputs(network: nn.Module) -> int | None:
+    """How many outputs the model has, as it says of an empty picture; None where that fails."""
+    encoding = model_info(network).preprocessing
+    try:
+        return ask(network, torch.zeros(1, encoding.channels, *encoding.size), 1).shape[1]
+    except (SightlineError, RuntimeError, ValueError):
+        return None
 
 
 def _alphas(text: str) -> list[Alpha]:

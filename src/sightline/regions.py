@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 from scipy.spatial import ConvexHull
-from skimage.measure import label
 from skimage.morphology import convex_hull_image
 from torch import Tensor
 
@@ -28,9 +29,9 @@ class By(StrEnum):
 class Important:
     """Which pixels of a map v are important.
 
-    By `maximum`: v > 0 and v >= share * max v. By `rank`: the share of all pixels that are highest (ties by position).
-    By `mass`: the fewest highest pixels that hold the share of the sum of max(v, 0). A map without a positive value has
-    no important pixel, whatever the rule.
+    By `maximum`: v >= share * max v. By `rank`: fewer than the share of all pixels lie above it. By `mass`: the fewest
+    highest pixels that hold the share of the sum of max(v, 0). Whatever the rule, only pixels with v > 0 are important,
+    and of pixels with equal values all or none, wherever they lie.
 
     Attributes:
         share: above 0, at most 1.
@@ -55,12 +56,12 @@ class Important:
         flat = heatmaps.detach().flatten(1).nan_to_num(-math.inf)
         top = flat.amax(1, keepdim=True)
         if self.by is By.MAXIMUM:
-            chosen = (flat >= self.share * top) & (flat > 0)
+            chosen = flat >= self.share * top
+        elif self.by is By.RANK:
+            chosen = places(flat).above < math.ceil(self.share * flat.shape[1])
         else:
-            count = math.ceil(self.share * flat.shape[1])
-            counts = torch.full((len(flat),), count, device=flat.device) if self.by is By.RANK else self._heaviest(flat)
-            chosen = first(order(flat), counts)
-        return (chosen & (top > 0)).view_as(heatmaps)
+            chosen = places(flat).above < self._heaviest(flat)[:, None]
+        return (chosen & (flat > 0)).view_as(heatmaps)
 
     def _heaviest(self, flat: Tensor) -> Tensor:
         """How many pixels it takes to hold the share of what is positive."""
@@ -70,15 +71,23 @@ class Important:
         return 1 + (held < self.share * held[:, -1:] * (1 - 1e-12)).sum(1)
 
 
-def order(flat: Float[Tensor, "batch pixel"]) -> Int[Tensor, "batch pixel"]:
-    """The pixels of each map from the highest down, ties by position."""
-    return flat.argsort(dim=1, descending=True, stable=True)
+class Places(NamedTuple):
+    """Where pixels stand in the order of their map; equal pixels stand at the same place.
+
+    Attributes:
+        above: shape (batch, pixel): how many pixels are higher.
+        through: shape (batch, pixel): how many are as high or higher, the pixel itself included.
+    """
+
+    above: Int[Tensor, "batch pixel"]
+    through: Int[Tensor, "batch pixel"]
 
 
-def first(ordered: Int[Tensor, "batch pixel"], counts: Int[Tensor, " batch"]) -> Bool[Tensor, "batch pixel"]:
-    """True at the first so many pixels of an order."""
-    within = torch.arange(ordered.shape[1], device=ordered.device) < counts[:, None]
-    return torch.zeros_like(within).scatter(1, ordered, within)
+def places(flat: Float[Tensor, "batch pixel"]) -> Places:
+    """How many pixels of its map are higher than each pixel, and how many as high or higher."""
+    below = -flat.contiguous()
+    rising = below.sort(1).values
+    return Places(torch.searchsorted(rising, below), torch.searchsorted(rising, below, right=True))
 
 
 @dataclass(frozen=True)
@@ -111,27 +120,30 @@ def hulls(pixels: Bool[Tensor, "batch height width"], *, per_component: bool = F
     """
     masks, degenerate = [], []
     for picture in pixels.cpu().numpy():
-        parts = label(picture, connectivity=2) if per_component else picture.astype(np.uint8)
-        drawn = [_hull(parts == number) for number in range(1, int(parts.max(initial=0)) + 1)]
-        masks.append(np.logical_or.reduce([mask for mask, _ in drawn], axis=0) if drawn else picture)
-        degenerate.append(not any(spanned for _, spanned in drawn))
+        parts = label(picture, _TOUCHING)[0] if per_component else picture.astype(np.uint8)
+        mask, spanned = np.zeros_like(picture), False
+        # Only where a part lies, since a speckled map has thousands.
+        for number, window in enumerate(find_objects(parts), 1):
+            drawn, spans = _hull(parts[window] == number)
+            mask[window] |= drawn
+            spanned |= spans
+        masks.append(mask)
+        degenerate.append(not spanned)
     stacked = torch.from_numpy(np.stack(masks)).to(pixels.device)
     return Regions(stacked, torch.tensor(degenerate, device=pixels.device))
 
 
+_TOUCHING = np.ones((3, 3))
+"""Pixels that touch by a side or a corner."""
+
+
 def _hull(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool]:
-    """The hull of one set of pixels, and whether three of them span one."""
+    """The hull of one set of pixels that reaches all sides of its window, and whether three of them span one."""
     points = np.argwhere(pixels)
     ways = points - points[0]
     # From the first pixel the last one is another, unless it is the only one.
     on_one_line = bool((ways[:, 0] * ways[-1, 1] == ways[:, 1] * ways[-1, 0]).all())
-    if on_one_line:
-        return pixels, False
-    low, high = points.min(0), points.max(0) + 1
-    window = (slice(low[0], high[0]), slice(low[1], high[1]))
-    mask = np.zeros_like(pixels)
-    mask[window] = convex_hull_image(pixels[window], offset_coordinates=False)
-    return mask, True
+    return (pixels, False) if on_one_line else (convex_hull_image(pixels, offset_coordinates=False), True)
 
 
 def hull_area(rows: NDArray[np.integer], columns: NDArray[np.integer]) -> int:

@@ -457,3 +457,34 @@ def test_one_method_may_come_by_itself(model: nn.Module, images: Tensor) -> None
     several = audit(model, images[:4], ["saliency"], ["class_sensitivity"])
     for one in ("saliency", sl.catalogue()["saliency"]):
         pd.testing.assert_frame_equal(audit(model, images[:4], one, ["class_sensitivity"]).scores, several.scores)
+
+
+@pytest.mark.slow
+def test_each_damaged_file_of_scores_is_computed_again(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    def ask() -> sl.Audit:
+        return audit(model, images[:6], ["gradient"], ["class_sensitivity", "stability"], folder=tmp_path, block=3)
+
+    first = ask()
+    files = {file: file.read_bytes() for file in (tmp_path / "scores").iterdir()}
+    for file, content in files.items():
+        middle = len(content) // 2
+        turned = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for damaged in (content[:middle], b"", content.splitlines(True)[0], None, turned):
+            if file.name == "audit-identity.json" and damaged == turned:
+                # Another identity, which is refused.
+                continue
+            if damaged is None:
+                file.unlink()
+            else:
+                file.write_bytes(damaged)
+            assert ask().scores.equals(first.scores), (file.name, damaged)
+            assert file.read_bytes() == content, file.name
+
+
+def test_scores_of_other_images_are_not_taken_where_the_identity_is_lost(
+    model: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    for rows in (images[:6], images[6:12]):
+        found = audit(model, rows, ["gradient"], ["class_sensitivity"], folder=tmp_path)
+        assert found.scores.equals(audit(model, rows, ["gradient"], ["class_sensitivity"]).scores)
+        (tmp_path / "scores" / "audit-identity.json").unlink()

@@ -1,5 +1,6 @@
 """Curves against closed forms of a linear model, and against plain loops that occlude anew in every step."""
 
+import itertools
 import math
 from functools import partial
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sightline as sl
-from sightline.audit.faithfulness import Curve, deletion, insertion, order_of, patch_flipping
+from sightline.audit.faithfulness import Curve, deletion, insertion, patch_flipping
 from sightline.occlusion import Fill, occlude
 
 FILLS = [Fill.BLACK, Fill.MEAN, Fill.BLUR]
@@ -39,35 +40,31 @@ def distinct(seed: int, *shape: int) -> torch.Tensor:
     return torch.from_numpy(numbers - 3.0).view(shape)
 
 
-def groups_of(heatmap: np.ndarray, patch: int) -> list[list[tuple[int, int]]]:
-    """The pixels of each patch of one map, in the order of their mean; `sorted` is stable."""
+def groups_of(heatmap: np.ndarray, patch: int) -> list[list[list[tuple[int, int]]]]:
+    """The patches of one map, each a list of pixels, from the highest mean down; those of equal means together."""
     height, width = heatmap.shape
     corners = [(i, j) for i in range(0, height, patch) for j in range(0, width, patch)]
-    groups = [
+    patches = [
         [(a, b) for a in range(i, min(i + patch, height)) for b in range(j, min(j + patch, width))] for i, j in corners
     ]
-    return sorted(groups, key=lambda group: -sum(heatmap[p] for p in group) / len(group))
+    means = [float(sum(heatmap[p] for p in one) / len(one)) for one in patches]
+    return [[one for one, mean in zip(patches, means, strict=True) if mean == m] for m in sorted(set(means))[::-1]]
 
 
 def walked(score, images, heatmaps, fill, patch: int, steps: int, *, back: bool) -> np.ndarray:
-    """The curve of one image after the other, occluded anew in every step."""
+    """The curve of one image after the other, occluded anew, and straight lines between sets of equal patches."""
     columns = []
     for image, heatmap in zip(images, heatmaps.numpy(), strict=True):
-        groups = groups_of(heatmap, patch)
-        values = []
-        for step in range(steps + 1):
-            mask = torch.full((1, *heatmap.shape), back)
-            for group in groups[: math.floor(len(groups) * step / steps)]:
-                for p in group:
-                    mask[0][p] = not back
+        mask = torch.full((1, *heatmap.shape), back)
+        counts, values = [0], [float(score(occlude(image[None], mask, fill, black=BLACK)))]
+        for group in groups_of(heatmap, patch):
+            for p in itertools.chain(*group):
+                mask[0][p] = not back
+            counts.append(counts[-1] + len(group))
             values.append(float(score(occlude(image[None], mask, fill, black=BLACK))))
-        columns.append(values)
+        done = [math.floor(counts[-1] * step / steps) for step in range(steps + 1)]
+        columns.append(np.interp(done, counts, values))
     return np.array(columns).T
-
-
-def test_pixels_from_the_highest_down() -> None:
-    heatmaps = torch.tensor([[[1.0, -5.0, 2.0], [2.0, 0.0, 1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
-    assert order_of(heatmaps).tolist() == [[2, 3, 0, 5, 4, 1], [0, 1, 2, 3, 4, 5]]
 
 
 def test_a_picture_by_hand() -> None:
@@ -90,12 +87,44 @@ def test_patches_by_hand() -> None:
     heatmaps = torch.tensor([[[9.0, 0.0, 2.0], [0.0, 0.0, 4.0], [-1.0, 7.0, 1.0]]])
     images = torch.tensor([[[[1.0, 1.0, 10.0], [1.0, 1.0, 10.0], [100.0, 100.0, 1000.0]]]])
     flip = partial(patch_flipping, linear(torch.ones(())), images, heatmaps, Fill.BLACK, black=torch.zeros(1))
-    # Means 2.25, 3, 3 and 1: right, below, the first, the corner.
-    assert flip(patch=2, steps=4).values[:, 0].tolist() == [1224, 1204, 1004, 1000, 0]
+    # Means 2.25, 3, 3 and 1: right and below, which are worth 20 and 200; the first; the corner.
+    assert flip(patch=2, steps=4).values[:, 0].tolist() == [1224, 1114, 1004, 1000, 0]
     assert flip(patch=2, steps=2).values[:, 0].tolist() == [1224, 1004, 0]
     assert flip(patch=8, steps=1).values[:, 0].tolist() == [1224, 0]
-    # The one patch falls in the last of the steps.
+    # The one patch is done with the last of the steps.
     assert flip(patch=8, steps=3).values[:, 0].tolist() == [1224, 1224, 1224, 0]
+
+
+def test_equal_pixels_are_a_straight_line() -> None:
+    images = torch.tensor([[[[8.0, 1.0], [2.0, 4.0]]], [[[8.0, 1.0], [2.0, 4.0]]]])
+    # A constant map, and one of which all but one pixel are zero.
+    heatmaps = torch.zeros(2, 2, 2)
+    heatmaps[1, 1, 1] = 0.5
+    calls = []
+
+    def score(given: torch.Tensor) -> torch.Tensor:
+        calls.append(given)
+        return given.sum((1, 2, 3)) ** 2
+
+    gone = deletion(score, images, heatmaps, Fill.BLACK, 4, black=torch.zeros(1))
+    expected = torch.tensor([[225, 168.75, 112.5, 56.25, 0], [225, 121, 121 * 2 / 3, 121 / 3, 0]])
+    torch.testing.assert_close(gone.values.T, expected)
+    assert gone.area.tolist() == [112.5, pytest.approx((225 / 2 + 121 + 121) / 4)]
+    # Three states of the second image, of which no step asks twice.
+    assert len(calls) <= 5
+    # Mirrored, all is mirrored.
+    mirrored = deletion(score, images.flip(2, 3), heatmaps.flip(1, 2), Fill.BLACK, 4, black=torch.zeros(1))
+    assert torch.equal(mirrored.values, gone.values)
+    back = insertion(score, images, heatmaps, Fill.BLACK, 4, black=torch.zeros(1))
+    assert back.values[:, 0].tolist() == [0, 56.25, 112.5, 168.75, 225]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.7])
+def test_patches_of_a_constant_map_are_equal_also_where_they_are_cut(value: float) -> None:
+    images, heatmaps = drawn(3, 1, 2, 11, 13).float(), torch.full((1, 11, 13), value)
+    curve = patch_flipping(crooked, images, heatmaps, "mean", 4, 12)
+    expected = torch.linspace(float(curve.values[0, 0]), float(curve.values[-1, 0]), 13)
+    torch.testing.assert_close(curve.values[:, 0], expected)
 
 
 def test_areas_by_hand() -> None:

@@ -32,17 +32,19 @@ def pointing_of(heatmap: np.ndarray, region: np.ndarray, radius: float) -> float
     pixels = list(np.ndindex(*heatmap.shape))
     if len(set(heatmap.flat)) == 1:
         return math.nan
-    # `max` takes the first of several.
-    top = max(pixels, key=lambda p: heatmap[p])
-    return float(any(region[p] and math.dist(p, top) < radius for p in pixels))
+    tops = [p for p in pixels if heatmap[p] == heatmap.max()]
+    return np.mean([any(region[p] and math.dist(p, top) < radius for p in pixels) for top in tops])
 
 
 def rank_of(heatmap: np.ndarray, region: np.ndarray) -> float:
     if len(set(np.abs(heatmap).flat)) == 1 or not region.any():
         return math.nan
-    # `sorted` is stable.
-    highest = sorted(np.ndindex(*heatmap.shape), key=lambda p: -abs(heatmap[p]))[: region.sum()]
-    return sum(bool(region[p]) for p in highest) / len(highest)
+    count = int(region.sum())
+    lowest = sorted(np.abs(heatmap).flat)[-count]
+    inside = sum(bool(region[p]) for p in np.ndindex(*heatmap.shape) if abs(heatmap[p]) > lowest)
+    equal = [bool(region[p]) for p in np.ndindex(*heatmap.shape) if abs(heatmap[p]) == lowest]
+    places = count - int((np.abs(heatmap) > lowest).sum())
+    return (inside + places * np.mean(equal)) / count
 
 
 def energy_of(heatmap: np.ndarray, region: np.ndarray) -> float:
@@ -57,8 +59,9 @@ def test_loops_over_pixels_give_the_same(problem: tuple[np.ndarray, np.ndarray],
     pairs = list(zip(maps, regions, strict=True))
     heatmaps, masks = tensors(maps, regions)
     expected = [pointing_of(*pair, radius) for pair in pairs]
-    np.testing.assert_array_equal(pointing_game(heatmaps, masks, radius).numpy(), expected)
-    np.testing.assert_array_equal(rank_accuracy(heatmaps, masks).numpy(), [rank_of(*pair) for pair in pairs])
+    np.testing.assert_allclose(pointing_game(heatmaps, masks, radius).numpy(), expected, rtol=1e-14)
+    ranks = [rank_of(*pair) for pair in pairs]
+    np.testing.assert_allclose(rank_accuracy(heatmaps, masks).numpy(), ranks, rtol=1e-14)
     np.testing.assert_allclose(energy(heatmaps, masks).numpy(), [energy_of(*pair) for pair in pairs], rtol=1e-14)
 
 
@@ -84,12 +87,50 @@ def test_torchrays_tolerance_is_the_default() -> None:
     assert pointing_game(heatmap, regions).tolist() == [1, 0]
 
 
-def test_the_first_of_several_highest_pixels_counts() -> None:
+def test_equal_pixels_count_alike() -> None:
     heatmap = torch.tensor([[[0.0, 7.0], [7.0, 1.0]]])
-    first = torch.tensor([[[False, True], [False, False]]])
-    second = torch.tensor([[[False, False], [True, False]]])
-    assert pointing_game(heatmap, first, 1.0).item() == 1
-    assert pointing_game(heatmap, second, 1.0).item() == 0
+    one = torch.tensor([[[False, True], [False, False]]])
+    # One of the two highest pixels hits each region; of one place, each of the two has half.
+    for region in (one, one.flip(1, 2)):
+        assert pointing_game(heatmap, region, 1.0).item() == rank_accuracy(heatmap, region).item() == 0.5
+    # A map of which half is zero: two of the region's three places are its own, and the third is one of six zeros,
+    # of which the region holds one.
+    half = torch.tensor([[[3.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    region = torch.tensor([[[True, True, True, False], [False, False, False, False]]])
+    torch.testing.assert_close(rank_accuracy(half, region), torch.tensor([(2 + 1 / 6) / 3]))
+
+
+@given(problems())
+@settings(max_examples=60, deadline=None)
+def test_positions_decide_nothing(problem: tuple[np.ndarray, np.ndarray]) -> None:
+    heatmaps, masks = tensors(*problem)
+    turned = heatmaps.flip(1, 2), masks.flip(1, 2)
+    for measure in (relevance_mass, rank_accuracy, energy, pointing_game):
+        torch.testing.assert_close(measure(*turned), measure(heatmaps, masks), equal_nan=True, rtol=1e-12, atol=1e-12)
+
+
+@given(problems())
+@settings(max_examples=60, deadline=None)
+def test_pixels_that_do_not_count_are_as_if_they_were_cut_off(problem: tuple[np.ndarray, np.ndarray]) -> None:
+    heatmaps, masks = tensors(*problem)
+    batch, height, _ = heatmaps.shape
+    # A border on the right that is larger than all, and all of it called object.
+    border = torch.full((batch, height, 2), 99.0, dtype=torch.float64)
+    wide = torch.cat([heatmaps, border], 2), torch.cat([masks, border > 0], 2)
+    counted = torch.cat([torch.ones_like(masks), border < 0], 2)
+    for measure in (relevance_mass, rank_accuracy, energy, pointing_game):
+        found = measure(*wide, counted=counted)
+        torch.testing.assert_close(found, measure(heatmaps, masks), equal_nan=True, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("measure", [relevance_mass, rank_accuracy, energy, pointing_game])
+def test_regions_that_are_no_truth_values_are_refused(measure) -> None:
+    heatmaps = torch.rand(2, 3, 3)
+    for regions in (torch.rand(2, 3, 3), torch.ones(2, 3, 3, dtype=torch.uint8)):
+        with pytest.raises(sl.InputError, match="truth values"):
+            measure(heatmaps, regions)
+    with pytest.raises(sl.InputError, match=r"\(2, 3, 3\).*\(1, 3, 3\)"):
+        measure(heatmaps, torch.ones(1, 3, 3, dtype=torch.bool))
 
 
 def test_energy_and_ranks_by_hand() -> None:
@@ -122,10 +163,10 @@ def test_maps_that_are_not_finite_have_no_score_and_leave_the_others_theirs(bad:
     heatmaps = torch.tensor([[[3.0, 1.0], [0.0, -1.0]]]).repeat(3, 1, 1)
     heatmaps[1, 1, 0] = bad
     regions = torch.tensor([[[True, False], [False, True]]]).expand(3, 2, 2)
-    # By hand: 3 of 4; of 3 and the first 1, the one.
+    # By hand: 3 of 4; of 3 and one of the two 1, of which the region has one: 1.5 of 2.
     for found, value in (
         (energy(heatmaps, regions), 0.75),
-        (rank_accuracy(heatmaps, regions), 0.5),
+        (rank_accuracy(heatmaps, regions), 0.75),
         (pointing_game(heatmaps, regions, 1.0), 1.0),
     ):
         torch.testing.assert_close(found, torch.tensor([value, math.nan, value]), equal_nan=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from sightline.audit.block import Block
@@ -33,6 +34,7 @@ from sightline.errors import InputError
 from sightline.explanation import described
 from sightline.images import ImageBatch
 from sightline.layer_names import methods_named
+from sightline.masks import Masks, as_masks
 from sightline.method import Method
 from sightline.models.asking import ask
 from sightline.models.fingerprint import fingerprint
@@ -55,7 +57,9 @@ def audit(
     *,
     randomisation: Randomisation | None = None,
     references: Asked | None = None,
-    masks: Tensor | None = None,
+    masks: object = None,
+    threshold: float | None = None,
+    ignore: object = None,
     seed: int = 0,
     block: int | None = None,
     folder: str | Path | None = None,
@@ -77,7 +81,11 @@ def audit(
             masks.
         randomisation: how parameters are made random; by default in at most ten steps from the output.
         references: see `sightline.explain`.
-        masks: shape (batch, height, width): true where the object is, by a person's word.
+        masks: where the object is, by a person's word, a mask for each image: truth values, or 0 and 1 of any type, of
+            shape (batch, height, width) or (batch, 1, height, width); a tensor, an array or lists.
+        threshold: for masks of numbers from 0 to 1, from which on a pixel belongs to the object.
+        ignore: the value, or values, of mask pixels that are neither object nor background (a border, an unlabelled
+            region), such as 255; localisation leaves them out.
         seed: base of all randomness.
         block: images that are looked at together; by default as many as fit a fixed share of memory.
         folder: where scores are kept while the audit runs; one that was interrupted goes on from there.
@@ -89,7 +97,8 @@ def audit(
     """
     plan = Plan(
         model, images, methods, tests,
-        randomisation=randomisation, references=references, masks=masks, seed=seed, block=block, folder=folder,
+        randomisation=randomisation, references=references, masks=masks, threshold=threshold, ignore=ignore,
+        seed=seed, block=block, folder=folder,
     )  # fmt: skip
     for number in range(plan.blocks):
         plan.keep(number, progress=progress)
@@ -109,6 +118,8 @@ class Plan:
         randomisation: see `audit`.
         references: see `audit`.
         masks: see `audit`.
+        threshold: see `audit`.
+        ignore: see `audit`.
         seed: see `audit`.
         block: see `audit`.
         folder: see `audit`.
@@ -130,23 +141,25 @@ class Plan:
         *,
         randomisation: Randomisation | None = None,
         references: Asked | None = None,
-        masks: Tensor | None = None,
+        masks: object = None,
+        threshold: float | None = None,
+        ignore: object = None,
         seed: int = 0,
         block: int | None = None,
         folder: str | Path | None = None,
     ) -> None:
         self._model, self._images, self._seed, self._tests = model, images, seed, tests
-        self._batch = batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+        self._batch = batch = as_images(_tensor(images))
         unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
         if unknown or not tests:
             raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
-        _check_masks(masks, tests, batch)
+        marked = _marked(masks, tests, batch, threshold, ignore)
         given = [methods] if isinstance(methods, str | Method | Custom) else list(methods)
         rows = [one if isinstance(one, Custom) else methods_named(model, [as_method(one)])[0] for one in given]
         self._subjects = Subjects(rows, seed, references)
         how = randomisation or Randomisation(seed=seed)
         self._logits = ask(model, batch, 64)
-        self._questions = _questions(model, batch, tests, how, self._subjects, masks)
+        self._questions = _questions(model, batch, tests, how, self._subjects, marked)
         size = _block_size(batch, len(self._subjects.names), block)
         self._identity = {
             "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
@@ -154,7 +167,9 @@ class Plan:
             "methods": [*map(_named, self._subjects.rows), *(custom.name for custom in self._subjects.custom)],
             "tests": list(tests),
             "randomisation": asdict(how),
-            "masks": None if masks is None else image_key(masks.float()),
+            "references": None if references is None else image_key(as_images(_tensor(references))),
+            "encoding": str(encoding_of(model, images)),
+            "masks": None if marked is None else image_key(torch.stack([marked.objects, marked.counted])),
             "seed": seed,
             "block": size,
         }
@@ -166,6 +181,12 @@ class Plan:
             starts.pop()
         self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
         self.blocks = len(starts)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the scores of all parts are there and whole."""
+        blocks = (self._block(number, compares=False) for number in range(self.blocks))
+        return all(self._store.has(name) for block in blocks for _, names in self._parts(block) for name in names)
 
     def shares(self, workers: int) -> list[tuple[int, int, int]]:
         """What to hand to so many workers, as arguments of `keep`.
@@ -263,6 +284,10 @@ class Plan:
         return range(len(self._batch))
 
 
+def _tensor(images: Asked) -> Tensor:
+    return images.tensor if isinstance(images, ImageBatch) else images
+
+
 def _named(row: Method) -> dict[str, Any]:
     """What decides a method's maps, the same in every process."""
     return {
@@ -277,7 +302,7 @@ def _named(row: Method) -> dict[str, Any]:
 
 
 def _questions(
-    model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation, subjects: Subjects, masks: Tensor | None
+    model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation, subjects: Subjects, masks: Masks | None
 ) -> list[Question]:
     local = [found for row in subjects.rows if (found := row.without_input) is not None]
     again = Subjects(local, subjects.seed, subjects.references, alone=True) if local else None
@@ -291,16 +316,21 @@ def _questions(
         "convergence": Convergence,
     }
     if masks is not None:
-        made["localisation"] = lambda: Localisation(masks.bool())
+        made["localisation"] = lambda: Localisation(masks)
     return [made[name]() for name in dict.fromkeys([*tests, *(["localisation"] if masks is not None else [])])]
 
 
-def _check_masks(masks: Tensor | None, tests: Sequence[str], batch: Tensor) -> None:
-    if masks is None and "localisation" in tests:
-        raise InputError("Localisation needs masks=: of shape (batch, height, width), true where the object is.")
-    shape = (len(batch), *batch.shape[2:])
-    if masks is not None and tuple(masks.shape) != shape:
-        raise InputError(f"Masks have the shape (batch, height, width), here {shape}; came {tuple(masks.shape)}.")
+def _marked(
+    masks: object, tests: Sequence[str], batch: Tensor, threshold: float | None, ignore: object
+) -> Masks | None:
+    if masks is None and ("localisation" in tests or threshold is not None or ignore is not None):
+        raise InputError(
+            "Localisation needs masks=: for each image, of its height and width, true where the object is."
+        )
+    if masks is None:
+        return None
+    height, width = batch.shape[2:]
+    return as_masks(masks, (len(batch), height, width), threshold=threshold, ignore=ignore)
 
 
 def _stages(model: Any, batch: Tensor, how: Randomisation) -> list[Any]:

@@ -1,21 +1,22 @@
 """Whether a map's order is the model's: what its score does as pixels are taken away or put back, highest first.
 
-Maps are used as they are, neither normalised nor made positive: what is most negative comes last. Ties, and so the
-whole of a constant map, go by position (row by row). Areas depend on the fill and on the number of steps, so only
-curves of the same fill and steps compare.
+Maps are used as they are, neither normalised nor made positive: what is most negative comes last. A map has no order
+among equal pixels, so a curve is a straight line from the score before all of them are replaced to the score after, as
+ties are drawn in a ROC curve; that of a constant map is one line. Areas depend on the fill and on the number of steps,
+so only curves of the same fill and steps compare.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from sightline.errors import InputError
 from sightline.occlusion import Fill, as_fill, occlude
-from sightline.regions import order
+from sightline.regions import places
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ class Curve:
         return (wide[0] - wide).mean(0).to(self.values.dtype)
 
 
-def order_of(heatmaps: Float[Tensor, "batch height width"]) -> Int[Tensor, "batch pixel"]:
-    """The pixels of each map, counted row by row, from the highest down; ties by position."""
-    return order(heatmaps.detach().flatten(1))
-
-
 def deletion(
     score: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -71,7 +67,8 @@ def deletion(
     Args:
         score: what is asked of the model, from images (batch, channel, height, width) to (batch,), such as the
             probability or the logit of each image's explained class. It is called with all images in their order,
-            once with nothing done and once after each step, without gradients.
+            without gradients: once with nothing done and once after each step, twice where a step ends among equal
+            pixels.
         images: shape (batch, channel, height, width): encoded images.
         heatmaps: shape (batch, height, width).
         fill: what pixels are replaced by, computed once for the whole image; not inpainting.
@@ -172,20 +169,43 @@ def _walk(
 ) -> Curve:
     """The score on the way from one state of the images to another, patch by patch."""
     means = avg_pool2d(heatmaps.detach().to(start.device).double()[:, None], patch, ceil_mode=True)[:, 0]
-    # The order of an order is its inverse: for each patch, how many come before it.
-    ranks = order_of(means).argsort(1).view_as(means)
-    ranks = ranks.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-    ranks = ranks[:, None, : start.shape[2], : start.shape[3]]
-    said = []
+    # Averages over parts of other sizes round otherwise, also where all values are equal.
+    flat = means.to(heatmaps.dtype).flatten(1).nan_to_num(nan=0)
+    place, count = places(flat), flat.shape[1]
+
+    def states(chosen: Tensor) -> Tensor:
+        wide = chosen.view_as(means).repeat_interleave(patch, 1).repeat_interleave(patch, 2)
+        return torch.where(wide[:, None, : start.shape[2], : start.shape[3]], end, start)
+
+    known: list[tuple[Tensor, Tensor]] = []
+
+    def said(chosen: Tensor) -> Tensor:
+        for before, values in known:
+            if torch.equal(before, chosen):
+                return values
+        values = score(states(chosen))
+        if values.shape != (len(start),):
+            raise InputError(
+                f"The score gives one number for each of the {len(start)} image(s); came shape "
+                f"{tuple(values.shape)}. Choose the explained class of each."
+            )
+        known.append((chosen, values))
+        # A step is about the same pixels as the one before at most.
+        del known[:-2]
+        return values
+
+    found = []
     with torch.no_grad():
         for step in range(steps + 1):
-            there = ranks < means[0].numel() * step // steps
-            values = score(torch.where(there, end, start))
-            if values.shape != (len(start),):
-                raise InputError(
-                    f"The score gives one number for each of the {len(start)} image(s); came shape "
-                    f"{tuple(values.shape)}. Choose the explained class of each."
-                )
-            said.append(values)
-        known = heatmaps.isfinite().flatten(1).all(1).to(values.device)
-        return Curve(torch.where(known, torch.stack(said), torch.nan))
+            done = count * step // steps
+            whole, begun = place.through <= done, place.above < done
+            values = said(whole)
+            if not torch.equal(whole, begun):
+                # At most one set of equal pixels of an image is begun and not done.
+                divided = begun & ~whole
+                shares = (done - place.above).double() / (place.through - place.above)
+                share = torch.where(divided, shares, 0).amax(1)
+                values = torch.where(share > 0, torch.lerp(values, said(begun), share.to(values)), values)
+            found.append(values)
+        finite = heatmaps.isfinite().flatten(1).all(1).to(start.device)
+        return Curve(torch.where(finite, torch.stack(found), torch.nan))

@@ -1,6 +1,5 @@
 """What an audit found: scores, a table with intervals, verdicts, and a paragraph of advice."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.questions.input_bias import PATCH, SEEN, WITHOUT, InputBias
 from sightline.audit.subjects import CONTROLS, Subjects
 from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
+from sightline.checksums import checksum_of, sealed, unsealed
 from sightline.equality import Compared
 from sightline.errors import InputError
 from sightline.explanation import FORMAT, versions
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sightline.report.figure import PaperFigure
 
 _NOTHING = 1e-6
+_FILES = ("scores.csv", "table.csv", "reasons.csv", "verdicts.csv", "audit.png")
+"""What `Audit.save` writes beside `audit.json`."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -261,16 +263,26 @@ class Audit(Compared):
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
             with whole_files() as part:
                 for name in ("scores", "table", "reasons"):
                     getattr(self, name).to_csv(part(folder / f"{name}.csv"), index=False, float_format="%.6g")
                 self.verdicts.to_csv(part(folder / "verdicts.csv"))
-                part(folder / "audit.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
                 save_audit_page(self, part(folder / "audit.png"))
+                # Last, with the checksums of the others, so that what is damaged later can be found.
+                record["files"] = {name: checksum_of(part(folder / name)) for name in _FILES}
+                part(folder / "audit.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
         return folder
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder holds all that `Audit.save` writes, as it was written."""
+    try:
+        files = unsealed((folder / "audit.json").read_bytes())["files"]
+        return dict(files) == {name: checksum_of(folder / name) for name in _FILES}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _judged(scores: pd.DataFrame, rule: Rule, method: str, count: int) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sightline.audit.block import Score
+from sightline.checksums import checksum, sealed, unsealed
 from sightline.errors import InputError
 from sightline.written import whole_files, write_text
 
@@ -29,30 +30,44 @@ class ScoreStore:
         self._frames: dict[str, pd.DataFrame] = {}
         self._refused: dict[str, str] = {}
         self._folder = None if folder is None else Path(folder) / "scores"
+        self._whole: set[str] = set()
         if self._folder is None:
             return
         text = json.dumps(identity, indent=2, sort_keys=True) + "\n"
+        self._identity = checksum(text)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / _IDENTITY
-            if path.is_file() and path.read_text(encoding="utf-8") != text:
+            there = path.read_bytes() if path.is_file() else None
+            if there is not None and there != text.encode() and _is_json(there):
                 raise InputError(
                     f"{self._folder.parent} holds another audit: of another model, other images, methods, tests or "
                     "settings. Name another folder, or remove that one."
                 )
-            if not path.is_file():
+            if there != text.encode():
                 # Several processes may see to blocks of one audit; none reads half of what another writes.
                 write_text(path, text)
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
 
     def has(self, name: str) -> bool:
-        """Whether a part's scores are there.
+        """Whether a part's scores are there, whole, and of this audit.
 
         Args:
             name: the part's.
         """
-        return (name in self._frames) if self._folder is None else (self._folder / f"{name}.csv").is_file()
+        if self._folder is None:
+            return name in self._frames
+        if name not in self._whole:
+            try:
+                record = unsealed((self._folder / f"{name}.json").read_bytes())
+                scores = checksum((self._folder / f"{name}.csv").read_bytes())
+            except (OSError, ValueError):
+                return False
+            if record.get("audit") != self._identity or record.get("scores") != scores:
+                return False
+            self._whole.add(name)
+        return True
 
     def keep(self, name: str, scores: Iterable[Score], refused: Mapping[str, str]) -> None:
         """Keep the scores of a part; with a folder it has them when this returns.
@@ -66,9 +81,12 @@ class ScoreStore:
         if self._folder is None:
             self._frames[name], self._refused = frame, self._refused | dict(refused)
             return
-        write_text(self._folder / f"{name}.json", json.dumps(refused))
+        text = frame.to_csv(index=False).encode("utf-8", "backslashreplace")
+        record = {"audit": self._identity, "scores": checksum(text), "refused": dict(refused)}
+        # The record last: without it the scores do not count.
         with whole_files() as part:
-            frame.to_csv(part(self._folder / f"{name}.csv"), index=False)
+            part(self._folder / f"{name}.csv").write_bytes(text)
+            part(self._folder / f"{name}.json").write_text(sealed(record), encoding="utf-8")
 
     def refused(self, name: str) -> dict[str, str]:
         """Methods that were refused up to a part, and why.
@@ -78,7 +96,7 @@ class ScoreStore:
         """
         if self._folder is None:
             return self._refused
-        found: dict[str, str] = json.loads((self._folder / f"{name}.json").read_text(encoding="utf-8"))
+        found: dict[str, str] = unsealed((self._folder / f"{name}.json").read_bytes())["refused"]
         return found
 
     def scores(self, names: Sequence[str]) -> pd.DataFrame:
@@ -91,3 +109,11 @@ class ScoreStore:
         # says the same.
         frames = self._frames if self._folder is None else {n: pd.read_csv(self._folder / f"{n}.csv") for n in names}
         return pd.concat([one for name in names if len(one := frames[name])], ignore_index=True)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

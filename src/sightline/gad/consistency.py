@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.equality import Compared
 from sightline.errors import InputError
-from sightline.regions import By, Important, order
+from sightline.regions import By, Important, places
 
 
 class Reading(StrEnum):
@@ -50,8 +50,8 @@ class Consistency:
 
     - `nested`: s = min_k n_k, and a pixel stays where s >= share. It was then important originally, by construction.
     - `mean`: s = mean_k n_k where all n_k > 0, else 0, and a pixel stays where s >= share * max s.
-    - `rank`: s = min_k of the share of pixels that come after it in map k, and it stays where it is among the highest
-      `share` of pixels in every map. Also nested.
+    - `rank`: s = min_k of the share of pixels that are not higher in map k, 0 where v_k <= 0, and it stays where s is
+      above 1 - share: where it is positive and among the highest `share` of pixels in every map. Also nested.
 
     Attributes:
         reading: which.
@@ -110,19 +110,10 @@ class Consistency:
 
 
 def _later(heatmaps: Tensor) -> Tensor:
-    """For each pixel, the share of pixels that come after it from the highest down; 0 in a map that says nothing."""
+    """For each pixel, the share of pixels that are not higher; 0 where the map is not positive."""
     flat = heatmaps.flatten(1)
-    places = torch.empty_like(flat)
-    count = flat.shape[1]
-    after = torch.arange(count, 0, -1, device=flat.device, dtype=flat.dtype) / count
-    places.scatter_(1, order(flat), after.expand_as(flat).contiguous())
-    return torch.where(flat.amax(1, keepdim=True) > 0, places, 0).view_as(heatmaps)
-
-
-def ordered(scores: Float[Tensor, "batch height width"], ties: Float[Tensor, "batch height width"]) -> Tensor:
-    """The pixels of each image from the highest score down; among equals, from the highest of `ties` down."""
-    by_ties = order(ties.flatten(1))
-    return by_ties.gather(1, order(scores.flatten(1).gather(1, by_ties)))
+    shares = 1 - places(flat).above.to(flat) / flat.shape[1]
+    return torch.where(flat > 0, shares, 0).view_as(heatmaps)
 
 
 PAPER_LIKE = Consistency(Reading.NESTED, 0.5)

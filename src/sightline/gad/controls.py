@@ -5,10 +5,10 @@ from enum import StrEnum
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.gad.consistency import ordered
 from sightline.regions import hull_area, hulls
 
 Pixels = NDArray[np.intp]
@@ -31,14 +31,14 @@ class Control(StrEnum):
 def orders(
     original: Tensor, important: Tensor, shuffled: Tensor | None, pair: Tensor | None, seeds: Sequence[int]
 ) -> dict[Control, Pixels]:
-    """For each control, the order in which it takes the pixels of each image.
+    """For each control, the order in which it takes the pixels of each image; what is equal to it is taken at random.
 
     Args:
         original: shape (batch, height, width): the maps of the original network.
         important: what is important there.
         shuffled: the scores of consistency with networks of shuffled labels, where there are some.
         pair: the original network's maps of the class rather than the other, where there are some.
-        seeds: for each image, of its random order.
+        seeds: for each image, of its random order, which also decides between equal pixels.
 
     Returns:
         For each control, shape (batch, pixel).
@@ -47,14 +47,22 @@ def orders(
         [torch.rand(original[0].shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     ).to(original)
     found = {
-        Control.THRESHOLD: ordered(original, original),
+        Control.THRESHOLD: ordered(original, drawn),
         Control.RANDOM: ordered(important.to(original), drawn),
     }
     if shuffled is not None:
-        found[Control.SHUFFLED] = ordered(shuffled, original)
+        found[Control.SHUFFLED] = ordered(shuffled, original, drawn)
     if pair is not None:
-        found[Control.PAIR] = ordered(pair, original)
+        found[Control.PAIR] = ordered(pair, original, drawn)
     return {control: order.cpu().numpy() for control, order in found.items()}
+
+
+def ordered(*keys: Float[Tensor, "batch height width"]) -> Int[Tensor, "batch pixel"]:
+    """The pixels of each image from the highest first key down; among equals, from the highest of the next key down."""
+    found = keys[-1].flatten(1).argsort(dim=1, descending=True, stable=True)
+    for key in reversed(keys[:-1]):
+        found = found.gather(1, key.flatten(1).gather(1, found).argsort(dim=1, descending=True, stable=True))
+    return found
 
 
 def as_many(order: Pixels, count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -23,7 +23,8 @@ from sightline.gad.evaluation import Evaluation, evaluate
 from sightline.gad.explained import Controlled, GADExplanation
 from sightline.gad.networks import Kind, Networks, on_one_line
 from sightline.gad.samples import Labels, samples_of
-from sightline.gad.survey import Said, check_outputs, fidelities, moved, survey, watch
+from sightline.gad.scores import ScoresOf, with_scores
+from sightline.gad.survey import Said, agreement, check_outputs, doubts, fidelities, moved, survey, watch
 from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, told
 from sightline.gad.training import Mode, Recipe, Stage, check_norms, train
 from sightline.images import ImageBatch
@@ -41,6 +42,8 @@ Strategy = Literal["trained", "interpolated"]
 
 ENOUGH = 0.6
 """The share of a distance by which a support network must have moved, for its maps to say anything of distancing."""
+HARDLY = 0.25
+"""The share below which it hardly moved at all."""
 LOOKED_AT = 1024
 """Training images on which the report looks."""
 _CHECKPOINT = "training.safetensors"
@@ -135,6 +138,8 @@ class GAD:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = Path(folder)
         self.networks = Networks(model, self.alphas, self.folder, interpolated=strategy == "interpolated")
+        # Without what `fit` takes as target.
+        self._plain, self._target = model, False
         self.report = pd.DataFrame()
         self.notes: list[str] = []
         self._record: dict[str, Any] = {}
@@ -147,30 +152,37 @@ class GAD:
         controls: bool = True,
         every: int | None = None,
         progress: Callable[[Stage], None] | None = None,
+        target: ScoresOf | None = None,
     ) -> "GAD":
         """Train the support networks.
 
         Args:
-            data: labelled images: what `load_images` returns, a pair of tensors (images, labels), a dataset of
-                (image, label), or a `DataLoader` over one. Images of further classes are left out.
+            data: labelled images: what `load_images` returns, a pair (images, labels), a dataset of (image, label), or
+                a `DataLoader` over one. Labels are numbers of the network's outputs, one-hot rows, or names. Images of
+                further classes are left out.
             names: which label is the first class and which the second, where labels are names that the model does not
-                know.
+                know, or numbers of a dataset that names its `classes` (such as an `ImageFolder`).
             controls: whether to train as many networks on shuffled labels, which know nothing of the classes. A gain
                 that they show too is none.
             every: steps between two checkpoints; by default an epoch.
             progress: called after each step.
+            target: for a model that returns several tensors, a function from its output to the class scores, shape
+                (batch, classes); what follows is explained and evaluated by these scores.
 
         Returns:
             This object. `report` has a row for each support network: its kind (distanced, shuffled), alphas, steps,
-            seconds, and over at most 1024 of the training images, evenly spread, the mean squared error, and for both
-            classes by how much the other logit fell (shift) and their own rose. A shift under 0.6 alpha is noted: that
-            network hardly moved.
+            seconds, the share of all images on which the original network agrees with the labels given, and over at
+            most 1024 of the training images, evenly spread, the mean squared error, and for both classes by how much
+            the other logit fell (shift) and their own rose. `notes` says where a shift is under 0.6 alpha, and where
+            the original network agrees with the labels no better than by chance, as it does where they are swapped.
 
         Raises:
             InputError: the data cannot be used, or the folder holds another fit.
             RefusalError: the error of a training was not finite; what was reached before is kept.
         """
-        return self.fit_kinds(data, ["distanced", "shuffled"] if controls else ["distanced"], names, every, progress)
+        return self.fit_kinds(
+            data, ["distanced", "shuffled"] if controls else ["distanced"], names, every, progress, target
+        )
 
     def fit_kinds(
         self,
@@ -179,6 +191,7 @@ class GAD:
         names: Labels = None,
         every: int | None = None,
         progress: Callable[[Stage], None] | None = None,
+        target: ScoresOf | None = None,
     ) -> "GAD":
         """Train support networks of some kinds; see `fit`.
 
@@ -188,7 +201,10 @@ class GAD:
             names: see `fit`.
             every: see `fit`.
             progress: see `fit`.
+            target: see `fit`.
         """
+        if target is not None:
+            self._take_scores(target)
         with torch.inference_mode(mode=False):
             return self._fit(data, names, kinds, every, progress)
 
@@ -213,6 +229,7 @@ class GAD:
         original = survey(self.model, samples, self.classes, recipe.batch_size, autocast=recipe.autocast)
         check_outputs(original, self.classes)
         self._open(original.content, names)
+        self._record["doubts"] = doubts(original, self.classes, self.titles)
         labels = {
             "distanced": original.labels,
             "shuffled": shuffled(original.labels, seed_of(recipe.seed, "shuffled labels")),
@@ -252,6 +269,7 @@ class GAD:
                 rows.append(
                     {"kind": kind, "alpha": told(alphas), "alpha 1": alphas[0], "alpha 2": alphas[1]}
                     | {"steps": known.get("steps", 0), "seconds": known.get("seconds", 0.0)}
+                    | {"label agreement": agreement(original, self.classes)}
                     | moved(asked, said, self.classes, alphas)
                 )
         self._record["report"] = rows
@@ -468,7 +486,7 @@ class GAD:
     def _repr_html_(self) -> str:
         from sightline.report.notebook import tabled
 
-        title = f"GAD of outputs {self.classes[0]} and {self.classes[1]}, {self.strategy}, {self.recipe.mode} mode"
+        title = f"GAD of {self.titles[0]} and {self.titles[1]}, {self.strategy}, {self.recipe.mode} mode"
         return tabled(title, self.report, self.notes)
 
     def said(self, data: object, *, names: Labels = None) -> tuple[Said, dict[Step, Said]]:
@@ -501,9 +519,30 @@ class GAD:
         names = self._record.get("names")
         return (names[0], names[1]) if names else None
 
+    @property
+    def titles(self) -> tuple[str, str]:
+        """The two classes in words: the number of the output, and its name where one is known."""
+        names, known = self.names, model_info(self.model).class_names or ()
+        said = [
+            f"{names[place] if names else known[c]} (output {c})" if names or c < len(known) else f"output {c}"
+            for place, c in enumerate(self.classes)
+        ]
+        return said[0], said[1]
+
+    def _take_scores(self, target: ScoresOf) -> None:
+        """From now on ask the networks for what a function makes of their output."""
+        self.model, self._target = with_scores(self._plain, target), True
+        interpolated = self.strategy == "interpolated"
+        self.networks = Networks(self.model, self.alphas, self.folder, interpolated=interpolated)
+
     @classmethod
-    def load(cls, folder: str | Path, model: nn.Module) -> "GAD":
+    def load(cls, folder: str | Path, model: nn.Module, target: ScoresOf | None = None) -> "GAD":
         """Read what `save` wrote, for the network it was fitted to.
+
+        Args:
+            folder: where it is.
+            model: the network that it was fitted to.
+            target: the function that `fit` was given as its target, if any.
 
         Raises:
             InputError: there is nothing of the kind, or it was fitted to another network.
@@ -519,7 +558,14 @@ class GAD:
                 f"The support networks in {folder} were trained from a network with other weights than the one that "
                 "came; maps of the two say nothing about each other. Load the network they were fitted to."
             )
+        if bool(there.get("target")) is (target is None):
+            raise InputError(
+                f"The support networks in {folder} were fitted {'with' if target is None else 'without'} target=, the "
+                "function from the model's output to its class scores. Give GAD.load the same."
+            )
         loaded = cls(model, classes, alphas, strategy=strategy, folder=folder, **asdict(recipe))
+        if target is not None:
+            loaded._take_scores(target)
         loaded._record = there
         loaded.networks.known = set(there.get("trained", {}))
         loaded._tell(there.get("report", []))
@@ -532,6 +578,7 @@ class GAD:
             "data": data,
             "classes": list(self.classes),
             "recipe": asdict(self.recipe),
+            "target": self._target,
         }
         # None of these is of the identity: a network is the same whatever others are trained beside it.
         asked = {
@@ -544,15 +591,17 @@ class GAD:
 
     def _tell(self, rows: list[dict[str, Any]]) -> None:
         self.report = pd.DataFrame(rows)
-        self.notes = []
+        self.notes = list(self._record.get("doubts", []))
         for row in rows:
             for place in (1, 2):
                 asked, came = row[f"alpha {place}"], row[f"shift {place}"]
                 if row["kind"] == "distanced" and not came >= ENOUGH * asked:
+                    moved = "moved only part of the way" if came >= HARDLY * asked else "hardly moved"
+                    own, other = self.titles[place - 1], self.titles[2 - place]
                     self.notes.append(
-                        f"The network for alpha {row['alpha']} hardly moved: on images of class "
-                        f"{self.classes[place - 1]} the other logit fell by {came:.2g} of {asked:g}. Train it longer, "
-                        "or at a higher rate, before its maps are taken for those of distanced classes."
+                        f"The network for alpha {row['alpha']} {moved}: on images of {own} the logit of {other} fell "
+                        f"by {came:.2g} of {asked:g} ({came / asked:.0%}; at least {ENOUGH:.0%} is wanted). Train it "
+                        "longer, or at a higher rate, before its maps are taken for those of distanced classes."
                     )
 
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from sightline.errors import InputError
 from sightline.gad import figures, paper
 from sightline.gad.controls import Control
 from sightline.gad.evaluation import Evaluation
-from sightline.gad.survey import Said, fidelities
+from sightline.gad.survey import Said, agreement, doubts, fidelities
 from sightline.gad.targets import Step
 from sightline.images import ImageBatch, first_of_each
 from sightline.written import whole_files, write_text
@@ -25,6 +24,22 @@ Row = Mapping[Hashable, Any]
 
 SHOWN = 5
 """Images of each class on the figures."""
+FIT = (
+    "shift 1, shift 2: by how much the other class's logit fell on images of class 1, and of class 2; this should be "
+    "near alpha.",
+    "own 1, own 2: by how much the class's own logit rose on its images; this should be near 0.",
+    "error: the mean squared error of all logits, in squared logits.",
+    "label agreement: the share of images on which the original network, of the two classes, decides for the label's.",
+)
+"""What the columns of `GAD.report` mean."""
+VERDICTS = (
+    "area at equal pixels: whether the hull of GAD's pixels is smaller than that of as many pixels of each control.",
+    "rs at equal pixels, rs at equal area: whether the class's logit changes more, per pixel taken out, than for a "
+    "control of as many pixels, or of a hull as large (RS, the sensitivity of a region).",
+    "gain: better than every control; loss: worse than some control; not shown: neither, at 95 %; too few: fewer than "
+    "twenty images with hulls on both sides, or a control is missing.",
+)
+"""What the columns and words of the verdicts mean."""
 
 
 def write_evaluation(
@@ -62,8 +77,9 @@ def write_evaluation(
         about = [
             f"Gradient Artificial Distancing of {names[0]} (class 1) and {names[1]} (class 2) was evaluated on "
             f"{found.rows['image'].nunique()} images.",
-            _told_apart(before, gad.classes),
+            *_told_apart(before, gad),
             *gad.notes,
+            *VERDICTS,
         ]
         write_text(folder / "evaluation.json", json.dumps({"about": about}, indent=1) + "\n")
         write_text(folder / "report.md", f"{text}\n\n## Figures\n\n{pictures}\n")
@@ -72,14 +88,12 @@ def write_evaluation(
     return text
 
 
-def _told_apart(said: Said, classes: tuple[int, int]) -> str:
+def _told_apart(said: Said, gad: "GAD") -> list[str]:
     """How well the network itself tells the two classes apart: one that guesses has nothing to explain."""
-    first = said.logits[:, classes[0]] > said.logits[:, classes[1]]
-    right, count = int((first == (said.labels == classes[0])).sum()), len(said.labels)
-    sentence = f"The network itself tells {right} of {count} of these images right, between the two."
-    if binomtest(right, count, alternative="greater").pvalue > 0.05:
-        sentence += " That is no better than guessing, so there is nothing to explain."
-    return sentence
+    share, count = agreement(said, gad.classes), len(said.labels)
+    right = round(share * count)
+    sentence = f"Between the two classes the network itself classifies {right} of {count} of these images correctly."
+    return [sentence, *doubts(said, gad.classes, gad.titles)]
 
 
 def _text(
@@ -97,15 +111,17 @@ def _text(
         f"# Gradient Artificial Distancing: {names[0]} and {names[1]}, {count} images",
         "",
         f"Support networks: {gad.strategy}, {recipe.mode} mode, Adam {recipe.rate:g}, {steps}, batches of "
-        f"{recipe.batch_size}. Class 1 is {names[0]}, class 2 {names[1]}.",
+        f"{recipe.batch_size}. Class 1 is {gad.titles[0]}, class 2 {gad.titles[1]}.",
         "",
-        _told_apart(before, gad.classes),
+        *_told_apart(before, gad),
         "",
         *(f"- {note}" for note in gad.notes),
         "",
         "## The fit",
         "",
         *_table(gad.report.drop(columns=["alpha 1", "alpha 2"], errors="ignore")),
+        "",
+        *(f"- {line}" for line in FIT),
         "",
         "Whether they still see these images as the original does (share of equal decisions, rank correlations):",
         "",
@@ -125,10 +141,9 @@ def _text(
         "",
         "## Verdicts",
         "",
-        "`gain`: over every control, at this match; `loss`: less than some control; `too few`: fewer than twenty "
-        "images with hulls on both sides, or a control is missing.",
+        *(f"- {line}" for line in VERDICTS),
         "",
-        *_table(found.verdicts),
+        *_table(titled(found.verdicts, names)),
         "",
         "## GAD less each control",
         "",
@@ -200,6 +215,11 @@ def _gains(found: Evaluation) -> pd.DataFrame:
     keys = ["reading", "method", "class", "fill", "control"]
     wide = gains.assign(said=said, what=what).pivot_table("said", keys, "what", aggfunc="first", sort=False)
     return wide.reset_index().fillna("")
+
+
+def titled(verdicts: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """Verdicts with the classes by name."""
+    return verdicts.assign(**{"class": [names[number - 1] for number in verdicts["class"]]})
 
 
 def _table(frame: pd.DataFrame) -> list[str]:

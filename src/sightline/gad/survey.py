@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import binomtest, fisher_exact, spearmanr
 from torch import Tensor, nn
 
 from sightline.errors import InputError, RefusalError
@@ -14,7 +14,7 @@ from sightline.gad.samples import Samples
 from sightline.gad.targets import Step, distanced, told
 from sightline.models.asking import evaluating, same_each_time
 from sightline.models.home import home_of
-from sightline.models.outputs import class_scores
+from sightline.models.outputs import NoScoresError, class_scores
 from sightline.models.untouched import untouched
 from sightline.operations import wide
 
@@ -58,8 +58,20 @@ def survey(
 
     Raises:
         InputError: the samples are not images with labels, or there are none of the pair.
-        RefusalError: the network draws random numbers.
+        RefusalError: the network draws random numbers, or its output holds no class scores that can be told.
     """
+    try:
+        return _asked(network, samples, classes, batch_size, among, autocast)
+    except NoScoresError as error:
+        raise RefusalError(
+            f"{error.found} Say which part holds the class scores, shape (batch, classes), by a function: "
+            "fit(..., target=lambda output: output['scores'])."
+        ) from error
+
+
+def _asked(
+    network: nn.Module, samples: Samples, classes: Pair, batch_size: int, among: Sequence[int] | None, autocast: bool
+) -> Said:
     device = next(p for p in network.parameters() if p.is_floating_point()).device
     numbers: list[Tensor] = []
     labels, logits = [], []
@@ -107,6 +119,11 @@ def check_outputs(said: Said, classes: Pair) -> None:
         RefusalError: the outputs are not finite, or not logits.
     """
     outputs = said.logits.shape[1]
+    if outputs == 1:
+        raise InputError(
+            "GAD pushes the logits of two outputs apart, and this network has a single output (a yes or no). Give it "
+            "two, which mean the same: a module that returns torch.cat([-z, z], 1) / 2 for the logit z."
+        )
     if max(classes) >= outputs:
         raise InputError(
             f"The network has {outputs} output(s), 0 to {outputs - 1}, so there is no class {max(classes)}. Name two "
@@ -121,6 +138,66 @@ def check_outputs(said: Said, classes: Pair) -> None:
             "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
             "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
         )
+
+
+def agreement(said: Said, classes: Pair) -> float:
+    """The share of images on which a network, of the two classes, decides for the one of the label."""
+    return float(_decides(said, classes).eq(said.labels).double().mean())
+
+
+def doubts(said: Said, classes: Pair, titles: tuple[str, str]) -> list[str]:
+    """What speaks against labels and network belonging together, in sentences; nothing where they agree.
+
+    By Fisher's exact test of the network's decisions between the two classes against the labels, at 5 %; and for each
+    class, whether on its images another output is the highest more often than its own, beyond chance.
+
+    Args:
+        said: what the network says, and the labels.
+        classes: the pair.
+        titles: what the two classes are called.
+    """
+    found = []
+    decided, count = _decides(said, classes), len(said.labels)
+    right = int(decided.eq(said.labels).sum())
+    table = [[int(((said.labels == c) & (decided == d)).sum()) for d in classes] for c in classes]
+    perfect = [[sum(table[0]), 0], [0, sum(table[1])]]
+    told = f"Between {titles[0]} and {titles[1]} the network agrees with the labels of {right} of {count} images"
+    check = "Check that classes=, names= and the labels name the two classes in the same order, and number them as the "
+    check += "network's outputs."
+    if _p(table, "less") < DOUBTFUL:
+        found.append(f"{told} ({right / count:.0%}), fewer than by chance: the two labels may be swapped. {check}")
+    elif _p(table, "greater") > DOUBTFUL and (2 * right < count or _p(perfect, "greater") < DOUBTFUL):
+        found.append(
+            f"{told} ({right / count:.0%}), which is no better than chance: either the labels are not those of these "
+            f"outputs, or the network does not tell the classes apart, and there is nothing to explain. {check}"
+        )
+    highest = said.logits.argmax(1)
+    for c, title in zip(classes, titles, strict=True):
+        own = highest[said.labels == c]
+        usual = int(own.mode().values)
+        counts = int((own == usual).sum()), int((own == c).sum())
+        if usual in classes:
+            continue
+        if binomtest(counts[0], sum(counts), alternative="greater").pvalue < DOUBTFUL:
+            found.append(
+                f"On images labelled {title} the network's highest output is {usual} on {counts[0]} of {len(own)}, and "
+                f"{c} on {counts[1]}: the labels may be counted from another number, or belong to another network."
+            )
+    return found
+
+
+DOUBTFUL = 0.05
+"""The level of the tests of `doubts`."""
+
+
+def _decides(said: Said, classes: Pair) -> Tensor:
+    first, second = (said.logits[:, c] for c in classes)
+    # A draw agrees with no label.
+    return torch.where(first > second, classes[0], torch.where(second > first, classes[1], -1))
+
+
+def _p(table: list[list[int]], alternative: str) -> float:
+    return float(fisher_exact(table, alternative=alternative).pvalue)
 
 
 def watch(original: Said, labels: Tensor, classes: Pair) -> Callable[[Tensor, Tensor], tuple[float, float]]:

@@ -8,6 +8,19 @@ from torch import Tensor
 
 from sightline.errors import RefusalError
 
+
+class NoScoresError(RefusalError):
+    """A model's output holds no class scores that can be told from what else it holds.
+
+    Attributes:
+        found: what the output is, in sentences without advice.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found} {_ADVICE}")
+        self.found = found
+
+
 _ADVICE = "Say what to explain with a callable: target=lambda output: ... that returns one value per image."
 
 
@@ -25,14 +38,14 @@ def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:
         Shape (rows, classes); one column for a head with one logit.
 
     Raises:
-        RefusalError: there is no such tensor, or more than one.
+        NoScoresError: there is no such tensor, or more than one.
     """
     if isinstance(output, Tensor):
         scores = _as_scores(output, rows)
         if scores is None:
-            raise RefusalError(
+            raise NoScoresError(
                 f"The model returned a tensor of shape {tuple(output.shape)} for {rows} image(s), not class scores "
-                f"of shape ({rows}, classes). {_ADVICE}"
+                f"of shape ({rows}, classes)."
             )
         return scores
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -43,7 +56,7 @@ def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:
     elif isinstance(output, tuple | list):
         named = {str(index): value for index, value in enumerate(output)}
     else:
-        raise RefusalError(f"The model returned a {type(output).__name__}, not class scores. {_ADVICE}")
+        raise NoScoresError(f"The model returned a {type(output).__name__}, not class scores.")
     found = {
         key: scores
         for key, value in named.items()
@@ -55,9 +68,8 @@ def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:
             for key, value in named.items()
         )
         count = "none" if not found else f"{len(found)}"
-        raise RefusalError(
-            f"The model returned a {type(output).__name__} ({shapes}), of which {count} could be the class scores. "
-            f"{_ADVICE}"
+        raise NoScoresError(
+            f"The model returned a {type(output).__name__} ({shapes}), of which {count} could be the class scores."
         )
     return next(iter(found.values()))
 

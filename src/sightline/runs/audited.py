@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sightline.audit import Randomisation
 from sightline.audit.auditing import Plan
+from sightline.audit.found import is_saved
 from sightline.errors import InputError
 from sightline.models import model_info
 from sightline.runs.source import read
@@ -73,7 +74,7 @@ def audits_of(worker: Worker) -> list[Audited]:
 def audit_run(worker: Worker, audits: Sequence[Audited], progress: Callable[[int, int, str], None]) -> None:
     """Audit the methods of a run, from where it was interrupted."""
     # The plan has seen that what is there is this audit.
-    left = [number for number, one in enumerate(audits) if not (one.folder / "audit.json").exists()]
+    left = [number for number, one in enumerate(audits) if not (is_saved(one.folder) and one.plan.kept)]
     if left and worker.recipe.engine.name == "ray":
         from sightline.runs.on_ray import audit_ray
 

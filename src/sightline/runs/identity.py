@@ -18,11 +18,12 @@ FREE = {"memory", "threads"}
 
 
 def identity_now(recipe: Recipe, network: nn.Module, source: Files | Rows, device: torch.device) -> dict[str, Any]:
-    """What must be the same for maps to belong together."""
+    """What must be the same for maps to belong together, but for the content of the images; see `contents_of`."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "model": fingerprint(network),
         "preprocessing": {key: str(value) for key, value in asdict(model_info(network).preprocessing).items()},
+        "multi_label": model_info(network).multi_label,
         "images": identity_of(source),
         "seed": recipe.seed,
         "precision": recipe.output.precision,

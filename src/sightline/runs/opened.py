@@ -82,7 +82,7 @@ class Run:
     @cached_property
     def images(self) -> pd.DataFrame:
         """A row for each image: `name` and `label`."""
-        return self._store.images()
+        return self._store.images()[["name", "label"]]
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -135,12 +135,11 @@ class Run:
             RefusalError: the model refuses the method.
         """
         target = self.targets[0] if target is None else target
-        array = self.array(method, target)
+        self.array(method, target)
         numbers = [images] if isinstance(images, int) else list(images)
         if outside := [number for number in numbers if not 0 <= number < len(self)]:
             raise InputError(f"Images are numbered 0 to {len(self) - 1}; came {outside[0]}.")
-        # Neighbours are read together.
-        found = np.asarray(array.oindex[np.array(numbers)], dtype=np.float32)
+        found = self._store.values(target, method, numbers)
         if self.settings["identity"]["precision"] == "float16":
             scales = self._store.scales(target, method, numbers)
             found = found * scales.reshape(-1, *[1] * (found.ndim - 1))

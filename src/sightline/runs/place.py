@@ -93,7 +93,7 @@ class Place:
     def sweep(self) -> None:
         """Remove what a process that was killed has half written."""
         if self.local is not None:
-            for part in ("maps", "scores", "failures"):
+            for part in ("maps", "scores", "failures", "sums"):
                 for pattern in (f"*{_HALF}", "*.partial"):
                     for path in (self.local / part).rglob(pattern):
                         path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from sightline.checksums import checksum
 from sightline.errors import InputError, SightlineError
 from sightline.explain import explain_each
 from sightline.explanation import Explanation
@@ -19,7 +20,7 @@ from sightline.runs.identity import FREE, differences, identity_now
 from sightline.runs.local import run_local
 from sightline.runs.opened import Run, open_run
 from sightline.runs.recipe import Recipe, read_recipe, target_of
-from sightline.runs.source import Files, Rows, open_source, read
+from sightline.runs.source import Files, Rows, contents_of, open_source, read
 from sightline.runs.store import FORMAT, Store, tag_of
 from sightline.runs.work import LEAST, Worker, is_short, stored, threads
 
@@ -70,7 +71,8 @@ def run(
                 check_fit(worker)
             with threads(store.manifest["identity"]["threads"]):
                 audits = audits_of(worker)
-            missing = store.missing()
+            tell(0, len(worker.source.names), "checking what is there")
+            missing = store.unsound(recipe.engine.readers)
             total, images = len(store.tasks) * store.chunks, len(worker.source.names)
             done = total - len(missing)
             tell(done * images // max(total, 1), images, "explaining")
@@ -125,10 +127,11 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     network = recipe.model.load(recipe.folder)
     source = open_source(recipe.data, recipe.folder)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    identity = identity_now(recipe, network, source, device)
+    contents = contents_of(source, recipe.engine.readers)
+    identity = identity_now(recipe, network, source, device) | {"content": checksum(*contents)}
     known = store.manifest
     if known:
-        _check(known["identity"], identity, store)
+        _check(known["identity"], identity, store, source.names, contents)
         identity |= {name: known["identity"][name] for name in FREE}
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -156,14 +159,12 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
         found, enough = probe(recipe, network, source, identity["memory"])
         if not known:
             identity["memory"] = enough
-        fresh = _describe(manifest, found, recipe, {(t, m) for t, methods in new for m in methods})
-        store.manifest = manifest
-        for target, method in fresh:
-            store.create(target, method, manifest["shapes"][target][method], manifest["methods"][method])
+        _describe(manifest, found, recipe, {(t, m) for t, methods in new for m in methods})
         manifest["tasks"][tag_of(new)] = [[target, methods] for target, methods in new]
-        table = pd.DataFrame({"name": list(source.names), "label": pd.Series(list(source.labels), dtype=object)})
-        store.write_images(table)
     store.manifest = manifest
+    store.create()
+    labels = pd.Series(list(source.labels), dtype=object)
+    store.write_images(pd.DataFrame({"name": list(source.names), "label": labels, "content": contents}))
     store.write_manifest()
     return Worker(recipe, network, source, store)
 
@@ -217,9 +218,8 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
 
 def _describe(
     manifest: dict[str, Any], found: Sequence[Explanation], recipe: Recipe, new: set[tuple[str, str]]
-) -> list[tuple[str, str]]:
-    """Shapes and refusals of what is new, by target; what has maps is returned. Changed definitions are refused."""
-    fresh = []
+) -> None:
+    """Enter shapes and refusals of what is new, by target. Changed definitions are refused."""
     for target, one in zip(map(str, recipe.targets), found, strict=True):
         told = one.manifest()["methods"]
         for method in recipe.methods:
@@ -233,18 +233,36 @@ def _describe(
             else:
                 shape = list(stored(one, method, recipe.output)[0].shape[1:])
                 manifest["shapes"].setdefault(target, {})[method] = shape
-                fresh.append((target, method))
-    return fresh
 
 
-def _check(before: dict[str, Any], now: dict[str, Any], store: Store) -> None:
+def _check(
+    before: dict[str, Any], now: dict[str, Any], store: Store, names: Sequence[str], contents: Sequence[str]
+) -> None:
     changed = differences(before, now)
+    if changed == ["content"]:
+        raise InputError(
+            f"{store.place.url} holds a run of other images: {_replaced(store, names, contents)}. Maps of both would "
+            "not belong together. Take another folder, or the images that the run began with."
+        )
     if changed:
         said = ", ".join(
             f"{key} ({before.get(key)}, now {now[key]})" if isinstance(now[key], str | int | None) else key
             for key in changed
+            if key != "content"
         )
         raise InputError(
             f"{store.place.url} holds a run of something else: {said}. Maps of both would not belong together. Take "
             "another folder, or the recipe that the run began with."
         )
+
+
+def _replaced(store: Store, names: Sequence[str], contents: Sequence[str]) -> str:
+    """Which pictures are not those of the run, in words."""
+    try:
+        known = store.images()["content"].tolist()
+    except InputError:
+        known = []
+    if len(known) != len(names):
+        return "some have another content under the same name"
+    other = [name for name, then, now in zip(names, known, contents, strict=True) if then != now]
+    return f"{len(other)} of {len(names)} have another content under the same name, first {other[0]}"

@@ -3,11 +3,13 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
+from sightline.checksums import checksum, checksum_of
 from sightline.errors import InputError
 from sightline.images import ImageBatch
 from sightline.images.files import Found, find_images, ignored_files, unique_names
@@ -130,6 +132,20 @@ def identity_of(source: Files | Rows) -> str:
     for number, (name, label) in enumerate(zip(source.names, source.labels, strict=True)):
         digest.update(f"{name}\0{label}\0{source.weight(number)}\n".encode())
     return digest.hexdigest()
+
+
+def contents_of(source: Source, readers: int) -> list[str]:
+    """A name for the content of each image, by reading it; empty where it cannot be read."""
+
+    def content(number: int) -> str:
+        try:
+            raw = source.raw(number)
+        except OSError:
+            return ""
+        return checksum(raw) if isinstance(raw, bytes) else checksum_of(raw) or ""
+
+    with ThreadPoolExecutor(readers, "read") as pool:
+        return list(pool.map(content, range(len(source.names))))
 
 
 class Read(NamedTuple):

@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Bool
-from torch import Tensor
-
 from sightline.audit.block import Block, Score
 from sightline.audit.localisation import energy, pointing_game, rank_accuracy, relevance_mass
 from sightline.audit.questions.question import Question
+from sightline.masks import Masks
 
 MEASURES = (pointing_game, energy, relevance_mass, rank_accuracy)
 
@@ -18,21 +16,22 @@ MEASURES = (pointing_game, energy, relevance_mass, rank_accuracy)
 class Localisation(Question):
     """Whether the map lies where a person says that the object is.
 
-    A network may rightly look elsewhere, so this is reported and decides nothing. `area`, the region's share of the
-    image, is what a map without any knowledge gets in `relevance_mass` and `rank_accuracy`.
+    A network may rightly look elsewhere, so this is reported and decides nothing. `area`, the region's share of
+    the pixels that count, is what a map without any knowledge gets in `relevance_mass` and `rank_accuracy`.
 
     Attributes:
-        masks: true in the region of each audited image.
+        masks: the region of each audited image, and which of its pixels count.
     """
 
-    masks: Bool[Tensor, "image height width"]
+    masks: Masks
     name: ClassVar[str] = "localisation"
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("regions")
-        regions = self.masks[block.numbers.start : block.numbers.stop].to(block.tensor.device)
-        area = regions.double().mean((1, 2))
+        own = self.masks[block.numbers.start : block.numbers.stop].to(block.tensor.device)
+        area = own.objects.double().sum((1, 2)) / own.counted.sum((1, 2))
         for method, maps in block.base.items():
             for measure in MEASURES:
-                yield from block.each(self.name, "masks", method, measure.__name__, measure(maps, regions))
+                scores = measure(maps, own.objects, counted=own.counted)
+                yield from block.each(self.name, "masks", method, measure.__name__, scores)
             yield from block.each(self.name, "masks", method, "area", area)
