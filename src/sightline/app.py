@@ -20,7 +20,7 @@ from torch import nn
 
 from sightline.audit import Randomisation, audit
 from sightline.catalogue import catalogue
-from sightline.errors import InputError, SightlineError
+from sightline.errors import InputError, SightlineError, install
 from sightline.explain import explain_each
 from sightline.gad import GAD
 from sightline.images import ImageBatch, load_images
@@ -116,7 +116,7 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
         import gradio as gr
         from fastapi import FastAPI, Request, Response
     except ImportError as error:
-        raise InputError("The app needs Gradio: pip install 'sightline[app]'.") from error
+        raise InputError(f"The app needs Gradio: {install('app')}.") from error
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     async def guard(request: Request, call_next: Callable[..., Any]) -> Response:
