@@ -18,7 +18,7 @@ from sightline.catalogue import as_method, catalogue
 from sightline.cli_audit import audit_command
 from sightline.cli_console import console, progress, say, say_refused
 from sightline.cli_gad import app as gad
-from sightline.cli_options import check_places, listed, with_model
+from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.cli_run import run as run_command
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
@@ -81,6 +81,7 @@ def explain(
         list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
+    page_side: PageSide = None,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
     check_places([*images, *(references or [])], out)
@@ -109,7 +110,7 @@ def explain(
             progress=advance,
         )
     folder = result.save(out)
-    page = write_page(folder)
+    page = write_page(folder, side=page_side)
     _summary(result)
     console.print(
         f"{len(result)} image(s), {len(result.maps)} method(s): {escape(str(folder / 'montage.png'))}; to look closer "
@@ -122,9 +123,10 @@ def explain(
 def report(
     folder: Annotated[Path, typer.Argument(help="What `sightline explain`, `audit`, `gad` or `demo` has written.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; by default report.html in the folder.")] = None,
+    page_side: PageSide = None,
 ) -> None:
     """Write one HTML page of all that a folder holds: verdicts, a gallery, curves, tables; it needs no network."""
-    console.print(f"Look at {escape(str(write_page(folder, out)))}.", soft_wrap=True)
+    console.print(f"Wrote {escape(str(write_page(folder, out, side=page_side)))}.", soft_wrap=True)
 
 
 @app.command()

@@ -79,7 +79,7 @@ def audit_command(
     console.print(verdict_table(found))
     say_refused(found.refused)
     console.print(escape(found.advice), soft_wrap=True, highlight=False)
-    look = f"Look at {escape(str(out / 'audit.png'))}, or closer at {escape(str(page))} in a browser"
+    look = f"Wrote {escape(str(out / 'audit.png'))} and {escape(str(page))}, to open in a browser"
     console.print(f"{look}; all figures are in {escape(str(out))}.", soft_wrap=True)
     worse = _worse(before, found)
     for sentence in worse:

@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import nn
 
 from sightline.cli_console import console, progress, say, say_refused
-from sightline.cli_options import check_places, listed, with_model
+from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.errors import InputError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
 from sightline.gad.classifier import Tuning
@@ -128,6 +128,7 @@ def explain(
         "gad-maps"
     ),
     seed: Seed = 0,
+    page_side: PageSide = None,
 ) -> None:
     """Explain images by what stays important in all networks."""
     check_places(images, out)
@@ -139,7 +140,7 @@ def explain(
         batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
     )
     folder = found.save(out)
-    page = write_page(folder)
+    page = write_page(folder, side=page_side)
     say_refused(found.refused)
     for note in found.notes:
         say("note", note)
