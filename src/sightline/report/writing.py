@@ -18,6 +18,7 @@ from sightline.audit.subjects import CONTROLS
 from sightline.cards import card
 from sightline.catalogue import as_method
 from sightline.errors import InputError
+from sightline.report.audit_page import FIGURES
 from sightline.report.gallery import Gallery, folders_of, read_text
 
 _CONTROLS = set(CONTROLS)
@@ -139,6 +140,7 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     return {
         "place": folder.name,
         "images": len(images),
+        "meaning": FIGURES,
         "tests": [{"name": test, "rule": record["rules"].get(test) or ""} for test in judged],
         "rows": rows,
         "advice": str(record.get("advice", "")),
