@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.gad import figures
+from sightline.models import ModelInfo, Preprocessing
 from sightline.report.figure import PaperFigure
 from sightline.report.picture import draw_map, place_picture, resampled
 
@@ -220,3 +221,15 @@ def test_figures_of_gad_have_a_legend_and_panels_of_one_size() -> None:
             assert len(sizes) == 1
             # Nothing that is drawn on a picture makes room for itself around it.
             assert {axes.get_xlim() for axes in figure.axes} == {(-0.5, 11.5)}
+
+
+def test_a_picture_stretched_for_want_of_an_encoding_says_so(explanation: sl.Explanation) -> None:
+    assert "stretched" in explanation.manifest()["images"][0]["notes"][0]
+    assert any("stretched" in text.get_text() for text in explanation.show([0]).texts)
+    model = Weights(torch.zeros(2, 1, 12, 12))
+    model.sightline_info = ModelInfo(
+        spec="test", preprocessing=Preprocessing(size=(12, 12), mean=(0.0,), std=(1.0,), channels=1)
+    )
+    known = sl.explain(model, torch.rand(1, 1, 12, 12), "gradient", 0)
+    assert "notes" not in known.manifest()["images"][0]
+    assert not any("stretched" in text.get_text() for text in known.show().texts)

@@ -13,6 +13,7 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from sightline.errors import InputError
+from sightline.explain import STRETCHED
 from sightline.report.figure import PaperFigure, any_script
 from sightline.report.picture import OVERLAY, Array, draw_map, draw_photograph, has_sign, overlaid, scale_bar
 
@@ -27,7 +28,7 @@ COLUMNS = 8
 # In inches.
 TILE = 2.0
 _GAP, _LEFT = 0.08, 0.1
-_CAPTION, _HEAD, _FOOT = 0.62, 0.46, 0.72
+_CAPTION, _HEAD, _FOOT = 0.62, 0.46, 0.82
 _TITLE = 0.3
 _SMALLEST_WIDTH = 5.0
 
@@ -103,6 +104,8 @@ def montage(
             draw_map(axes, heat[name][row], picture, signed=signed[name], overlay=overlay)
             _mark(axes, heat[name][row])
     said = ["each map's colours end at its own 98th percentile of magnitude"]
+    if any(STRETCHED in notes for notes in shown.image_notes):
+        said.append("each picture stretched from its smallest to its largest value")
     if len(shown) < len(explanation):
         said.append(f"{len(shown)} of {len(explanation)} images")
     if explanation.refused:
@@ -111,7 +114,8 @@ def montage(
     figure.text(
         0.14 / width,
         0.07 / height,
-        _fitted("; ".join(said), 7.0, width - 0.3),
+        # The second line is for what not every montage has to say.
+        "\n".join(_fitted(line, 7.0, width - 0.3) for line in (said[0], "; ".join(said[1:])) if line),
         fontsize=7,
         color="#555555",
         parse_math=False,
@@ -157,7 +161,7 @@ def _legend(figure: PaperFigure, width: float, height: float, *, signed_too: boo
         bars.append((scale_bar(signed=False), Normalize(0, 1), [0, 1], ["0", "most"]))
     for number, (colours, norm, ticks, labels) in enumerate(bars):
         left = 0.4 + number * 2.1
-        axes = figure.add_axes((left / width, 0.42 / height, 1.5 / width, 0.11 / height))
+        axes = figure.add_axes((left / width, 0.52 / height, 1.5 / width, 0.11 / height))
         bar = figure.colorbar(ScalarMappable(norm, colours), cax=axes, orientation="horizontal", ticks=ticks)
         bar.ax.set_xticklabels(labels, fontsize=7.5)
         bar.ax.tick_params(length=2, pad=1.5)
