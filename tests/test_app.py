@@ -161,3 +161,14 @@ def test_the_page_is_guarded(model: nn.Module, tmp_path: Path) -> None:
     del served, server, thread
     # Now, and not in some later test that would be blamed.
     gc.collect()
+
+
+def test_what_was_taken_is_shown_with_its_name_and_nothing_in_it_is_code(model: nn.Module, tmp_path: Path) -> None:
+    batch, _ = Desk(model, tmp_path).read(uploaded(tmp_path / "in", 2))
+    assert batch is not None
+    batch.names[1] = "<script>.png"
+    shown = module._thumbnails(batch)
+    assert shown.count("<img") == 2
+    assert "one.png (1 of 2)" in shown
+    assert "&lt;script&gt;.png" in shown
+    assert "<script>" not in shown

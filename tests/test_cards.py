@@ -134,3 +134,19 @@ def test_only_complete_maps_are_said_to_sum_to_something() -> None:
         said = "sums to it" in card(row).semantic_directness
         assert said is (row.complete or row.name in {"expected_gradients", "gradient_shap"}), row.name
     assert "the checks list" in card(known["full_grad_signed"]).semantic_directness
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_card_promises_nothing_for_later_and_names_the_patents_on_relevance(name: str) -> None:
+    text = "\n".join(f"{heading}: {said}" for heading, said in card(ROWS[name]).rows)
+    assert "not measured" not in text
+    concerned = name.startswith("lrp_") or name == "deep_taylor" or "excitation_backprop" in name
+    assert ("EP 3271863 B1" in text) == concerned
+    assert ("no legal advice" in text) == concerned
+
+
+def test_a_method_of_one_s_own_that_multiplies_by_relevance_names_them_too() -> None:
+    mine = sl.Method(
+        name="mine", aggregation=sl.catalogue()["grad_cam"].aggregation, times=sl.catalogue()["lrp_epsilon"]
+    )
+    assert "patents" in dict(card(mine).rows)

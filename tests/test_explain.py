@@ -429,8 +429,7 @@ def test_the_montage_shows_signs_and_how_many(model: nn.Module, tmp_path) -> Non
     assert [path.name for path in tmp_path.glob("*.png")] == ["montage.png"]
     figure = explanation.show()
     assert any("12 of 13 images" in text.get_text() for text in figure.texts)
-    axes = figure.axes[1]
-    shown = axes.images[0].get_array()
+    shown = explanation.show(overlay=0).axes[1].images[0].get_array()
     red, blue = shown[0, 0], shown[15, 0]
     assert red[0] > red[2] + 0.2
     assert blue[2] > blue[0] + 0.2

@@ -67,6 +67,8 @@ def __getattr__(name: str) -> Any:
         try:
             from sightline import runs
         except ModuleNotFoundError as error:
-            raise InputError(f"Runs need {error.name}: pip install 'sightline[runs]'.") from error
+            from sightline.errors import install
+
+            raise InputError(f"Runs need {error.name}: {install('runs')}.") from error
         return getattr(runs, name)
     raise AttributeError(f"module 'sightline' has no attribute {name!r}")

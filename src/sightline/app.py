@@ -1,4 +1,4 @@
-"""The app: drop photographs, choose methods and classes, look at maps, a short audit, and the page of it all.
+"""The app: drop photographs, choose methods and classes, look at maps, a short audit, and the full report.
 
 Thin over `explain`, `audit` and the report. It listens on this machine alone unless told otherwise, and then asks for a
 password; uploads are read and deleted at once; what is made for one user lies in a folder of their own until they
@@ -6,6 +6,7 @@ leave.
 """
 
 import base64
+import io
 import ipaddress
 import os
 import shutil
@@ -15,17 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup
+from PIL import Image
 from torch import nn
 
 from sightline.audit import Randomisation, audit
 from sightline.catalogue import catalogue
-from sightline.errors import InputError, SightlineError
+from sightline.errors import InputError, SightlineError, install
 from sightline.explain import explain_each
 from sightline.gad import GAD
 from sightline.images import ImageBatch, load_images
 from sightline.images.files import Found, unique_names
 from sightline.models import model_info
+from sightline.report.picture import resampled
 from sightline.report.writing import write_page
 from sightline.targets import Pair, TargetLike
 from sightline.words import counted
@@ -45,6 +49,10 @@ WAITING = 16
 _PREDICTED, _NONE, _OPEN = "the predicted class", "none", -1
 _DEFAULT = ["gradient", "integrated_gradients", "grad_cam"]
 _STAGES = 4
+_BEGIN = "Drop photographs to begin."
+_NONE_TAKEN = "No photograph was taken:"
+_THUMBNAIL = 128
+"""Pixels of the longer side of a picture that was taken."""
 # Nothing is fetched from anywhere else, whatever the library's own page asks for.
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
@@ -117,7 +125,7 @@ def application(network: nn.Module, folder: Path, *, gad: GAD | None = None, pas
         import gradio as gr
         from fastapi import FastAPI, Request, Response
     except ImportError as error:
-        raise InputError("The app needs Gradio: pip install 'sightline[app]'.") from error
+        raise InputError(f"The app needs Gradio: {install('app')}.") from error
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     async def guard(request: Request, call_next: Callable[..., Any]) -> Response:
@@ -247,52 +255,65 @@ def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
     with gr.Blocks(title="Sightline", analytics_enabled=False, delete_cache=(3600, 86_400)) as page:
         mine = gr.State(None, time_to_live=86_400)
         place = gr.State(None, time_to_live=86_400, delete_callback=_forget)
-        gr.Markdown("# Sightline\nWhat does this classifier look at, and do its maps deserve belief?")
-        said = gr.Textbox(label="What to know", lines=3, max_lines=12, interactive=False)
+        gr.Markdown("# Sightline\nWhat does this classifier look at, and can its maps be trusted?")
+        # The model's name is anybody's text, so it is no Markdown.
+        gr.HTML(str(Markup("<p>Model: <b>{}</b> (weights: {})</p>").format(desk.info.spec, desk.info.weights)))
         with gr.Row():
             with gr.Column(scale=1):
                 files = gr.File(label=f"Photographs (up to {PICTURES})", file_count="multiple", type="filepath")
+                said = gr.Textbox(_BEGIN, label="Messages", lines=2, max_lines=12, interactive=False)
                 methods = gr.Dropdown(list(catalogue()), value=_DEFAULT, multiselect=True, label="Methods")
                 first = gr.Dropdown([(_PREDICTED, _OPEN), *desk.classes], value=_OPEN, label="Class to explain")
                 second = gr.Dropdown([(_NONE, _OPEN), *desk.classes], value=_OPEN, label="Rather than")
                 go, ask = gr.Button("Explain", variant="primary"), gr.Button("Short audit")
             with gr.Column(scale=2):
                 picture = gr.HTML()
-                report = gr.File(label="The page of it all, for your browser", interactive=False)
+                report = gr.File(label="Full report, for your browser", interactive=False)
 
         def read(given: list[str] | None, old: str | None) -> tuple[Any, ...]:
             _forget(old)
             batch, words = desk.read(given)
             own = None if batch is None else tempfile.mkdtemp(dir=desk.folder)
-            # The files are gone, so nothing is left to show of the upload itself.
-            return batch, own, words, None, "", None
+            # The files are gone, so the pictures that were taken are shown in their place.
+            if batch is None:
+                return None, None, f"{_NONE_TAKEN} {words}", None, "", None
+            return batch, own, words, None, _thumbnails(batch), None
 
         def work(
-            batch: ImageBatch | None, own: str | None, run: Callable[[ImageBatch, Path], tuple[str, str]]
+            batch: ImageBatch | None, own: str | None, said: str, run: Callable[[ImageBatch, Path], tuple[str, str]]
         ) -> tuple[Any, ...]:
             if batch is None or own is None:
-                return "", None, "Drop photographs first."
+                # Why an upload was refused stays on the screen until there is another.
+                return "", None, said if said.startswith(_NONE_TAKEN) else _BEGIN
             try:
                 shown, words = run(batch, Path(own))
                 return _picture(Path(shown)), str(write_page(own)), words
             except SightlineError as error:
-                return "", None, str(error)
+                return _thumbnails(batch), None, f"Not done: {error}"
 
-        def explained(batch: Any, own: Any, names: list[str], one: int, other: int) -> tuple[Any, ...]:
+        def explained(batch: Any, own: Any, said: str, names: list[str], one: int, other: int) -> tuple[Any, ...]:
             chosen = [None if number in {_OPEN, None} else number for number in (one, other)]
-            return work(batch, own, lambda b, p: desk.explain(b, p, names, *chosen))
+            return work(batch, own, said, lambda b, p: desk.explain(b, p, names, *chosen))
 
-        def audited(batch: Any, own: Any, names: list[str], progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        def audited(
+            batch: Any,
+            own: Any,
+            said: str,
+            names: list[str],
+            progress: Any = gr.Progress(),  # noqa: B008
+        ) -> tuple[Any, ...]:
             return work(
-                batch, own, lambda b, p: desk.audit(b, p, names, lambda share, words: progress(share, desc=words))
+                batch, own, said, lambda b, p: desk.audit(b, p, names, lambda share, words: progress(share, desc=words))
             )
 
         files.upload(read, [files, place], [mine, place, said, files, picture, report], api_visibility="private")
-        go.click(explained, [mine, place, methods, first, second], [picture, report, said], api_visibility="private")
-        ask.click(audited, [mine, place, methods], [picture, report, said], api_visibility="private")
+        go.click(
+            explained, [mine, place, said, methods, first, second], [picture, report, said], api_visibility="private"
+        )
+        ask.click(audited, [mine, place, said, methods], [picture, report, said], api_visibility="private")
     page.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
-    made: gradio.Blocks = page
-    return made
+    blocks: gradio.Blocks = page
+    return blocks
 
 
 def _picture(path: Path) -> str:
@@ -302,6 +323,22 @@ def _picture(path: Path) -> str:
     return Markup('<img alt="{}" src="data:image/png;base64,{}" style="max-width: 100%">').format(
         words[path.name], data
     )
+
+
+def _thumbnails(batch: ImageBatch) -> str:
+    """The pictures that were taken, small, with their names."""
+    shown = Markup("")
+    for name, picture in zip(batch.names, batch.display(), strict=True):
+        high, wide = picture.shape[:2]
+        share = min(1.0, _THUMBNAIL / max(high, wide))
+        small = resampled(np.clip(picture, 0, 1), max(1, round(high * share)), max(1, round(wide * share)))
+        buffer = io.BytesIO()
+        Image.fromarray(np.round(small * 255).astype(np.uint8)).save(buffer, "PNG")
+        shown += Markup(
+            '<figure style="margin: 0; max-width: 10rem"><img alt="" src="data:image/png;base64,{}">'
+            '<figcaption style="overflow-wrap: anywhere">{}</figcaption></figure>'
+        ).format(base64.b64encode(buffer.getvalue()).decode(), name)
+    return str(Markup('<div style="display: flex; flex-wrap: wrap; gap: .6rem">{}</div>').format(shown))
 
 
 def _forget(own: str | None) -> None:

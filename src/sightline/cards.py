@@ -10,7 +10,10 @@ from sightline.propagation import GRADIENT
 from sightline.propagation.base import Treatment
 from sightline.sampling import Image, Reduction
 
-_NOT_MEASURED = "not measured yet"
+_PATENTS = (
+    "layer-wise relevance propagation is covered by patents in some countries (EP 3271863 B1, US 12061966, CA 2979579; "
+    "owner: Fraunhofer-Gesellschaft); docs/licences.md says what is known; no legal advice"
+)
 # Rules of the first layer that do not multiply by the pixel.
 _WITHOUT_INPUT = ("first=", "w_squared", "flat", "gamma_box", "deep_taylor")
 
@@ -30,11 +33,11 @@ class Card:
         model_scope: for which models it is defined; elsewhere it is refused.
         cost: matrix work in forward passes.
         semantic_directness: what one value of the map means.
-        input_sensitivity: whether the map moves with what the model reads in the image.
-        label_sensitivity: whether it moves with the class.
-        model_sensitivity: whether it moves with the trained weights.
+        input_sensitivity: to which pixels the map is blind by its formula. Whether it moves with the image, the class
+            and the trained weights depends on the model, and is what an audit measures.
         minimality: how much of the image it marks.
         visual_coherence: how it looks, and where that misleads.
+        patents: those that are known to concern it.
     """
 
     name: str
@@ -48,10 +51,9 @@ class Card:
     cost: str
     semantic_directness: str
     input_sensitivity: str
-    label_sensitivity: str
-    model_sensitivity: str
     minimality: str
     visual_coherence: str
+    patents: str
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -73,12 +75,15 @@ def card(method: Method) -> Card:
         model_scope=_scope(method),
         cost="not counted" if method.cost is None else f"{method.cost:g} forward passes (ResNet-18, 224 px)",
         semantic_directness=_directness(method),
-        input_sensitivity=_NOT_MEASURED + _blind(method),
-        label_sensitivity=_NOT_MEASURED,
-        model_sensitivity=_NOT_MEASURED,
+        input_sensitivity=_blind(method),
         minimality=_minimality(method),
         visual_coherence=_coherence(method),
+        patents=_PATENTS if _propagates_relevance(method) else "",
     )
+
+
+def _propagates_relevance(method: Method) -> bool:
+    return method.propagation.relevance or (method.times is not None and _propagates_relevance(method.times))
 
 
 def choices(method: Method) -> str:
@@ -179,7 +184,7 @@ def _blind(method: Method) -> str:
     if not (isinstance(method.aggregation, InputTimesSignal) or relevance) or isinstance(method.aggregation, CAM):
         return ""
     where = "of the baseline's colour" if method.sampling.from_baseline else "that the encoding maps to zero"
-    return f"; by its formula blind to pixels {where}"
+    return f"by its formula blind to pixels {where}"
 
 
 def _minimality(method: Method) -> str:

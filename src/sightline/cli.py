@@ -20,7 +20,7 @@ from sightline.cli_audit import audit_command
 from sightline.cli_console import console, interruptible, print_any_name, progress, say, say_refused
 from sightline.cli_gad import app as gad
 from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced
-from sightline.cli_options import check_places, listed, with_model
+from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.cli_run import run as run_command
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.explain import explain as explain_images
@@ -86,6 +86,7 @@ def explain(
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
     max_pixels: MaxPixels = MAX_PIXELS,
     strict: Strict = False,
+    page_side: PageSide = None,
 ) -> None:
     """Explain images: write raw maps, a manifest and a montage to look at."""
     check_places([*images, *(references or [])], out)
@@ -110,7 +111,7 @@ def explain(
             progress=advance,
         )
     folder = result.save(out)
-    page = write_page(folder)
+    page = write_page(folder, side=page_side)
     _summary(result, batch.warnings)
     skipped = f" ({len(batch.failures)} not used)" if batch.failures else ""
     console.print(
@@ -124,9 +125,10 @@ def explain(
 def report(
     folder: Annotated[Path, typer.Argument(help="What `sightline explain`, `audit`, `gad` or `demo` has written.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; by default report.html in the folder.")] = None,
+    page_side: PageSide = None,
 ) -> None:
     """Write one HTML page of all that a folder holds: verdicts, a gallery, curves, tables; it needs no network."""
-    console.print(f"Look at {escape(readable(write_page(folder, out)))}.", soft_wrap=True)
+    console.print(f"Wrote {escape(readable(write_page(folder, out, side=page_side)))}.", soft_wrap=True)
 
 
 @app.command()

@@ -81,7 +81,7 @@ def audit_command(
     console.print(verdict_table(found))
     say_refused(found.refused)
     console.print(escape(found.advice), soft_wrap=True, highlight=False)
-    look = f"Look at {escape(readable(out / 'audit.png'))}, or closer at {escape(readable(page))} in a browser"
+    look = f"Wrote {escape(readable(out / 'audit.png'))} and {escape(readable(page))}, to open in a browser"
     console.print(f"{look}; all figures are in {escape(readable(out))}.", soft_wrap=True)
     worse = _worse(before, found)
     for sentence in worse:

@@ -11,7 +11,7 @@ from torch import nn
 
 from sightline.cli_console import console, interruptible, progress, say, say_refused
 from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced, say_skipped
-from sightline.cli_options import check_places, listed, with_model
+from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.errors import InputError, SightlineError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
 from sightline.gad.classifier import Tuning
@@ -141,6 +141,7 @@ def explain(
     seed: Seed = 0,
     max_pixels: MaxPixels = MAX_PIXELS,
     strict: Strict = False,
+    page_side: PageSide = None,
 ) -> None:
     """Explain images by what stays important in all networks."""
     check_places(images, out)
@@ -152,7 +153,7 @@ def explain(
             batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
         )
     folder = found.save(out)
-    page = write_page(folder)
+    page = write_page(folder, side=page_side)
     say_refused(found.refused)
     for note in found.notes:
         if note not in batch.warnings:

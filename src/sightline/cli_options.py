@@ -13,6 +13,13 @@ from sightline.errors import InputError
 from sightline.models import load_model
 from sightline.models.device import device_named
 
+PageSide = Annotated[
+    int | None,
+    typer.Option(
+        help="Longer side of the maps on the page in pixels; by default as large as fits into 16 MB, up to 1024."
+    ),
+]
+
 
 def with_model(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a model; it is called with the loaded one in place of `network`."""

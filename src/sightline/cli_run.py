@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from sightline.cli_console import console, interruptible, progress, say, say_refused
 from sightline.cli_images import say_skipped
-from sightline.errors import InputError
+from sightline.errors import InputError, install
 from sightline.words import counted
 
 FAILED = 1
@@ -30,7 +30,7 @@ def run(
         from sightline.runs import estimate, read_recipe
         from sightline.runs import run as carry_out
     except ModuleNotFoundError as error:
-        raise InputError(f"Runs need {error.name}: pip install 'sightline[runs]'.") from error
+        raise InputError(f"Runs need {error.name}: {install('runs')}.") from error
     read = read_recipe(recipe)
     if engine is not None:
         read = read.model_copy(update={"engine": read.engine.model_copy(update={"name": engine})})

@@ -3,6 +3,20 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+DISTRIBUTION = "sightline-saliency"
+"""What pip calls this package. The name `sightline` on PyPI belongs to another project, so no message may send
+anyone there."""
+
+
+def install(extra: str) -> str:
+    """How to install an optional part of Sightline, for the end of a message.
+
+    Example:
+        >>> install("app")
+        "pip install 'sightline-saliency[app]', or in a checkout: pip install '.[app]'"
+    """
+    return f"pip install '{DISTRIBUTION}[{extra}]', or in a checkout: pip install '.[{extra}]'"
+
 
 class SightlineError(Exception):
     """Base of every error Sightline raises on purpose; its text is a sentence for the user."""

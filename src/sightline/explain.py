@@ -223,7 +223,7 @@ def _assembled(
         display=loaded.display() if loaded else _display(batch, info),
         boxes=loaded.boxes if loaded else [(0.0, 0.0, float(width), float(height))] * len(batch),
         sizes=loaded.sizes if loaded else [(width, height)] * len(batch),
-        image_notes=loaded.notes if loaded else [[]] * len(batch),
+        image_notes=loaded.notes if loaded else [[] if _decodable(batch, info) else [STRETCHED]] * len(batch),
         paths=[readable(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
@@ -320,9 +320,20 @@ def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, 
     return best.indices, best.values
 
 
+STRETCHED = (
+    "The picture is stretched from its smallest to its largest value, since nothing says how these numbers were "
+    "encoded; brightness cannot be compared between pictures."
+)
+"""Said of the pictures of tensors whose preprocessing is not known."""
+
+
+def _decodable(batch: Tensor, info: ModelInfo | None) -> bool:
+    return info is not None and info.preprocessing.channels == batch.shape[1]
+
+
 def _display(batch: Tensor, info: ModelInfo | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
     """Encoded images as a person sees them; stretched to 0..1 each where nobody says how they were encoded."""
-    if info is not None and info.preprocessing.channels == batch.shape[1]:
+    if info is not None and _decodable(batch, info):
         return info.preprocessing.decode(batch.detach().float().cpu())
     values = batch.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)

@@ -32,6 +32,8 @@ FORMAT = 1
 """Of manifests and of the files beside them; a change that older versions would misread raises it."""
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sightline.report.figure import PaperFigure
 
 
@@ -213,11 +215,42 @@ class Explanation(Compared):
     def _named(self, words: str) -> str:
         return re.sub(r"class (\d+)", lambda match: self._class_name(int(match[1])), words)
 
-    def show(self) -> "PaperFigure":
-        """The montage as a matplotlib figure: the images and their maps side by side (the first twelve)."""
+    def show(
+        self, images: Sequence[int] | None = None, *, overlay: float | int = 0.4, tile: float | int = 2.0
+    ) -> "PaperFigure":
+        """The images and their maps side by side, as a matplotlib figure.
+
+        Args:
+            images: numbers of the images to show; by default the first ones, up to twelve.
+            overlay: how much of the picture shows under a map, from 0 (none: zero is white) to 1.
+            tile: width of a picture in inches.
+
+        Raises:
+            InputError: there is no such image, or a number is out of its range.
+        """
         from sightline.report.montage import montage
 
-        return montage(self)
+        return montage(self, images, overlay=float(overlay), tile=float(tile))
+
+    def overlay(self, method: str, image: int = 0, *, overlay: float | int = 0.4) -> "Image":
+        """A map over its picture at the picture's full size, a pixel for each pixel that the model saw.
+
+        `explanation.overlay("grad_cam").save("overlay.png")` writes it. Red speaks for the explained value, blue
+        against it; orange is the amount, where a map has no sign. Colours end at the map's 98th percentile of
+        magnitude.
+
+        Args:
+            method: whose map.
+            image: number of the image.
+            overlay: how much of the picture shows under the map, from 0 (none: zero is white) to 1.
+
+        Raises:
+            InputError: there is no such map or image, or a number is out of its range.
+            RefusalError: the method was refused.
+        """
+        from sightline.report.montage import overlay_of
+
+        return overlay_of(self, method, image, float(overlay))
 
     def _repr_html_(self) -> str:
         from sightline.report.notebook import pictured

@@ -496,7 +496,7 @@ def test_a_folder_that_holds_no_model(tmp_path, transformers):
 )
 def test_an_absent_library_is_named_with_its_command(monkeypatch, spec, library):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(InputError, match=rf'pip install "sightline\[{library}\]"'):
+    with pytest.raises(InputError, match=rf"pip install 'sightline-saliency\[{library}\]'"):
         load_model(spec)
 
 

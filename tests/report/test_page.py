@@ -151,6 +151,58 @@ def test_maps_of_eight_bits() -> None:
     assert values_of(found)[[0, 1], [0, 1]].tolist() == [0, 0]
 
 
+def test_a_map_that_is_shrunk_keeps_its_scale_its_sign_and_what_it_lacks() -> None:
+    """What averages to nothing is drawn as nothing: colours end where those of the whole map end."""
+    board = 0.1 * (np.indices((64, 64)).sum(0) % 2 * 2.0 - 1)
+    found = encoded(board + 1e-9, 16)
+    assert (found["width"], found["signed"], found["largest"]) == (16, True, pytest.approx(0.1))
+    assert found["clip"] * found["scale"] == pytest.approx(0.1)
+    np.testing.assert_allclose(values_of(found), 1e-9, rtol=0.01)
+    lines = np.zeros((70, 70))
+    lines[::7] = 1
+    lines[3, 3] = np.nan
+    found = encoded(lines, 10)
+    # Seven rows with one line in each.
+    np.testing.assert_allclose(values_of(found), 1 / 7, atol=1e-6)
+    assert found["clip"] * found["scale"] == pytest.approx(1)
+    assert not found["whole"]
+
+
+def test_films_are_shown_whole_or_as_large_as_is_asked(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    found = sl.explain(model, images[:1], ["gradient"])
+    object.__setattr__(found, "maps", {"gradient": torch.randn(1, 1, 512, 400)})
+    found.save(tmp_path)
+
+    def size(**options: int) -> tuple[int, int]:
+        text = write_page(tmp_path, **options).read_text(encoding="utf-8")
+        (one,) = json.loads(Seen(text).scripts["application/json"])["sets"][0]["maps"]
+        assert (one["rows"], one["columns"]) == (512, 400)
+        return one["height"], one["width"]
+
+    assert size() == (512, 400)
+    assert size(side=64) == (64, 50)
+    assert size(side=2000) == (512, 400)
+    with pytest.raises(sl.InputError, match=r"16 to 8192.*got 5"):
+        write_page(tmp_path, side=5)
+
+
+def test_the_page_opens_with_a_map_that_reads_well(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    found = sl.explain(model, images[:2], ["gradient", "saliency", "guided_backprop", "input_x_gradient"])
+    height = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
+    noise = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = {"gradient": noise, "saliency": noise.abs(), "guided_backprop": height.expand(2, 1, 64, 64)}
+    object.__setattr__(found, "maps", {**maps, "input_x_gradient": torch.zeros(2, 1, 64, 64)})
+    found.save(tmp_path)
+    assert json.loads(Seen(write_page(tmp_path).read_text()).scripts["application/json"])["first"] == "guided_backprop"
+    # Not with one that an audit has found wanting.
+    audited = sl.audit(model, images, ["gradient", "guided_backprop"], ["class_sensitivity"])
+    audited.save(tmp_path / "audit")
+    record = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    record["verdicts"]["guided_backprop"]["overall"] = "fail"
+    (tmp_path / "audit" / "audit.json").write_text(json.dumps(record))
+    assert json.loads(Seen(write_page(tmp_path).read_text()).scripts["application/json"])["first"] != "guided_backprop"
+
+
 def test_many_maps_keep_to_the_budget(
     model: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,8 +87,11 @@ def changed(page: "sync_api.Page", before: str) -> None:
 
 
 def test_a_person_flips_between_images_methods_and_classes(page: "sync_api.Page") -> None:
+    # The page opens with the smoothest map, and lists methods in their order.
     label = page.locator("#stage").get_attribute
-    assert "gradient, the predicted class" in str(label("aria-label"))
+    assert "grad_cam, the predicted class" in str(label("aria-label"))
+    assert page.locator("#method option").all_inner_texts() == ["gradient", "saliency", "grad_cam"]
+    page.select_option("#method", "gradient")
     for act, words in (
         (lambda: page.click("#strip button[data-method=saliency]"), "map of saliency"),
         (lambda: page.click("#next"), "image 1"),
@@ -109,6 +112,8 @@ def test_values_under_the_cursor_are_those_of_the_map(page: "sync_api.Page", fou
     box = page.locator("#stage").bounding_box()
     assert box is not None
     heat = found.heatmap("gradient")[0].numpy()
+    page.select_option("#method", "gradient")
+    page.wait_for_function("() => document.getElementById('stage').ariaLabel.includes('map of gradient')")
     for row, column in ((0, 0), (5, 17), (23, 23)):
         page.mouse.move(box["x"] + (column + 0.5) * box["width"] / SIDE, box["y"] + (row + 0.5) * box["height"] / SIDE)
         said = page.locator("#reading").inner_text()
@@ -116,6 +121,64 @@ def test_values_under_the_cursor_are_those_of_the_map(page: "sync_api.Page", fou
         value = float(said.split(": ")[1].split(" ")[0])
         # Of eight bits, and three digits shown.
         assert value == pytest.approx(heat[row, column], abs=float(np.abs(heat).max()) / 127)
+
+
+def test_the_scale_says_what_colours_mean_and_where_they_end(page: "sync_api.Page", found: sl.Explanation) -> None:
+    for method, signed in (("gradient", True), ("saliency", False)):
+        page.select_option("#method", method)
+        page.wait_for_function(f"() => document.getElementById('stage').ariaLabel.includes('map of {method}')")
+        magnitude = np.abs(found.heatmap(method)[0].numpy())
+        end, largest = np.quantile(magnitude, 0.98), magnitude.max()
+        least, most = page.locator("#least").inner_text(), page.locator("#most").inner_text()
+        assert least.startswith("against -") if signed else least == "0"
+        assert most.endswith(" for" if signed else " most")
+        assert float(most.split(" ")[0]) == pytest.approx(end, rel=0.01)
+        said = page.locator("#scalesaid").inner_text()
+        assert ("blue against" in said) == signed
+        assert ("no sign" in said) != signed
+        assert float(said.split("up to ")[1].split(",")[0]) == pytest.approx(largest, rel=0.01)
+
+
+def test_a_map_is_averaged_where_it_is_shrunk(browser: "sync_api.Browser", tmp_path: Path) -> None:
+    """Lines at every seventh row of 448, on a thumbnail of 96: each pixel has its share of them, none a whole one."""
+    weight = torch.zeros(1, 1, 448, 448)
+    weight[:, :, ::7] = 1
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(448 * 448, 1, bias=False))
+    with torch.no_grad():
+        linear[1].weight.copy_(weight.flatten(1))
+    sl.explain(linear, torch.ones(1, 1, 448, 448), "gradient", 0).save(tmp_path)
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path).as_uri())
+    opened.wait_for_selector("#strip button")
+    pixels = opened.evaluate(
+        "() => { const c = document.querySelector('#strip canvas'); "
+        "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"
+    )
+    opened.close()
+    blue = 255 - np.array(pixels).reshape(96, 96, 4)[2:-2, 40, 2].astype(float)
+    # 96 / 64 = 1.5 pixels a line: three pixels hold two lines.
+    sums = np.convolve(blue, np.ones(3), "valid")
+    assert np.ptp(sums) < 0.1 * sums.mean()
+
+
+def test_many_images_are_found_by_name_and_on_a_grid(browser: "sync_api.Browser", tmp_path: Path) -> None:
+    count = 30
+    found = sl.explain(small(SIDE), torch.randn(count, 3, SIDE, SIDE), ["grad_cam"])
+    object.__setattr__(found, "names", [f"{'north' if i % 3 else 'south'} {i}" for i in range(count)])
+    found.save(tmp_path)
+    opened = browser.new_page()
+    opened.goto(write_page(tmp_path).as_uri())
+    opened.wait_for_selector("#strip button")
+    opened.fill("#filter", "SOUTH")
+    assert opened.locator("#image option").all_inner_texts() == [f"south {i}" for i in range(0, count, 3)]
+    opened.click("#all summary")
+    opened.wait_for_selector("#grid button")
+    assert opened.locator("#grid button").count() == 10
+    opened.click("#grid button >> nth=4")
+    opened.wait_for_function("() => document.getElementById('stage').ariaLabel.startsWith('south 12')")
+    opened.fill("#filter", "nowhere")
+    assert "No name" in opened.locator("#gridsaid").inner_text()
+    opened.close()
 
 
 def test_the_overlay_the_hull_and_the_zoom_are_dragged(page: "sync_api.Page") -> None:

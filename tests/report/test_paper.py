@@ -128,3 +128,54 @@ def test_letters_that_no_font_has_are_no_warning(model: nn.Module, images: Tenso
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found._repr_html_()
+
+
+def test_a_method_of_one_s_own_cites_those_its_parts_come_from() -> None:
+    from sightline.aggregation import CAM, FullGrad, InputTimesSignal, Pooling, Sign
+    from sightline.propagation import GUIDED_BACKPROP, lrp_alpha_beta, rect_grad
+    from sightline.sampling import AdaptivePath, Noise, Reduction
+
+    def cited(**choices: object) -> list[str]:
+        return re.findall(r"@\w+\{(\w+),", bibliography([sl.Method(name="mine", **choices)]))
+
+    smilkov, springenberg = "smilkov2017smoothgrad", "springenberg2015striving"
+    assert cited(sampling=Noise(samples=5), propagation=GUIDED_BACKPROP) == [smilkov, springenberg]
+    variance = cited(sampling=Noise(reduction=Reduction.VARIANCE), propagation=rect_grad(q=90.0))
+    assert [name[:6] for name in variance] == ["adebay", "kim201"]
+    assert [name[:9] for name in cited()] == ["simonyan2"]
+    assert [name[:9] for name in cited(aggregation=InputTimesSignal())] == ["shrikumar"]
+    assert [name[:8] for name in cited(propagation=lrp_alpha_beta(3, 2))] == ["bach2015"]
+    positive = CAM(pooling=Pooling.MEAN, sign=Sign.POSITIVE, layer="features")
+    assert [name[:10] for name in cited(aggregation=positive)] == ["lerma2022g"]
+    assert [name[:8] for name in cited(aggregation=FullGrad(sign=Sign.NEGATIVE))] == ["srinivas"]
+    path = cited(sampling=AdaptivePath(), aggregation=InputTimesSignal())
+    assert [name[:9] for name in path] == ["sundarara", "shrikumar"]
+
+
+def test_captions_of_an_audit_say_what_its_cells_mean_and_tables_can_be_referred_to(
+    model: nn.Module, images: Tensor
+) -> None:
+    found = sl.audit(model, images[:3], ["gradient"], ["class_sensitivity", "input_bias"])
+    text = found.latex()
+    (caption,) = re.findall(r"\\caption\{(.*)\}", text)
+    assert caption.startswith("Audit of 3 images. ")
+    assert r"95 \% interval over images" in caption
+    for test in ("class_sensitivity", "input_bias"):
+        assert f"{test.replace('_', ' ')} is passed where" in caption
+        assert found.rules[test].words.replace("%", r"\%") in caption
+    assert r"\label{tab:audit}" in text
+    # Nothing in it is taken for a command.
+    assert not re.search(r"(?<!\\)[%_#&^~]", caption)
+
+
+def test_legends_of_an_audit_s_picture_hide_nothing(model: nn.Module, images: Tensor) -> None:
+    methods = ["gradient", "saliency", "guided_backprop", "grad_cam", "deconvnet"]
+    figure = sl.audit(model, images, methods, ["class_sensitivity", "parameter_randomization"]).show()
+    figure.draw_without_rendering()
+    with_legend = [axes for axes in figure.axes if axes.get_legend() is not None]
+    assert len(with_legend) == 2
+    for axes in with_legend:
+        legend, box, title = axes.get_legend().get_window_extent(), axes.get_window_extent(), axes._left_title
+        assert legend.y0 >= box.y1 - 1
+        assert legend.y1 <= title.get_window_extent().y0 + 1
+    assert any("95 % interval" in text.get_text() for text in (figure._supxlabel, *figure.texts))

@@ -215,7 +215,7 @@ class Audit(Compared):
 
     def latex(self) -> str:
         """The verdicts with their figures and intervals, as a table in LaTeX."""
-        from sightline.report.paper import latex
+        from sightline.report.paper import audit_caption, latex
 
         def cell(test: str, method: str, word: str) -> str:
             found = self.findings.get((test, method))
@@ -228,7 +228,9 @@ class Audit(Compared):
             str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
             for test in table.columns
         }
-        return latex(pd.DataFrame(cells, index=table.index.rename(None)), f"Audit of {len(self.names)} images.")
+        rules = {test: rule.words for test, rule in self.rules.items() if rule is not None and test in table.columns}
+        frame = pd.DataFrame(cells, index=table.index.rename(None))
+        return latex(frame, audit_caption(len(self.names), rules), "audit")
 
     @property
     def bibliography(self) -> str:

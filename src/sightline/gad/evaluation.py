@@ -166,7 +166,7 @@ class Evaluation:
         """Tables 1 and 2 of the paper with the controls, and the verdicts, in LaTeX."""
         from sightline.report.paper import latex
 
-        return "\n".join(latex(table, title) for title, table in self._titled())
+        return "\n".join(latex(table, title, f"gad-{title.split(':')[0].lower()}") for title, table in self._titled())
 
     def _repr_html_(self) -> str:
         from sightline.report.notebook import tabled

@@ -1,4 +1,7 @@
-"""Figures: those of the paper, from a fit and its explanations."""
+"""Figures: those of the paper, from a fit and its explanations.
+
+Maps are in the colours of all pictures (`report/picture.py`). Each has a legend, since a reader may see it alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from torch import Tensor
@@ -16,12 +21,16 @@ from sightline.gad.survey import Said
 from sightline.gad.targets import Step
 from sightline.regions import Important, hulls
 from sightline.report.figure import PaperFigure
+from sightline.report.picture import FOR, draw_map, draw_photograph, place_picture
 
+_PERCENTILE = 99.0
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-_BLUES = LinearSegmentedColormap.from_list("original", ["white", BLUE])
-_REDS = LinearSegmentedColormap.from_list("gad", ["white", RED])
-_PERCENTILE = 99.0
+_ORIGINAL, _GAD = ORANGE, GREEN
+"""Outlines of hulls."""
+_DASHED = (0, (3, 2))
+_MAP = f"evidence for the class; colours end at the {_PERCENTILE:g}th percentile"
+_KEPT = "what stays important in all networks, pixels enlarged"
 _TILE = 1.7
 _DOT = 0.025
 """How large a pixel that stays is drawn, as a share of the picture's side."""
@@ -59,15 +68,15 @@ def logit_scatter(
     return figure
 
 
-def grey_maps(found: Sequence[GADExplanation], method: str, names: Sequence[str]) -> PaperFigure:
-    """Each image and its original map for each class, white to black (the paper's figure 2)."""
+def original_maps(found: Sequence[GADExplanation], method: str, names: Sequence[str]) -> PaperFigure:
+    """Each image and its original map for each class (the paper's figure 2)."""
     count = len(found[0])
     figure, panels = _grid(count, 1 + len(found), ["image", *(f"{method}, {name}" for name in names)])
     for row in range(count):
         _show(panels[row][0], found[0].original.display[row])
         for column, one in enumerate(found, 1):
-            panels[row][column].imshow(_scaled(one.stacks[method][0, row]), cmap="Greys", vmin=0, vmax=1)
-    return figure
+            _draw(panels[row][column], found[0].original.display[row], one.stacks[method][0, row])
+    return _with_legend(figure, [_red(_MAP)])
 
 
 def per_alpha(one: GADExplanation, method: str, image: int) -> PaperFigure:
@@ -78,9 +87,9 @@ def per_alpha(one: GADExplanation, method: str, image: int) -> PaperFigure:
     figure, panels = _grid(1, len(titles), titles)
     _show(panels[0][0], one.original.display[image])
     for axes, heatmap in zip(panels[0][1:-1], stack, strict=True):
-        axes.imshow(_scaled(heatmap), cmap="Greys", vmin=0, vmax=1)
+        _draw(axes, one.original.display[image], heatmap)
     _kept(panels[0][-1], one.original.display[image], kept.heatmaps[image])
-    return figure
+    return _with_legend(figure, [_red(f"{_MAP}; last: {_KEPT}")])
 
 
 def hull_figure(one: GADExplanation, method: str, share: float = 0.1) -> PaperFigure:
@@ -92,12 +101,13 @@ def hull_figure(one: GADExplanation, method: str, share: float = 0.1) -> PaperFi
         _show(panels[row][0], one.original.display[row])
         _kept(panels[row][1], one.original.display[row], heatmaps[row])
         _show(panels[row][2], one.original.display[row])
-        _outline(panels[row][2], regions[row], RED)
-    return figure
+        _outline(panels[row][2], regions[row], _GAD)
+    hull = Line2D([], [], color=_GAD, label=f"hull of the pixels above {share:.0%} of the maximum")
+    return _with_legend(figure, [_red(_KEPT), hull])
 
 
 def side_by_side(found: Mapping[str, GADExplanation]) -> PaperFigure:
-    """Original maps in blue over GAD's in red, for each method; several networks side by side (the paper's figure 5).
+    """Original maps over GAD's, for each method; several networks side by side (the paper's figure 5).
 
     Args:
         found: explanations of the same images, by the name of their network.
@@ -117,12 +127,12 @@ def side_by_side(found: Mapping[str, GADExplanation]) -> PaperFigure:
             panels[0][column].set_xlabel(_told(one, image), fontsize=7)
             for place, method in enumerate(methods):
                 above, below = panels[1 + 2 * place][column], panels[2 + 2 * place][column]
-                above.imshow(_scaled(one.stacks[method][0, image]), cmap=_BLUES, vmin=0, vmax=1)
+                _draw(above, one.original.display[image], one.stacks[method][0, image])
                 _kept(below, one.original.display[image], one.heatmap(method)[image])
     for place, method in enumerate(methods):
         panels[1 + 2 * place][0].set_ylabel(method.replace("_", " "), fontsize=8)
-        panels[2 + 2 * place][0].set_ylabel("GAD, pixels enlarged", fontsize=7, color=RED)
-    return figure
+        panels[2 + 2 * place][0].set_ylabel("GAD", fontsize=8)
+    return _with_legend(figure, [_red(f"{_MAP}; GAD: {_KEPT}")])
 
 
 def save_side_by_side(one: GADExplanation, path: Path, images: int = 6) -> None:
@@ -137,7 +147,7 @@ def visual_clues(
     names: tuple[str, str],
     count: int = 5,
 ) -> PaperFigure:
-    """Hulls of the original (red) and of GAD (green) on the images that speak least for their class (figure 6).
+    """Hulls of the original and of GAD on the images with the lowest logits for their class (figure 6).
 
     Args:
         found: the explanation for each class of the pair, of the same images.
@@ -152,7 +162,7 @@ def visual_clues(
         rows = [i for i, label in enumerate(labels) if label == c]
         rows.sort(key=lambda i: float(one.original.values[i]))
         chosen += [(place, i) for i in rows[:count]]
-    titles = [f"{names[place]}, {float(found[place].original.values[i]):.2g}" for place, i in chosen]
+    titles = [f"{names[place]}, logit {float(found[place].original.values[i]):.2g}" for place, i in chosen]
     figure, panels = _grid(len(methods), len(chosen), titles)
     for row, method in enumerate(methods):
         panels[row][0].set_ylabel(method.replace("_", " "), fontsize=8)
@@ -160,11 +170,18 @@ def visual_clues(
         for column, (place, i) in enumerate(chosen):
             axes = panels[row][column]
             _show(axes, found[place].original.display[i])
-            for pixels, colour in ((kept[place].original, RED), (kept[place].pixels, GREEN)):
+            for pixels, colour in ((kept[place].original, _ORIGINAL), (kept[place].pixels, _GAD)):
                 region = hulls(pixels[i : i + 1])
                 if not bool(region.degenerate):
-                    _outline(axes, region.masks[0].cpu().numpy(), colour)
-    return figure
+                    _outline(axes, region.masks[0].cpu().numpy(), colour, dashed=colour == _ORIGINAL)
+    said = "hull of what is important"
+    return _with_legend(
+        figure,
+        [
+            Line2D([], [], color=_ORIGINAL, linestyle=_DASHED, label=f"{said} in the original network"),
+            Line2D([], [], color=_GAD, label=f"{said} in all networks (GAD)"),
+        ],
+    )
 
 
 def _told(one: GADExplanation, image: int) -> str:
@@ -192,34 +209,50 @@ def _scaled(heatmap: Tensor) -> Picture:
     return np.clip(values / (np.percentile(positive, _PERCENTILE) if positive.size else 1.0), 0, 1)
 
 
+def _red(said: str) -> Patch:
+    return Patch(color=FOR, label=said)
+
+
+def _with_legend(figure: PaperFigure, handles: Sequence[Patch | Line2D]) -> PaperFigure:
+    width = figure.get_figwidth()
+    rows = 1 if width > 6 else len(handles)
+    figure.set_figheight(figure.get_figheight() + 0.15 + 0.17 * rows)
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles) if rows == 1 else 1, fontsize=7)
+    return figure
+
+
+def _draw(axes: Axes, picture: Picture, heatmap: Tensor) -> None:
+    """What a map says for the class, over the faint image."""
+    draw_map(axes, _scaled(heatmap), picture, signed=True, scale=1.0)
+
+
 def _kept(axes: Axes, picture: Picture, heatmap: Tensor) -> None:
-    """What stayed, over the faded image; single pixels are drawn as large as an eye can find."""
-    grey = np.clip(picture, 0, 1).mean(2, keepdims=True)
-    axes.imshow(np.repeat(0.75 + 0.25 * grey, 3, 2), interpolation="nearest")
+    """What stayed, over the faint image; single pixels are drawn as large as an eye can find."""
     scores = _scaled(heatmap)
+    # The smallest value that stayed must be seen too.
+    marked = np.where(scores > 0, 0.35 + 0.65 * scores, 0)
+    side = max(1, round(min(scores.shape) * _DOT))
+    draw_map(axes, maximum_filter(marked, side), picture, signed=True, scale=1.0)
     if not scores.any():
         axes.text(0.5, 0.5, "nothing stays", transform=axes.transAxes, ha="center", va="center", fontsize=7)
-        return
-    side = max(1, round(min(scores.shape) * _DOT))
-    grown = maximum_filter(scores, side)
-    colours = _REDS(0.35 + 0.65 * grown)
-    colours[..., 3] = grown > 0
-    axes.imshow(colours, interpolation="nearest")
 
 
 def _show(axes: Axes, picture: Picture) -> None:
-    axes.imshow(np.clip(picture, 0, 1), interpolation="nearest")
+    draw_photograph(axes, picture)
 
 
-def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str) -> None:
-    colours = np.zeros((*mask.shape, 4))
-    colours[..., :3] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    colours[..., 3] = 0.25 * mask
-    axes.imshow(colours, interpolation="nearest")
+def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, *, dashed: bool = False) -> None:
+    tint = np.array(to_rgb(colour))
+    place_picture(
+        axes,
+        mask[..., None].astype(float),
+        lambda covered: np.concatenate([np.broadcast_to(tint, (*covered.shape[:2], 3)), 0.25 * covered], axis=-1),
+    )
     axes.contour(
         np.pad(mask, 1).astype(float),
         [0.5],
         colors=colour,
         linewidths=1.2,
+        linestyles=[_DASHED if dashed else "solid"],
         extent=(-1.5, mask.shape[1] + 0.5, -1.5, mask.shape[0] + 0.5),
     )

@@ -253,7 +253,7 @@ def _draw(
     clues = gad.explain_each(images[least], methods, reading=reading)
     made = {
         "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
-        "maps.png": ("Original maps of both classes", figures.grey_maps(few, first, names)),
+        "maps.png": ("Original maps of both classes", figures.original_maps(few, first, names)),
         "alphas.png": ("The map of each network", figures.per_alpha(few[0], first, 0)),
         "hulls.png": ("Hulls at 10 % of the maximum", figures.hull_figure(few[0], first)),
         "gad.png": ("Original and GAD", figures.side_by_side({"": few[0]})),

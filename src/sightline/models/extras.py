@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from sightline.errors import InputError
+from sightline.errors import InputError, install
 
 
 def import_extra(library: str, *names: str) -> Any:
@@ -24,9 +24,7 @@ def import_extra(library: str, *names: str) -> Any:
         return [getattr(module, name) for name in names] if names else module
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == library:
-            raise InputError(
-                f'This model needs {library}, which is not installed; run: pip install "sightline[{library}]"'
-            ) from error
+            raise InputError(f"This model needs {library}, which is not installed: {install(library)}.") from error
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
 _WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
+FIGURES = (
+    "Each cell has the verdict, its figure and, in brackets, a 95 % interval over images. Figures of likeness are "
+    "scaled: 0 is the likeness to another image's map, 1 that to the same image's map under slight noise; beyond "
+    "either they are below 0 or above 1."
+)
+"""What a reader of verdicts must know of their figures."""
 _LINES = 8
 """Methods whose curves a person can still tell apart."""
+_PER_ROW = 4
+"""Entries of a legend on a line."""
 
 
 def audit_page(found: "Audit") -> PaperFigure:
@@ -38,8 +46,10 @@ def audit_page(found: "Audit") -> PaperFigure:
         axes = figure.add_subplot(grid[1, column])
         chosen = table[(table["test"] == test) & (table["measure"] == JUDGED)]
         (_curves if test == "parameter_randomization" else _classes)(axes, chosen, list(verdicts.index))
-    figure.suptitle(f"Audit of {len(found.names)} image(s)", fontsize=12, x=0.01, ha="left")
-    figure.supxlabel(fill(found.advice, 170), fontsize=8, x=0.01, ha="left", parse_math=False)
+    count = len(found.names)
+    figure.suptitle(f"Audit of {count} image{'' if count == 1 else 's'}", fontsize=12, x=0.01, ha="left")
+    words = "\n".join(fill(text, 170) for text in (FIGURES, found.advice))
+    figure.supxlabel(words, fontsize=8, x=0.01, ha="left", parse_math=False)
     return figure
 
 
@@ -83,7 +93,8 @@ def _curves(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     (_lines if len(own) <= _LINES else _shades)(axes, own)
     axes.set_xticks(np.arange(1, len(stages) + 1), [fill(stage, 26) for stage in stages], rotation=60, ha="right")
     axes.tick_params(labelsize=6.5)
-    axes.set_title("Likeness to the trained network's map as layers lose their weights", fontsize=9, loc="left")
+    entries = len(own) if len(own) <= _LINES else 0
+    _titled(axes, "Likeness to the trained network's map as layers lose their weights", entries)
 
 
 def _lines(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
@@ -94,7 +105,17 @@ def _lines(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
     axes.axhline(0, color="#999999", linewidth=0.6)
     axes.set_ylim(None, 1.02)
     axes.set_ylabel("rank correlation, without its sign", fontsize=8)
-    axes.legend(fontsize=6.5, ncols=2, frameon=False, loc="best")
+
+
+def _titled(axes: Axes, title: str, entries: int) -> None:
+    """A title, and between it and the axes a legend of some entries, so that it hides nothing that is drawn."""
+    rows = -(-entries // _PER_ROW)
+    axes.set_title(title, fontsize=9, loc="left", pad=6 + 10 * rows)
+    if entries:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.1, ncols=min(entries, _PER_ROW),
+            fontsize=6.5, frameon=False, columnspacing=1.2, handletextpad=0.4,
+        )  # fmt: skip
 
 
 def _shades(axes: Axes, own: dict[str, pd.DataFrame]) -> None:
@@ -133,11 +154,11 @@ def _classes(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     axes.set_yticks(range(len(shown)), shown, fontsize=7)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
-    axes.set_title("Likeness to the map of the predicted class", fontsize=9, loc="left")
     axes.set_xlabel(
         "rank correlation, no sign (grey: from another image's map to that under slight noise)", fontsize=6.5
     )
-    legend = axes.legend(fontsize=6.5, frameon=False, loc="best")
-    for handle in legend.legend_handles:
+    _titled(axes, "Likeness to the map of the predicted class", len(axes.get_legend_handles_labels()[0]))
+    legend = axes.get_legend()
+    for handle in legend.legend_handles if legend is not None else ():
         if isinstance(handle, mpl.lines.Line2D):
             handle.set_color("#333333")

@@ -4,11 +4,14 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+_VECTORS = {"pdf", "ps", "eps", "svg", "svgz", "pgf"}
 
 
 class PaperFigure(Figure):
@@ -19,7 +22,10 @@ class PaperFigure(Figure):
         FigureCanvasAgg(self)
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """Write the figure; see matplotlib."""
+        """Write the figure; see matplotlib. Pictures inside vectors have 300 dpi, unless `dpi` says otherwise."""
+        kind = str(options.get("format") or Path(str(fname)).suffix.removeprefix(".")).lower()
+        if kind in _VECTORS:
+            options.setdefault("dpi", 300)
         with rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}), any_script():
             super().savefig(fname, **options)
 

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from sightline.aggregation import Placement
 from sightline.errors import InputError
 from sightline.explanation import PICTURES, check_format
+from sightline.report.picture import has_sign, resampled, scale_of
 from sightline.written import tensors_in
 
-BUDGET = 5_000_000
+BUDGET = 16_000_000
 """Bytes that all maps of a page may take before they are written as text, which adds a third."""
 LARGEST = 200_000_000
 """Bytes of a file of text that a report reads whole."""
-_SIDES = (256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
-_CLIP = 0.98
+_SIDES = (1024, 768, 640, 512, 384, 320, 256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
+_COARSE = 16
+"""What a map shows at so many pixels a side can be read at a glance."""
 ORIGINAL, STAYS = "the network", "what stays in all"
 _ALIKE = 1 / 255
 """What eight bits cannot show: maps of one network made in batches of different sizes differ by less."""
@@ -138,10 +139,16 @@ class Gallery:
             )
         return self._numbers[key]
 
-    def payload(self) -> dict[str, Any]:
-        """Everything the script needs, ready for JSON; maps at the highest resolution that the budget allows."""
-        for side in _SIDES:
-            last = side == _SIDES[-1]
+    def payload(self, side: int | None = None, failed: Collection[str] = ()) -> dict[str, Any]:
+        """Everything the script needs, ready for JSON.
+
+        Args:
+            side: the longer side of the maps in pixels, at most; by default as large as the budget allows.
+            failed: methods that an audit has found wanting, with which the page does not open if there are others.
+        """
+        sides = _SIDES if side is None else (side,)
+        for side in sides:
+            last = side == sides[-1]
             # The first map of each set tells about how large the others will be.
             first = [self._encoded(replace(one, images=one.images[:1]), side) for one in self.sets]
             share = sum(_bytes(few) * len(one.images) for few, one in zip(first, self.sets, strict=True))
@@ -150,39 +157,66 @@ class Gallery:
             sets = [self._encoded(one, side) for one in self.sets]
             if sum(map(_bytes, sets)) <= BUDGET or last:
                 break
-        return {"images": self.images, "sets": sets, "stays": STAYS}
+        return {"images": self.images, "sets": sets, "stays": STAYS, "first": self._first(failed)}
+
+    def _first(self, failed: Collection[str]) -> str:
+        """The method whose maps read best at a glance: most of their variance is left when they are drawn small."""
+        best, most = self.sets[0].method, -1.0
+        sound = [one for one in self.sets if one.method not in failed] or self.sets
+        for one in sound:
+            # The original's maps of the first images stand for the others.
+            few = np.nan_to_num(one.heatmaps[:4].double().numpy(), posinf=0.0, neginf=0.0)
+            spread = few.var((1, 2))
+            # A layer's map may have so few cells that nothing is lost of it.
+            left = _shrunk(few, min(_COARSE, max(few.shape[1:]))).var((1, 2))
+            kept = float(np.where(spread > 0, left / np.where(spread > 0, spread, 1), 0).mean())
+            if one.network == ORIGINAL and kept > most + 0.01:
+                best, most = one.method, kept
+        return best
 
     def _encoded(self, one: MapSet, side: int) -> dict[str, Any]:
         maps = []
-        shrunk = _shrunk(one.heatmaps[: len(one.images)], side).numpy()
-        for number, caption, heat in zip(one.images, one.captions, shrunk, strict=False):
-            whole = {"rows": one.heatmaps.shape[1], "columns": one.heatmaps.shape[2]}
-            maps.append({"image": number, "caption": caption} | whole | encoded(heat))
+        signed = has_sign(one.heatmaps.numpy())
+        for number, caption, values in zip(one.images, one.captions, one.heatmaps, strict=False):
+            size = {"rows": values.shape[0], "columns": values.shape[1]}
+            maps.append({"image": number, "caption": caption} | size | encoded(values.numpy(), side, signed=signed))
         return {"network": one.network, "target": one.target, "method": one.method, "maps": maps}
 
 
-def encoded(heat: NDArray[np.floating[Any]]) -> dict[str, Any]:
+def encoded(heat: NDArray[np.floating[Any]], side: int | None = None, *, signed: bool | None = None) -> dict[str, Any]:
     """A map as an eight-bit PNG and the numbers that turn its bytes back into values.
 
     A signed map is (byte - 128) / 127 * scale, one without negative values byte / 255 * scale.
+
+    Args:
+        heat: shape (height, width).
+        side: its longer side, at most, to which it is averaged; by default as it is.
+        signed: whether it belongs to maps with a sign; by default whether it has negative values.
+
+    Returns:
+        `map`, a data URI; `width` and `height` of it; `scale`; `signed`; `clip`, the share of `scale` at which colours
+        end; `largest`, the largest magnitude of the map as it was given; `whole`, whether all its values are finite.
     """
-    finite = np.nan_to_num(heat.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    magnitude = np.abs(finite)
-    scale, signed = float(magnitude.max()), bool((finite < 0).any())
-    share = finite / scale if scale > 0 else finite
+    known = np.isfinite(heat)
+    given = np.where(known, heat, 0.0).astype(np.float64)
+    shown = _shrunk(given[None], side)[0] if side is not None else given
+    scale = float(np.abs(shown).max())
+    signed = bool((given < 0).any()) if signed is None else signed
+    share = shown / scale if scale > 0 else shown
     values = np.round(share * 127 + 128) if signed else np.round(share * 255)
-    clip = float(np.quantile(magnitude, _CLIP)) / scale if scale > 0 else 1.0
     buffer = io.BytesIO()
     Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG", optimize=True)
-    height, width = heat.shape
+    height, width = shown.shape
     return {
         "map": _uri(buffer.getvalue(), "png"),
         "width": width,
         "height": height,
         "scale": scale,
         "signed": signed,
-        "clip": clip or 1.0,
-        "whole": bool(np.isfinite(heat).all()),
+        # Of the map as it was given: what averages to nearly nothing must not be drawn as if it were much.
+        "clip": scale_of(given) / scale if scale > 0 else 1.0,
+        "largest": float(np.abs(given).max()),
+        "whole": bool(known.all()),
     }
 
 
@@ -270,13 +304,15 @@ def _placed(heat: Tensor, record: dict[str, Any] | None) -> Tensor:
     return heat if placement.covers_evenly(tolerance=0.5) else placement.draw(heat[:, None])[:, 0]
 
 
-def _shrunk(heat: Tensor, side: int) -> Tensor:
-    height, width = heat.shape[1:]
-    if max(height, width) <= side:
-        return heat
-    size = [max(1, round(length * side / max(height, width))) for length in (height, width)]
-    small: Tensor = interpolate(torch.nan_to_num(heat)[:, None], size, mode="area")[:, 0]
-    return small
+def _shrunk(heat: Any, side: int) -> NDArray[np.float64]:
+    """Maps, shape (image, height, width), averaged to a longer side of at most `side`."""
+    values = np.asarray(heat, dtype=np.float64)
+    height, width = values.shape[1:]
+    longer = max(height, width)
+    if longer <= side:
+        return values
+    size = [max(1, round(length * side / longer)) for length in (height, width)]
+    return np.stack([resampled(one, *size) for one in values])
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:

@@ -18,6 +18,7 @@ from sightline.audit.subjects import CONTROLS
 from sightline.cards import card
 from sightline.catalogue import as_method
 from sightline.errors import InputError
+from sightline.report.audit_page import FIGURES
 from sightline.report.gallery import Gallery, folders_of, read_text
 from sightline.words import readable
 from sightline.written import write_text
@@ -27,7 +28,7 @@ _NAMED = 12
 """Methods that a sentence may name."""
 
 
-def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
+def write_page(folder: str | Path, out: str | Path | None = None, *, side: int | None = None) -> Path:
     """Write one self-contained HTML file of all that a folder and the folders in it hold.
 
     What `Explanation.save`, `GADExplanation.save`, `Audit.save` and the evaluation of GAD have written is found by
@@ -36,10 +37,14 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     Args:
         folder: where to look.
         out: the file to write; by default `report.html` in the folder.
+        side: the longer side of the maps on the page in pixels, at most. By default as large as keeps the maps of the
+            page within 16 MB together, up to 1024: six films of 512 px by seven methods are shown whole.
 
     Raises:
         InputError: there is nothing to report on, or something cannot be read or written.
     """
+    if side is not None and not 16 <= side <= 8192:
+        raise InputError(f"The longer side of maps on a page is from 16 to 8192 pixels; got {side}.")
     folder = Path(folder)
     path = folder / "report.html" if out is None else Path(out)
     gallery = Gallery()
@@ -59,12 +64,12 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     # A script cannot read what JSON has no words for.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     text = environment.get_template("page.html").render(
-        title=readable(folder.resolve().name) or "report",
+        title=_title(manifests, folder),
         story=_story(manifests, audits, gains),
         notes=list(
             dict.fromkeys(str(note) for one in manifests if "networks" not in one for note in one.get("notes", []))
         ),
-        gallery=gallery.payload() if gallery.sets else None,
+        gallery=gallery.payload(side, _failed(audits)) if gallery.sets else None,
         audits=audits,
         gains=gains,
         cards=_cards(manifests, audits),
@@ -79,6 +84,16 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
+
+
+def _title(manifests: Sequence[dict[str, Any]], folder: Path) -> str:
+    """What was explained, where one model was, and else where it lies."""
+    models = {str(one["settings"]["model"]) for one in manifests if "model" in one.get("settings", {})}
+    return f"Saliency maps of {models.pop()}" if len(models) == 1 else readable(folder.resolve().name) or "report"
+
+
+def _failed(audits: Sequence[dict[str, Any]]) -> set[str]:
+    return {method for one in audits for method in one["counts"]["fail"]}
 
 
 def _own(name: str) -> Markup:
@@ -127,6 +142,7 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     return {
         "place": folder.name,
         "images": len(images),
+        "meaning": FIGURES,
         "tests": [{"name": test, "rule": record["rules"].get(test) or ""} for test in judged],
         "rows": rows,
         "advice": str(record.get("advice", "")),
@@ -237,8 +253,8 @@ def _story(
         sentences.append(f"An audit of {one['images']} image(s) asked whether these maps explain this model at all:")
     if not audits:
         sentences.append(
-            "Nothing here says whether these maps explain the model: a map can be handsome and say nothing. An audit "
-            "asks: sightline audit."
+            "Nothing here says whether these maps explain the model: a map can look convincing and mean nothing. "
+            "The command sightline audit tests it."
         )
     # Several folders may say the same of one network.
     return list(dict.fromkeys(sentences))

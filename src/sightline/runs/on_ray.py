@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sightline.errors import InputError, SightlineError
+from sightline.errors import InputError, SightlineError, install
 from sightline.gad.networks import Kind
 from sightline.gad.targets import Step
 from sightline.runs.audited import audits_of
@@ -84,7 +84,7 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
         import ray
         from ray.data import ActorPoolStrategy, DataContext
     except ImportError as error:
-        raise InputError("The engine `ray` needs: pip install 'sightline[ray]'.") from error
+        raise InputError(f"The engine `ray` needs: {install('ray')}.") from error
     engine = worker.recipe.engine
     started = not ray.is_initialized()
     if started:

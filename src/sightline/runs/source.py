@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from sightline.checksums import checksum, checksum_of
-from sightline.errors import InputError
+from sightline.errors import InputError, install
 from sightline.images import ImageBatch
 from sightline.images.files import Found, find_images, ignored_files, unique_names
 from sightline.images.load import as_batch, prepared
@@ -215,7 +215,7 @@ def _dataset(path: Path, limit: int | None) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise InputError("Data sets of Hugging Face need: pip install 'sightline[datasets]'.") from error
+        raise InputError(f"Data sets of Hugging Face need: {install('datasets')}.") from error
     try:
         rows = datasets.load_from_disk(str(path))
     except (OSError, ValueError) as error:

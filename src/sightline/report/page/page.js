@@ -63,14 +63,11 @@
 
   // The gallery.
   if (!$("data")) return;
-  const { images, sets, stays: STAYS } = JSON.parse($("data").textContent);
-  const SIGNED = [[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]];
-  const UNSIGNED = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
-  const colour = (ramp, share) => {
-    const place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1), i = Math.min(Math.floor(place), ramp.length - 2), t = place - i;
-    return ramp[i].map((c, k) => c + t * (ramp[i + 1][k] - c));
-  };
-  const state = { image: 0, method: "", target: "", network: "", zoom: 1, x: 0, y: 0 };
+  const { images, sets, stays: STAYS, first } = JSON.parse($("data").textContent);
+  // The same colours as in report/picture.py; they are linear in the value, so that averages look like what they average.
+  const FOR = [178, 24, 43], AGAINST = [33, 102, 172], AMOUNT = [217, 95, 2], COVER = 0.9;
+  const end = (signed, share) => (signed ? (share < 0 ? AGAINST : FOR) : AMOUNT);
+  const state = { image: 0, method: first, target: "", network: "", zoom: 1, x: 0, y: 0 };
   const stage = $("stage"), context = stage.getContext("2d");
   const loaded = new Map();
   const load = (uri) => {
@@ -101,7 +98,27 @@
     const [s, t] = [x - i, y - j], w = map.width;
     return (found[j * w + i] * (1 - s) + found[j * w + k] * s) * (1 - t) + (found[l * w + i] * (1 - s) + found[l * w + k] * s) * t;
   };
-  const sized = (found, map, width, height) => {
+  // Fewer rows, each the average over its area.
+  const fewer = (found, rows, columns, count) => {
+    const out = new Float32Array(count * columns);
+    for (let r = 0; r < count; r++) {
+      const low = (r * rows) / count, high = ((r + 1) * rows) / count;
+      for (let j = Math.floor(low); j < Math.min(Math.ceil(high), rows); j++) {
+        const weight = ((Math.min(high, j + 1) - Math.max(low, j)) * count) / rows;
+        for (let i = 0; i < columns; i++) out[r * columns + i] += weight * found[j * columns + i];
+      }
+    }
+    return out;
+  };
+  const turned = (found, rows, columns) => Float32Array.from(found, (_, n) => found[(n % rows) * columns + Math.floor(n / rows)]);
+  const sized = (given, of, width, height) => {
+    let found = given, map = { width: of.width, height: of.height };
+    if (height < map.height) { found = fewer(found, map.height, map.width, height); map = { ...map, height }; }
+    if (width < map.width) {
+      found = turned(fewer(turned(found, map.height, map.width), map.width, map.height, width), width, map.height);
+      map = { ...map, width };
+    }
+    if (width === map.width && height === map.height) return found;
     const large = new Float32Array(width * height);
     for (let j = 0; j < height; j++) for (let i = 0; i < width; i++) large[j * width + i] = at(found, map, (i + 0.5) / width, (j + 0.5) / height);
     return large;
@@ -112,10 +129,10 @@
     const own = canvas.getContext("2d"), pixels = own.createImageData(width, height);
     found.forEach((value, i) => {
       const share = Math.max(-1, Math.min(1, value / map.clip));
-      const [r, g, b] = map.signed ? colour(SIGNED, (share + 1) / 2) : colour(UNSIGNED, share);
-      // Up to half strength only what the map marks covers the picture; from there on all of the map does.
-      const ground = Math.max(0, 2 * strength - 1);
-      pixels.data.set([r, g, b, 255 * (ground + (1 - ground) * Math.min(1, 2 * strength) * Math.abs(share))], 4 * i);
+      // Up to half strength only what the map marks covers the picture; from there on a white veil does as well.
+      const veil = Math.max(0, 2 * strength - 1), cover = COVER * Math.min(1, 2 * strength) * Math.abs(share);
+      const alpha = cover + (1 - cover) * veil, ink = alpha ? cover / alpha : 0;
+      pixels.data.set([...end(map.signed, share).map((c) => c * ink + 255 * (1 - ink)), 255 * alpha], 4 * i);
     });
     own.putImageData(pixels, 0, 0);
     return canvas;
@@ -153,14 +170,21 @@
   };
   const draw = () => {
     if (!shown) return;
-    const { picture, overlay, image, map } = shown;
+    const { picture, image, map } = shown;
     const scale = stage.width / image.width, ratio = state.zoom;
+    // Where the picture is shrunk, the map is averaged before it is coloured.
+    const wide = Math.min(image.width, Math.round(stage.width * ratio)), high = Math.max(1, Math.round((image.height * wide) / image.width));
+    if (shown.overlay?.width !== wide) {
+      const found = wide === image.width ? shown.large : sized(shown.large, image, wide, high);
+      shown.overlay = coloured(found, map, wide, high, $("strength").value / 100);
+    }
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, stage.width, stage.height);
     context.setTransform(scale * ratio, 0, 0, scale * ratio, -state.x * scale * ratio, -state.y * scale * ratio);
     context.imageSmoothingEnabled = ratio < 4;
+    context.imageSmoothingQuality = "high";
     context.drawImage(picture, 0, 0, image.width, image.height);
-    context.drawImage(overlay, 0, 0, image.width, image.height);
+    context.drawImage(shown.overlay, 0, 0, image.width, image.height);
     const outline = (points, width, height, ink, dashes) => {
       if (!points.length) return;
       const trace = () => { context.beginPath(); points.forEach(([px, py], n) => context[n ? "lineTo" : "moveTo"]((px * image.width) / width, (py * image.height) / height)); context.closePath(); };
@@ -174,17 +198,25 @@
     $("strengthsaid").textContent = `${$("strength").value} %`;
     $("cutsaid").textContent = `${$("cut").value} %`;
     const top = map.scale * map.clip;
-    $("least").textContent = map.signed ? short(-top) : "0";
-    $("most").textContent = short(top);
+    $("least").textContent = map.signed ? `against ${short(-top)}` : "0";
+    $("most").textContent = map.signed ? `${short(top)} for` : `${short(top)} most`;
+    const meaning = map.signed ? "Red is evidence for what is explained, blue against it." : "Orange is how much; this map has no sign.";
+    const clipped = map.largest > top * 1.005 ? `, the 98th percentile of magnitude; larger values, up to ${short(map.largest)}, have the same colour` : ", the largest magnitude";
+    $("scalesaid").textContent = map.largest ? `${meaning} Colours end at ${short(top)}${clipped}.` : "This map is zero everywhere.";
   };
   const ramp = (signed) => {
     const own = $("ramp").getContext("2d");
-    for (let i = 0; i < 120; i++) { own.fillStyle = `rgb(${colour(signed ? SIGNED : UNSIGNED, i / 119).map(Math.round)})`; own.fillRect(i, 0, 1, 10); }
+    for (let i = 0; i < 120; i++) {
+      const share = signed ? (2 * i) / 119 - 1 : i / 119, cover = COVER * Math.abs(share);
+      own.fillStyle = `rgb(${end(signed, share).map((c) => Math.round(c * cover + 255 * (1 - cover)))})`;
+      own.fillRect(i, 0, 1, 10);
+    }
   };
   const show = async () => {
     const mine = ++turn;
     choices();
     const image = images[state.image], set = setOf({ method: state.method, target: state.target, network: state.network }), map = mapOf(set);
+    if (![...$("image").options].some((one) => one.value === String(state.image))) { $("filter").value = ""; offer(); }
     $("image").value = state.image;
     const stays = setOf({ method: state.method, target: state.target, network: STAYS });
     $("gadcheck").hidden = !stays;
@@ -192,10 +224,10 @@
     if (mine !== turn) return;
     stage.height = Math.round((stage.width * image.height) / image.width);
     const large = sized(found, map, image.width, image.height);
-    shown = { picture, image, map, large, stays: other && sized(other, mapOf(stays), image.width, image.height), overlay: coloured(large, map, image.width, image.height, $("strength").value / 100) };
+    shown = { picture, image, map, large, stays: other && sized(other, mapOf(stays), image.width, image.height) };
     ramp(map.signed);
     $("caption").textContent = map.caption || image.name;
-    const coarse = map.width < map.columns ? `Shown, and hulls drawn, at ${map.width} x ${map.height} instead of ${map.columns} x ${map.rows}.` : "";
+    const coarse = map.width < map.columns ? `The map is shown, and hulls are drawn, at ${map.width} x ${map.height} px instead of ${map.columns} x ${map.rows}; sightline report FOLDER --page-side ${Math.max(map.columns, map.rows)} shows it whole.` : "";
     $("notes").textContent = [...image.notes, coarse, map.whole ? "" : "Some values of this map are not finite and are shown as zero."].join(" ");
     stage.setAttribute("aria-label", `${(map.caption || image.name).replace(/\n/g, ", ")}; map of ${state.method}, ${state.target}, ${state.network}`);
     draw();
@@ -211,12 +243,14 @@
         const canvas = document.createElement("canvas"), high = Math.round((96 * image.height) / image.width);
         [canvas.width, canvas.height] = [96, high];
         const own = canvas.getContext("2d"), [picture, found] = await Promise.all([load(image.picture), values(map)]);
+        own.imageSmoothingQuality = "high";
         own.drawImage(picture, 0, 0, 96, high);
-        own.drawImage(coloured(sized(found, map, 96, high), map, 96, high, 1), 0, 0);
+        own.drawImage(coloured(sized(found, map, 96, high), map, 96, high, 0.6), 0, 0);
         const button = document.createElement("button");
         button.type = "button";
         button.dataset.method = method;
-        button.append(canvas, method);
+        // Names break after an underscore, not within a word.
+        button.append(canvas, ...method.split(/(?<=_)/).flatMap((part, n) => (n ? [document.createElement("wbr"), part] : [part])));
         button.addEventListener("click", () => { state.method = method; show(); });
         return button;
       }));
@@ -226,12 +260,35 @@
     for (const button of box.children) button.setAttribute("aria-pressed", button.dataset.method === state.method);
   };
   const step = (name, by) => { const select = $(name), count = select.options.length; select.selectedIndex = (select.selectedIndex + by + count) % count; select.dispatchEvent(new Event("change")); };
-  $("image").replaceChildren(...images.map((image, i) => new Option(image.name, i)));
+  const MANY = 24, MOST = 240;
+  const matching = () => { const part = $("filter").value.trim().toLowerCase(); return images.flatMap((image, i) => (image.name.toLowerCase().includes(part) ? [i] : [])); };
+  const offer = () => $("image").replaceChildren(...(matching().length ? matching() : images.map((_, i) => i)).map((i) => new Option(images[i].name, i)));
+  const grid = () => {
+    if (!$("all").open) return;
+    const found = matching();
+    $("grid").replaceChildren(...found.slice(0, MOST).map((i) => {
+      const button = document.createElement("button"), picture = new Image();
+      Object.assign(picture, { src: images[i].picture, alt: "", loading: "lazy", decoding: "async" });
+      button.type = "button";
+      button.append(picture, images[i].name);
+      button.addEventListener("click", () => { state.image = i; home(); show(); stage.scrollIntoView({ block: "nearest" }); });
+      return button;
+    }));
+    $("gridsaid").textContent = found.length > MOST ? `${MOST} of ${found.length}; filter by name to see others.` : found.length ? "" : "No name has this.";
+  };
+  offer();
+  $("filterlabel").hidden = $("all").hidden = images.length <= MANY;
+  $("filter").addEventListener("input", () => {
+    offer();
+    grid();
+    if (matching().length && !matching().includes(state.image)) { state.image = matching()[0]; home(); show(); } else $("image").value = state.image;
+  });
+  $("all").addEventListener("toggle", grid);
   $("image").addEventListener("change", () => { state.image = +$("image").value; home(); show(); });
   for (const name of ["method", "target", "network"]) $(name).addEventListener("change", () => { state[name] = $(name).value; show(); });
   $("previous").addEventListener("click", () => step("image", -1));
   $("next").addEventListener("click", () => step("image", 1));
-  $("strength").addEventListener("input", () => { if (!shown) return; shown.overlay = coloured(shown.large, shown.map, shown.image.width, shown.image.height, $("strength").value / 100); draw(); });
+  $("strength").addEventListener("input", () => { if (!shown) return; shown.overlay = null; draw(); });
   for (const name of ["cut", "hull", "gadhull"]) $(name).addEventListener("input", draw);
   const home = () => { [state.zoom, state.x, state.y] = [1, 0, 0]; };
   const zoom = (by, u = 0.5, v = 0.5) => {
