@@ -252,7 +252,7 @@ def test_outputs_of_every_form(model: nn.Module, images: Tensor) -> None:
 def test_one_logit(model: nn.Module, images: Tensor) -> None:
     for form in (lambda z: z[:, 1], lambda z: z[:, 1:2]):
         one = Returns(model, form)
-        explanation = sl.explain(one, images, ["gradient", "grad_cam"])
+        explanation = sl.explain(one, images, ["gradient", "grad_cam"], output="labels")
         torch.testing.assert_close(explanation["gradient"], sl.explain(model, images, "gradient", 1)["gradient"])
         torch.testing.assert_close(explanation.probabilities, model(images)[:, 1].sigmoid().detach())
         with pytest.raises(sl.InputError, match=r"Class 1\b.*one output.*class.*\b0\b"):
@@ -575,7 +575,7 @@ def test_each_pass_sees_the_model_as_it_came(images: Tensor) -> None:
 
 def test_logits_beside_probabilities(model: nn.Module, images: Tensor) -> None:
     both = Returns(model, lambda z: {"logits": z, "probabilities": z.softmax(1)})
-    explanation = sl.explain(both, images, "gradient")
+    explanation = sl.explain(both, images, "gradient", output="classes")
     torch.testing.assert_close(explanation.probabilities, model(images).softmax(1).amax(1).detach())
     assert not explanation.checks.notes
 

@@ -69,6 +69,11 @@ class Classes(Target):
         self.classes = torch.full((count,), -1) if classes is None else classes
         self._likeliest = self.classes.clone()
 
+    @property
+    def predicted(self) -> bool:
+        """Whether the model's own scores decide which class is explained."""
+        return self._predicted
+
     def predict(self, scores: Tensor, images: Tensor) -> None:
         """Fill in the predicted class of some images, where that is what is explained."""
         if self._predicted:

@@ -23,6 +23,7 @@ def identity_now(recipe: Recipe, network: nn.Module, source: Files | Rows, devic
     return {
         "model": fingerprint(network),
         "preprocessing": {key: str(value) for key, value in asdict(model_info(network).preprocessing).items()},
+        "output": model_info(network).output,
         "images": identity_of(source),
         "seed": recipe.seed,
         "precision": recipe.output.precision,

@@ -37,6 +37,7 @@ class ModelPart(_Part):
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     resize: int | Literal["stretch", "none"] | None = None
     classes: str | list[str] | None = None
+    output: Literal["classes", "labels", "values"] | None = None
     multi_label: bool | None = None
     pretrained: bool = True
     device: str = "auto"
@@ -55,6 +56,7 @@ class ModelPart(_Part):
             value_range=None if self.range is None else (self.range[0], self.range[1]),
             resize=self.resize,
             classes=names,
+            output=self.output,
             multi_label=self.multi_label,
             pretrained=self.pretrained,
             device=device_named(self.device),
