@@ -19,6 +19,7 @@ from sightline.images import ImageBatch
 from sightline.layer_names import methods_named, target_named
 from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, model_info
+from sightline.models.asking import ask
 from sightline.models.home import home_of
 from sightline.models.output_kind import Kind, OutputKind, as_kind
 from sightline.notes import notes
@@ -26,6 +27,7 @@ from sightline.planner import Job, Progress
 from sightline.results import Results
 from sightline.sampling import Context
 from sightline.sampling.seeds import image_key
+from sightline.target_names import read_target
 from sightline.targets import Classes, Target, TargetLike, as_target
 
 
@@ -54,10 +56,10 @@ def explain(
             `load_images` returns. They are brought to the device and precision of the model's parameters; where these
             are of several, they keep their own precision if the model runs with it.
         methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
-        target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
-            B); a `Unit` or `Direction`; or a callable from the model's output for some of the images to one value for
-            each, of its own row alone. A callable of (output, images) is given their positions too; one in a
-            `WholeBatch` the output for all images at once.
+        target: None for the predicted class of each image; a class, by number or name; one class per image; a `Pair`
+            (why A and not B); a text as on the command line, such as "top-2"; a `Unit` or `Direction`; or a callable
+            from the model's output for some of the images to one value for each, of its own row alone. A callable of
+            (output, images) is given their positions too; one in a `WholeBatch` the output for all images at once.
         output: what the model's outputs are: "classes" (one class among all, by softmax), "labels" (each a yes or no of
             its own, by sigmoid) or "values" (numbers as they are, as in regression); by default what the model says,
             and else it is assumed, with a note.
@@ -88,7 +90,7 @@ def explain_each(
     model: Callable[..., Any],
     images: Float[Tensor, "batch channel height width"] | ImageBatch,
     methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
-    targets: Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] = (None,),
+    targets: str | Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] = (None,),
     *,
     output: str | None = None,
     references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
@@ -104,7 +106,8 @@ def explain_each(
         model: see `explain`.
         images: see `explain`.
         methods: see `explain`.
-        targets: what is explained: each as `explain` takes it, so `[281, 207]` explains both classes of each image.
+        targets: what is explained: each as `explain` takes it, so `[281, "tabby"]` explains both classes of each
+            image; "all" for each output.
         output: see `explain`.
         references: see `explain`.
         seed: see `explain`.
@@ -120,9 +123,11 @@ def explain_each(
         InputError: images, methods or targets cannot be used as given.
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
+    if isinstance(targets, str) and targets == "all":
+        targets = range(ask(model, _tensor(images)[:1], 1).shape[1])
     each = targets.tolist() if isinstance(targets, Tensor | np.ndarray) else targets
     if not isinstance(each, Sequence) or isinstance(each, str) or not each:
-        raise InputError(f"explain_each takes a list of at least one target; came {targets!r}.")
+        raise InputError(f'explain_each takes a list of at least one target, or "all"; got {targets!r}.')
     with torch.inference_mode(mode=False), torch.enable_grad():
         return _explain(
             model, images, _methods(methods), each, output, references, seed, chunk, memory, on_refusal, progress
@@ -144,7 +149,10 @@ def _explain(
 ) -> list[Explanation]:
     batch = _tensor(images)
     loaded = images if isinstance(images, ImageBatch) else None
-    chosen = [target_named(model, as_target(target, len(batch))) for target in targets]
+    info = model_info(model)
+    info = replace(info, output=as_kind(output) or info.output)
+    names = info.class_names or ()
+    chosen = [target_named(model, as_target(read_target(target, len(batch), names), len(batch))) for target in targets]
     rows = methods_named(model, rows)
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
@@ -153,8 +161,6 @@ def _explain(
     if on_refusal not in {"raise", "record"}:
         raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
     device, dtype = _home(model, batch)
-    info = model_info(model)
-    info = replace(info, output=as_kind(output) or info.output)
     job = Job(
         model,
         batch.detach().to(device, dtype),
