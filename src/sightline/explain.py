@@ -19,7 +19,7 @@ from sightline.images import ImageBatch
 from sightline.layer_names import methods_named, target_named
 from sightline.method import Method
 from sightline.models import ModelInfo, Preprocessing, model_info
-from sightline.models.asking import ask
+from sightline.models.asking import ask, layer_before
 from sightline.models.home import home_of
 from sightline.models.output_kind import Kind, OutputKind, as_kind
 from sightline.notes import notes
@@ -28,7 +28,7 @@ from sightline.results import Results
 from sightline.sampling import Context
 from sightline.sampling.seeds import image_key
 from sightline.target_names import read_target
-from sightline.targets import Classes, Target, TargetLike, as_target
+from sightline.targets import Classes, Pair, Target, TargetLike, as_target
 
 
 def explain(
@@ -178,11 +178,14 @@ def _explain(
         ),
     )
     encoding = encoding_of(model, images)
-    explanations = []
+    explanations, before = [], None
     for chosen_target, results in zip(chosen, job.run(), strict=True):
         settings = _settings(results, info, encoding, loaded, seed, device, dtype) | _compared(references)
+        if results.ends_in is not None and before is None:
+            before = layer_before(model, batch[:1], results.ends_in.name)
+        remedy = _logit_instead(before, chosen_target)
         explanations.append(
-            _assembled(results, chosen_target, batch, loaded, rows, info, encoding, settings, on_refusal)
+            _assembled(results, chosen_target, batch, loaded, rows, info, encoding, settings, remedy, on_refusal)
         )
     return explanations
 
@@ -196,10 +199,14 @@ def _assembled(
     info: ModelInfo,
     encoding: Preprocessing | None,
     settings: dict[str, Any],
+    remedy: str,
     on_refusal: str,
 ) -> Explanation:
     names = loaded.names if loaded else [f"image {index}" for index in range(len(batch))]
     _refuse_values(results.values, names)
+    if remedy:
+        at_end = str(results.ends_in)
+        results.refused |= {name: f"{why} {remedy}" for name, why in results.refused.items() if at_end in why}
     _refuse(results, rows, on_refusal)
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
     output, predicted, probabilities = _prediction(results, info.output)
@@ -224,14 +231,15 @@ def _assembled(
         decomposition=results.decompositions,
         evaluations={name: counts.cpu() for name, counts in results.evaluations.items()},
         nan=nan,
-        notes=tuple(notes(results, rows, maps, names, info, output, conservation, nan)),
+        notes=tuple(notes(results, rows, maps, names, info, output, target, remedy, conservation, nan)),
         settings=settings,
     )
     height, width = batch.shape[2:]
+    outputs = 0 if results.scores is None else results.scores.shape[1]
     return Explanation(
         images=batch,
         names=names,
-        targets=[output.worded(target.describe(index)) for index in range(len(batch))],
+        targets=[output.worded(target.describe(index), outputs) for index in range(len(batch))],
         output=output,
         values=results.values.to(batch.device),
         predicted=predicted,
@@ -327,6 +335,24 @@ def _refuse_values(values: Tensor, names: Sequence[str]) -> None:
             f"The explained value is not finite (NaN or infinity) for {len(bad)} image(s): {which}. There is nothing "
             "to explain; look for such values in the model's weights, and at the scale of its input."
         )
+
+
+def _logit_instead(before: str | None, target: Target) -> str:
+    """How to explain a logit instead of the probability that a model makes of it.
+
+    Args:
+        before: the layer that gives the logits; empty where no module has them, None where the model ends in none.
+        target: what is explained.
+    """
+    if before is None or not isinstance(target, Classes | Pair):
+        return ""
+    if not before:
+        return "To explain the logit, give the model without its last step."
+    channel = int(target.classes[0]) if isinstance(target, Classes) else 0
+    return (
+        f'To explain the logit of output {channel}, say target=sightline.Unit("{before}", channel={channel}), on the '
+        f"command line --target unit:{before}:{channel}."
+    )
 
 
 def _prediction(results: Results, stated: Kind | None) -> tuple[OutputKind, Tensor | None, Tensor | None]:

@@ -207,7 +207,8 @@ class Explanation(Compared):
             name, value = self._class_name(int(own[2])), self.values[image].detach().double().cpu()
             if self.output.kind == "values":
                 return "\n".join([*lines, f"{name} = {float(value):.4g}"])
-            return "\n".join([*lines, f"P({name}) = {share(float(self.output.read(value.view(1, 1))))}"])
+            highest = ", the highest" if own[1] else ""
+            return "\n".join([*lines, f"P({name}) = {share(float(self.output.read(value.view(1, 1))))}{highest}"])
         predicted = ""
         if self.output.kind == "classes" and self.predicted is not None and self.probabilities is not None:
             label = int(self.predicted[image])

@@ -14,6 +14,7 @@ from sightline.operations.active import Growth, Rounding
 from sightline.propagation import GRADIENT
 from sightline.results import Results
 from sightline.sampling import AdaptivePath, Reduction
+from sightline.targets import Classes, Target
 
 
 def notes(
@@ -23,6 +24,8 @@ def notes(
     names: Sequence[str],
     info: ModelInfo,
     output: OutputKind,
+    target: Target,
+    remedy: str,
     conservation: Mapping[str, Conservation],
     not_finite: Mapping[str, int],
 ) -> list[str]:
@@ -47,11 +50,16 @@ def notes(
             f"{len(info.class_names)} class names came for a model with {outputs} output(s), so they are not used; "
             "give one name per output."
         )
-    if results.ends_in is not None and output.predicts:
+    if output.kind == "labels" and outputs > 1 and isinstance(target, Classes) and target.predicted:
+        found.append(
+            f"Of the {outputs} labels the one of the highest score was explained for each image, since none was named. "
+            'Name one, or explain each: explain_each(..., targets="all"), --target all.'
+        )
+    if results.ends_in is not None and remedy and output.predicts:
+        mixes = ", and it mixes the evidence for all classes" if "soft" in results.ends_in.name else ""
         found.append(
             f"The model's last operation is {results.ends_in.name}, so what is explained is not a logit. Where it "
-            "saturates its gradient vanishes, and it mixes the evidence for all classes; explain the layer before it "
-            "if you can."
+            f"saturates its gradient vanishes{mixes}. {remedy}"
         )
     for row in rows:
         if row.name not in maps:

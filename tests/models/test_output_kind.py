@@ -274,3 +274,11 @@ def drawn(images: Tensor, count: int) -> Tensor:
 @pytest.mark.parametrize(("count", "text"), [(1, "only output"), (3, "3 outputs")])
 def test_the_note_counts_the_outputs(count: int, text: str) -> None:
     assert text in OutputKind.of(None, None, torch.zeros(1, count)).note(count)
+
+
+def test_the_highest_of_several_labels_is_never_taken_in_silence(images: Tensor) -> None:
+    found = sl.explain(Says(LOGITS), images, "gradient", output="labels")
+    assert lines(found) == ["P(label 1) = 75%, the highest", "P(label 0) = 80%, the highest"]
+    assert any("2 labels" in note and "highest score" in note for note in found.checks.notes)
+    named = sl.explain(Says(LOGITS), images, "gradient", 1, output="labels")
+    assert not any("highest score" in note for note in named.checks.notes)

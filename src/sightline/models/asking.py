@@ -94,3 +94,43 @@ def same_each_time(model: Callable[..., Any], image: Tensor) -> None:
 
     about = (image.shape, image.dtype, image.device)
     refuse_chance(model, ask, lambda output: [class_scores(output, 1)], (*about, frozenset()))
+
+
+_UNDONE: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda z: z.softmax(1),
+    "special_softmax": lambda z: z.softmax(1),
+    "softmin": lambda z: (-z).softmax(1),
+    "log_softmax": lambda z: z.log_softmax(1),
+    "special_log_softmax": lambda z: z.log_softmax(1),
+    "sigmoid": torch.sigmoid,
+    "special_expit": torch.sigmoid,
+    "hardsigmoid": nn.functional.hardsigmoid,
+    "log_sigmoid": nn.functional.logsigmoid,
+}
+
+
+def layer_before(model: Callable[..., Any], image: Tensor, ending: str) -> str:
+    """The layer whose result the model's last operation turns into its scores; empty where no module has it alone.
+
+    Args:
+        model: the network.
+        image: shape (1, channel, height, width): an encoded image.
+        ending: the operation.
+    """
+    if not isinstance(model, nn.Module) or ending not in _UNDONE:
+        return ""
+    names = [name for name, _ in model.named_modules() if name]
+    try:
+        with torch.no_grad(), evaluating(model), untouched(model):
+            tape = Tape(model, (), names)
+            scores = class_scores(tape.record(image.detach().to(*home_of(model, image))), 1)
+            kept = tape.places.kept
+            return next((n for n in names if n in kept and _made_of(scores, kept[n].values, _UNDONE[ending])), "")
+    except Exception:  # noqa: BLE001 - this only looks for a better sentence
+        return ""
+
+
+def _made_of(scores: Tensor, result: Tensor, ending: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a layer gave what the scores were made of, channel by channel."""
+    alike = result.dim() > 1 and result.numel() == scores.numel() and result.is_floating_point()
+    return alike and bool(torch.allclose(ending(result.flatten(1)), scores, rtol=1e-3, atol=1e-6))

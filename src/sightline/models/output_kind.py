@@ -76,9 +76,10 @@ class OutputKind:
         """What one output is called where it has no name."""
         return {"classes": "class", "labels": "label", "values": "output"}[self.kind]
 
-    def worded(self, target: str) -> str:
-        """What is explained, in words that fit: a class, a label or an output."""
-        return target if self.kind == "classes" else re.sub(r"\bclass (?=\d)", f"{self.noun} ", target)
+    def worded(self, target: str, outputs: int) -> str:
+        """What is explained, in words that fit: a class, a label or an output; of a single one none is predicted."""
+        target = target if self.kind == "classes" else re.sub(r"\bclass (?=\d)", f"{self.noun} ", target)
+        return target.removeprefix("predicted ") if outputs == 1 else target
 
     @property
     def predicts(self) -> bool:
