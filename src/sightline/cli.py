@@ -193,8 +193,8 @@ def demo(
 def main() -> None:
     """Run the command line; mistakes end in one sentence and an exit code, never in a traceback.
 
-    Exit codes: 0 done; 2 the request cannot be carried out as given; 3 refused, because the answer would be wrong;
-    130 interrupted.
+    Exit codes: 0 done; 1 `audit --fail-on` found a failure; 2 the request cannot be carried out as given; 3 refused,
+    because the answer would be wrong; 4 `audit --fail-on` had nothing decided to check; 130 interrupted.
     """
     try:
         app(standalone_mode=True)

@@ -34,6 +34,7 @@ from sightline.explanation import described
 from sightline.images import ImageBatch
 from sightline.layer_names import methods_named
 from sightline.method import Method
+from sightline.models import model_info
 from sightline.models.asking import ask, output_of
 from sightline.models.fingerprint import fingerprint
 from sightline.models.home import home_of
@@ -255,7 +256,7 @@ class Plan:
             reasons |= dict.fromkeys(own, question.cannot_bite(self._model, self._batch, self._logits))
         encoding = encoding_of(self._model, self._images)
         null = None if encoding is None else encoding.null_colour
-        settings = {**self._identity, "null_colour": null}
+        settings = {**self._identity, "null_colour": null, "weights": model_info(self._model).weights}
         return Audit.of(
             scores,
             self._subjects,
