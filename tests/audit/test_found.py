@@ -71,20 +71,26 @@ def test_maps_that_differ_between_images_are_preferred_as_before() -> None:
 
 
 def test_a_figure_off_the_scale_of_likeness_is_told_in_words(tmp_path: Path) -> None:
-    # (0.3 - 0.78) / 0.22 = -2.18, (1.1 - 0.5) / 0.5 = 1.2, (0.55 - 0.1) / 0.9 = 0.5
-    audited = found({"gradient": (0.1, 0.55), "deconvnet": (0.78, 0.3), "saliency": (0.5, 1.1)})
-    shown = {method: audited.shown(RULE.test, method) for method in ("gradient", "deconvnet", "saliency")}
-    assert shown["deconvnet"] == "below 0"
-    assert shown["saliency"] == "above 1"
+    # (0.3 - 0.78) / 0.22 = -2.18, (1.4 - 0.4) / 0.6 = 1.67, (0.55 - 0.1) / 0.9 = 0.5
+    audited = found(
+        {"gradient": (0.1, 0.55), "deconvnet": (0.78, 0.3), "saliency": (0.4, 1.4), "smooth_grad": (0.1, 0.05)}
+    )
+    shown = {
+        method: audited.shown(RULE.test, method) for method in ("gradient", "deconvnet", "saliency", "smooth_grad")
+    }
+    assert shown["deconvnet"] == "far below 0"
+    assert shown["saliency"] == "far above 1"
     assert shown["gradient"].startswith("0.50 [")
+    # (0.05 - 0.1) / 0.9: a little below says that the maps are no more alike than those of different images.
+    assert shown["smooth_grad"].startswith("-0.06 [")
     assert audited.findings[RULE.test, "deconvnet"].figure == pytest.approx(-2.18, abs=0.01)
-    assert "saliency (above 1)" in audited.advice
-    assert "below 0" in audited.latex()
+    assert "saliency (far above 1)" in audited.advice
+    assert "far below 0" in audited.latex()
     audited.save(tmp_path)
     assert json.loads((tmp_path / "audit.json").read_text())["alike"] == {"deconvnet": pytest.approx(0.78)}
     page = write_page(tmp_path).read_text()
     assert "-2.18 <small>" not in page
-    assert "<b>pass</b> below 0" in page
+    assert "<b>pass</b> far below 0" in page
     assert "deconvnet (alike for different images)" in page
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sightline.report.figure import PaperFigure
 
 _NOTHING = 1e-6
+_OFF = 0.5
 ALIKE = 0.5
 """Likeness of a method's maps of different images above which they say little of the image at hand."""
 
@@ -142,16 +143,16 @@ class Audit(Compared):
         )
 
     def shown(self, test: str, method: str) -> str:
-        """A verdict's figure for people: empty where there is none, and in words where it is off its scale.
+        """A verdict's figure for people: empty where there is none, and in words where it is far off its scale.
 
-        Between the likeness of another image's map, 0, and that under slight noise, 1, likeness has a meaning; how far
-        outside it lies depends on how near these two are to each other.
+        Likeness has a meaning between that of another image's map, 0, and that under slight noise, 1; how far outside
+        it lies depends on how near these two are to each other.
         """
         found, rule = self.findings[test, method], self.rules.get(test)
         if not math.isfinite(found.figure):
             return ""
-        if rule is not None and rule.floor is None and not 0 <= round(found.figure, 2) <= 1:
-            return "below 0" if found.figure < 0 else "above 1"
+        if rule is not None and rule.floor is None and not -_OFF <= found.figure <= 1 + _OFF:
+            return "far below 0" if found.figure < 0 else "far above 1"
         return f"{found.figure:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
     @property
