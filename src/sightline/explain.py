@@ -376,7 +376,7 @@ def _refuse_largest(target: Target, output: OutputKind, results: Results) -> Non
         raise InputError(
             f"The model's {outputs} outputs are values, none of which is predicted rather than another. Say which to "
             f'explain: a number from 0 to {outputs - 1} or a name; explain_each(..., targets="all") explains each '
-            "(--target all on the command line)."
+            "(--target all on the command line; in a recipe list them as targets)."
         )
 
 

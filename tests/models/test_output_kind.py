@@ -282,3 +282,29 @@ def test_the_highest_of_several_labels_is_never_taken_in_silence(images: Tensor)
     assert any("2 labels" in note and "highest score" in note for note in found.checks.notes)
     named = sl.explain(Says(LOGITS), images, "gradient", 1, output="labels")
     assert not any("highest score" in note for note in named.checks.notes)
+
+
+@pytest.mark.parametrize(
+    ("problem", "outputs", "kind", "caption"),
+    [
+        ("regression", 2, "values", "a = "),
+        ("multi_label_classification", 3, "labels", "P(a) = "),
+        ("single_label_classification", 3, "classes", "%"),
+        (None, 3, "classes", "%"),
+        (None, 1, None, "a = "),
+    ],
+)
+def test_configurations_of_transformers_tell(
+    tmp_path: Path, problem: str | None, outputs: int, kind: str | None, caption: str
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    names = dict(enumerate("abc"[:outputs]))
+    config = transformers.ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 4], depths=[1, 1], id2label=names, problem_type=problem
+    )
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path)
+    model = sl.load_model(f"hf:{tmp_path}")
+    assert sl.model_info(model).output == kind
+    found = sl.explain(model, torch.rand(1, 3, 32, 32), "gradient", "a")
+    assert caption in lines(found)[0]
+    assert found.output.known == (kind is not None)
