@@ -141,7 +141,7 @@ def test_from_photographs_to_the_page(
     person.page.screenshot(path=screenshots / "app-explained.png", full_page=True)
     person.page.get_by_role("button", name="Short audit").click()
     # Three photographs are too few to judge, and the advice says so.
-    person.told("Nothing is decided")
+    person.told("No verdict for")
     assert "Verdicts" in person.report()
     person.page.screenshot(path=screenshots / "app-audited.png", full_page=True)
     assert person.said == []

@@ -347,3 +347,25 @@ def test_with_negative_inputs_excitation_backprop_takes_positive_contributions_a
     shares = torch.tensor([0.25, 0.0, 0.0, 0.75], dtype=torch.float64).view(1, 1, 1, 4)
     torch.testing.assert_close(explanation["excitation_backprop"], shares, rtol=1e-6, atol=0)
     torch.testing.assert_close(explanation["lrp_z_plus"], -shares, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lime", "changed images.*from_callable"),
+        ("KernelShap", "changed images.*from_callable"),
+        ("occlusion", "changed images.*from_callable"),
+        ("score_cam", "changed images.*from_callable"),
+        ("deep_lift", "not part of Sightline.*from_callable"),
+        ("gradient_shap", "expected_gradients"),
+        ("gradcam", "Did you mean grad_cam"),
+        ("integrated", "Did you mean integrated_gradients"),
+        ("grad_cam_plus", "grad_cam_plus_plus"),
+        ("xyzzy", "There are: "),
+    ],
+)
+def test_other_names_get_the_answer_that_helps(name: str, message: str) -> None:
+    with pytest.raises(sl.InputError, match=message) as caught:
+        sl.explain(nn.Flatten(), torch.zeros(1, 1, 1, 1), name)
+    if "Did you mean" not in message and "plus" not in message:
+        assert "Did you mean" not in str(caught.value)

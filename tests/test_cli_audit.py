@@ -91,6 +91,33 @@ def test_it_fails_on_request_and_tells_what_got_worse(place: Path) -> None:
     assert re.search(r"control: edges.*class_sensitivity.*pass.*fail", " ".join(worse.stderr.split()))
 
 
+def test_a_gate_that_checked_nothing_does_not_pass(place: Path) -> None:
+    (place / "few").mkdir(exist_ok=True)
+    for name in ("00.png", "01.png", "02.png"):
+        (place / "few" / name).write_bytes((place / "photos" / name).read_bytes())
+    words = (
+        "audit",
+        "net.py:build",
+        "few",
+        "--methods",
+        "gradient",
+        "--tests",
+        "class_sensitivity",
+        "--out",
+        "few-out",
+    )
+    # Three images decide nothing.
+    for wanted in ("overall", "class_sensitivity"):
+        done = sightline(place, *words, "--fail-on", wanted)
+        assert done.returncode == 4, done.stderr
+        told = " ".join(done.stderr.split())
+        assert re.search(rf"checked nothing for {wanted}.*at least 20 images.*--allow-undecided", told)
+    accepted = sightline(place, *words, "--fail-on", "overall", "--allow-undecided")
+    assert accepted.returncode == 0
+    assert "checked nothing" in accepted.stderr
+    assert sightline(place, *words).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -98,6 +125,7 @@ def test_it_fails_on_request_and_tells_what_got_worse(place: Path) -> None:
         (["--methods", "grad_kam"], "grad_cam"),
         (["--order", "sideways"], "output, input, alone, whole"),
         (["--fail-on", "everything"], "--fail-on.*everything"),
+        (["--fail-on", "stability", "--tests", "completeness"], "stability.*--tests asks only completeness"),
         (["--baseline", "absent.json"], r"--baseline.*absent\.json.*\baudit\.json"),
         (["--baseline", "net.py"], r"--baseline.*net\.py.*\baudit\.json"),
         (["--out", "photos/audit"], "photos/audit.*image folder"),

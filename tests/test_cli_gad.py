@@ -171,7 +171,7 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str, m
     ("words", "code", "said"),
     [
         (["fit", "net.py:build", "folders", "--classes", "cat"], 2, "--classes.*two classes"),
-        (["fit", "net.py:build", "folders", "--classes", "cat,bird"], 2, "no class 'bird'"),
+        (["fit", "net.py:build", "folders", "--classes", "cat,bird"], 2, "no class named 'bird'"),
         (["fit", "net.py:build", "folders", "--classes", "cat,cat"], 2, "two different outputs"),
         (["fit", "net.py:build", "folders", "--classes", "fish,dog"], 2, "labelled 'fish'"),
         (["fit", "net.py:build", "folders", "--classes", "1,7"], 2, "3 outputs.*no class 7"),

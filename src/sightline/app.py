@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from markupsafe import Markup
 from PIL import Image
 from torch import nn
@@ -29,6 +30,8 @@ from sightline.gad import GAD
 from sightline.images import ImageBatch, load_images
 from sightline.images.files import Found, unique_names
 from sightline.models import model_info
+from sightline.models.asking import ask, output_of
+from sightline.models.output_kind import OutputKind
 from sightline.report.picture import resampled
 from sightline.report.writing import write_page
 from sightline.targets import Pair, TargetLike
@@ -46,7 +49,7 @@ PICTURES = 32
 """Photographs at a time."""
 WAITING = 16
 """Requests that may wait for the one that is computed."""
-_PREDICTED, _NONE, _OPEN = "the predicted class", "none", -1
+_NONE, _OPEN = "none", -1
 _DEFAULT = ["gradient", "integrated_gradients", "grad_cam"]
 _STAGES = 4
 _BEGIN = "Drop photographs to begin."
@@ -170,12 +173,30 @@ class Desk:
     def __init__(self, network: nn.Module, folder: Path, gad: GAD | None = None) -> None:
         self.network, self.folder, self.gad = network, folder, gad
         self.info = model_info(network)
+        preparation = self.info.preprocessing
+        blank = torch.zeros(1, preparation.channels, *preparation.size)
+        try:
+            scores = ask(network, blank, 1)
+            self.output, self.outputs = output_of(network, blank, scores), scores.shape[1]
+        except SightlineError:
+            # What is wrong with the model is told when photographs are explained.
+            self.output, self.outputs = OutputKind(), len(self.info.class_names or ())
 
     @property
     def classes(self) -> list[tuple[str, int]]:
-        """Names of the classes, with their numbers where two share a name."""
+        """The outputs to choose from, each with its number, since two may share a name."""
         names = self.info.class_names or ()
+        if len(names) != self.outputs:
+            return [(f"{self.output.noun} {number}", number) for number in range(self.outputs)]
         return [(f"{number}: {name}", number) for number, name in enumerate(names)]
+
+    @property
+    def choices(self) -> list[tuple[str, int]]:
+        """What may be explained: the predicted class or label, where there is one, and each output."""
+        if not self.output.predicts and self.outputs > 0:
+            return self.classes
+        predicted = "the predicted class" if self.output.kind == "classes" else "the most probable label"
+        return [(predicted, _OPEN), *self.classes]
 
     def read(self, files: list[str] | None) -> tuple[ImageBatch | None, str]:
         """Load what was uploaded, and delete the files.
@@ -263,7 +284,9 @@ def _page(gr: Any, desk: Desk) -> "gradio.Blocks":
                 files = gr.File(label=f"Photographs (up to {PICTURES})", file_count="multiple", type="filepath")
                 said = gr.Textbox(_BEGIN, label="Messages", lines=2, max_lines=12, interactive=False)
                 methods = gr.Dropdown(list(catalogue()), value=_DEFAULT, multiselect=True, label="Methods")
-                first = gr.Dropdown([(_PREDICTED, _OPEN), *desk.classes], value=_OPEN, label="Class to explain")
+                first = gr.Dropdown(
+                    desk.choices, value=desk.choices[0][1], label=f"{desk.output.noun.capitalize()} to explain"
+                )
                 second = gr.Dropdown([(_NONE, _OPEN), *desk.classes], value=_OPEN, label="Rather than")
                 go, ask = gr.Button("Explain", variant="primary"), gr.Button("Short audit")
             with gr.Column(scale=2):

@@ -380,6 +380,29 @@ def catalogue() -> Mapping[str, Method]:
     return _CATALOGUE
 
 
+_OWN = "sightline.from_callable(function) audits such a method of another library beside these."
+_CHANGED = f"it asks the network about changed images, and Sightline on purpose reads the network's own signals. {_OWN}"
+_ELSEWHERE = {
+    **dict.fromkeys(
+        (
+            "lime", "shap", "kernelshap", "partitionshap", "shapley", "occlusion", "occlusionsensitivity", "rise",
+            "scorecam", "ablationcam", "featureablation", "featurepermutation", "shapleyvaluesampling",
+            "extremalperturbation", "meaningfulperturbation",
+        ),
+        _CHANGED,
+    ),
+    **dict.fromkeys(
+        ("eigencam", "eigengradcam", "deeplift", "deepliftshap", "deepshap", "informationbottleneck"),
+        f"it is not part of Sightline. {_OWN}",
+    ),
+    "gradientshap": "here it is expected_gradients, which needs references.",
+    "deconvolution": "here it is deconvnet.",
+    "vanillagradient": "here it is gradient.",
+    "ig": "here it is integrated_gradients.",
+}  # fmt: skip
+"""Names by which people ask for methods of other libraries."""
+
+
 def as_method(method: object) -> Method:
     """A method from its name, `NAME` or `NAME@LAYER`, or from itself.
 
@@ -392,6 +415,9 @@ def as_method(method: object) -> Method:
         raise InputError(f"A method is a name or a sightline.Method; came {method!r}.")
     name, _, layer = method.strip().partition("@")
     if name not in _CATALOGUE:
+        plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
+        if plain in _ELSEWHERE:
+            raise InputError(f"There is no method {name!r}: {_ELSEWHERE[plain]}")
         raise InputError(f"There is no method {name!r}. {alternatives(name, list(_CATALOGUE))}")
     row = _CATALOGUE[name]
     return row.at(layer) if layer else row

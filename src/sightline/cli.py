@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +22,13 @@ from sightline.cli_gad import app as gad
 from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced
 from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.cli_run import run as run_command
-from sightline.errors import InputError, RefusalError, SightlineError
-from sightline.explain import explain as explain_images
+from sightline.cli_targets import save_each, targets_of
+from sightline.errors import RefusalError, SightlineError
+from sightline.explain import explain_each
 from sightline.explanation import Explanation
 from sightline.images.load import MAX_PIXELS
 from sightline.models import model_info
 from sightline.report.writing import write_page
-from sightline.targets import Pair, TargetLike
 from sightline.words import counted, readable
 
 app = typer.Typer(
@@ -74,9 +74,13 @@ def explain(
         ),
     ] = "gradient,integrated_gradients,guided_backprop,grad_cam",
     target: Annotated[
-        str,
-        typer.Option(help="predicted; a class; a class per image (1,5,7); or a pair, 281-207: why 281 and not 207."),
-    ] = "predicted",
+        list[str] | None,
+        typer.Option(
+            help="One or several, with commas or repeated: predicted; all; top-2; a class by number or name; a pair, "
+            "cat-dog: why cat and not dog; unit:LAYER:CHANNEL; per-image:1,5,7, a class for each image. By default the "
+            "predicted class, or each output where these are up to 8 labels or values."
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for maps.safetensors, manifest.json, montage.png and report.html.")
     ] = Path("out"),
@@ -99,24 +103,28 @@ def explain(
         say("note", note)
     batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
     names = list(catalogue()) if methods.strip() == "all" else listed(methods)
+    targets = targets_of(network, batch, target)
     with interruptible(f"Nothing was written to {out}."), progress("explaining") as advance:
-        result = explain_images(
+        found = explain_each(
             network,
             batch,
             names,
-            _target(target),
+            targets,
             references=compared,
             seed=seed,
             on_refusal="record",
             progress=advance,
         )
-    folder = result.save(out)
-    page = write_page(folder, side=page_side)
-    _summary(result, batch.warnings)
+    folders = save_each(found, targets, out)
+    page = write_page(out, side=page_side)
+    _summary(found, batch.warnings)
+    result, several = found[0], f", {len(found)} targets" if len(found) > 1 else ""
     skipped = f" ({len(batch.failures)} not used)" if batch.failures else ""
+    montages = ", ".join(readable(folder / "montage.png") for folder in folders[:3])
+    montages += ", ..." if len(folders) > 3 else ""
     console.print(
-        f"{counted(len(result), 'image')}{skipped}, {counted(len(result.maps), 'method')}: "
-        f"{escape(readable(folder / 'montage.png'))}; to look closer open {escape(readable(page))} in a browser",
+        f"{counted(len(result), 'image')}{skipped}, {counted(len(result.maps), 'method')}{several}: "
+        f"{escape(montages)}; to look closer open {escape(readable(page))} in a browser",
         soft_wrap=True,
     )
 
@@ -189,8 +197,8 @@ def demo(
 def main() -> None:
     """Run the command line; mistakes end in one sentence and an exit code, never in a traceback.
 
-    Exit codes: 0 done; 2 the request cannot be carried out as given; 3 refused, because the answer would be wrong;
-    130 interrupted.
+    Exit codes: 0 done; 1 `audit --fail-on` found a failure; 2 the request cannot be carried out as given; 3 refused,
+    because the answer would be wrong; 4 `audit --fail-on` had nothing decided to check; 130 interrupted.
     """
     print_any_name()
     try:
@@ -209,45 +217,34 @@ def main() -> None:
         sys.exit(USER_ERROR)
 
 
-def _summary(result: Explanation, said: Sequence[str]) -> None:
-    say_refused(result.refused)
-    for note in result.checks.notes:
+def _summary(found: Sequence[Explanation], said: Sequence[str]) -> None:
+    """What a reader should know; of several targets everything that is said once."""
+    say_refused({name: why for one in found for name, why in one.refused.items()})
+    for note in dict.fromkeys(note for one in found for note in one.checks.notes):
         if note not in said:
             say("note", note)
+    for one in found:
+        head = f"{one.targets[0]}, " if len(found) > 1 else ""
+        for line in _sums(one):
+            console.print(escape(head + line), soft_wrap=True, highlight=False)
+
+
+def _sums(result: Explanation) -> Iterator[str]:
     for name, residual in result.checks.completeness.items():
         if name not in result.checks.decomposition:
             worst = float(residual.abs().max())
-            console.print(
-                f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}", soft_wrap=True
-            )
+            yield f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}"
     for name, parts in result.checks.decomposition.items():
         worst, left = float(parts.residual.abs().max()), float(parts.remainder.abs().max())
-        said = f"{name}: its parts sum to the value but for {worst:.2g}; biases without a place in the map: {left:.2g}"
-        console.print(said, soft_wrap=True)
+        yield f"{name}: its parts sum to the value but for {worst:.2g}; biases without a place in the map: {left:.2g}"
     for name, kept in result.checks.conservation.items():
         shares = kept.lost
         lost = ", ".join(f"{shares[where]:.2g} {said}" for where, said in _LOST.items() if abs(shares[where]) >= 0.005)
         gone = f"; the rest went {lost}" if lost else ""
-        console.print(f"{name}: {shares['arrived']:.2g} of the explained value arrives{gone}", soft_wrap=True)
+        yield f"{name}: {shares['arrived']:.2g} of the explained value arrives{gone}"
 
 
 _LOST = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "elsewhere"}
-
-
-def _target(text: str) -> TargetLike:
-    text = text.strip()
-    if text in {"", "predicted"}:
-        return None
-    try:
-        if "-" in text.strip("-") and not text.startswith("-"):
-            first, second = text.split("-")
-            return Pair(int(first), int(second))
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(
-            f"--target is `predicted`, a class (281), a class per image (281,207) or a pair (281-207); came {text!r}."
-        ) from None
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from sightline.cli_images import MaxPixels, Strict, read_images
 from sightline.cli_options import check_places, listed, with_model
 from sightline.errors import InputError
 from sightline.images.load import MAX_PIXELS
+from sightline.intervals import FEWEST
 from sightline.report.writing import write_page
 from sightline.words import readable
 
-FAILED = 1
+FAILED, UNDECIDED = 1, 4
 
 
 @with_model
@@ -46,8 +47,14 @@ def audit_command(
     ),
     fail_on: Annotated[
         str,
-        typer.Option(help="Exit with 1 where a method fails one of these, with commas: tests, or overall."),
+        typer.Option(
+            help="Exit with 1 where a method fails one of these, with commas: tests, or overall; with 4 where one of "
+            "these gives no method a pass or a fail, so that nothing was checked."
+        ),
     ] = "",
+    allow_undecided: Annotated[
+        bool, typer.Option("--allow-undecided", help="With --fail-on: exit with 0 where nothing was decided.")
+    ] = False,
     baseline: Annotated[
         Path | None, typer.Option(help="The audit.json of an earlier audit; verdicts that got worse are told.")
     ] = None,
@@ -61,6 +68,8 @@ def audit_command(
     unknown = [name for name in wanted if name not in {*TESTS, "overall"}]
     if unknown:
         raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; came {', '.join(unknown)}.")
+    if unasked := [name for name in wanted if name not in {*listed(tests), "overall"}]:
+        raise InputError(f"--fail-on names {', '.join(unasked)}, but --tests asks only {tests}. Add it there.")
     before = _stored(baseline)
     batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
     kept = f"What is done is kept in {out}; the same command goes on from there."
@@ -92,8 +101,21 @@ def audit_command(
     ]
     for sentence in failed:
         say("failed", f"{sentence}.")
+    unchecked = [test for test in wanted if not set(verdicts.get(test, ())) & {"pass", "fail"}]
+    for test in wanted:
+        if test not in unchecked and (names := list(verdicts.index[verdicts[test] == "undecided"])):
+            say("undecided", f"{test} gives no verdict for {', '.join(names)}, so --fail-on does not check these.")
     if failed or (worse and wanted):
         raise typer.Exit(FAILED)
+    if unchecked:
+        remedy = "" if allow_undecided else ", or accept it with --allow-undecided"
+        say(
+            "undecided",
+            f"--fail-on has checked nothing for {', '.join(unchecked)}: there is no method with a pass or a fail. The "
+            f"reasons are in {out / 'reasons.csv'}; a verdict needs at least {FEWEST} images. Give more{remedy}.",
+        )
+        if not allow_undecided:
+            raise typer.Exit(UNDECIDED)
 
 
 def _stored(path: Path | None) -> dict[str, dict[str, str]]:

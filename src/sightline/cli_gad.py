@@ -27,6 +27,7 @@ from sightline.models import load_model, model_info
 from sightline.models.asking import ask
 from sightline.models.device import device_named
 from sightline.report.writing import write_page
+from sightline.target_names import class_number, split_targets
 from sightline.words import counted, readable
 
 app = typer.Typer(
@@ -131,7 +132,8 @@ def explain(
     gad: Support = Path("gad"),
     methods: Methods = "input_x_gradient,integrated_gradients",
     target: Annotated[
-        str, typer.Option(help="likelier: the likelier of the two classes, for each image; or the number of a class.")
+        str,
+        typer.Option(help="likelier: the likelier of the two classes, for each image; or a class by number or name."),
     ] = "likelier",
     reading: ReadingName = "nested",
     share: Share = 0.3,
@@ -339,18 +341,11 @@ def _store(
 
 def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[int, int], tuple[str, str]]:
     """The two outputs, and how their pictures are labelled."""
-    words, known = listed(classes), model_info(network).class_names or ()
+    known = model_info(network).class_names or ()
+    words = split_targets([classes], known, 0)
     if len(words) != 2:
         raise InputError(f"--classes takes two classes with a comma, as in cat,dog or 281,207; came {classes!r}.")
-    numbers = []
-    for word in words:
-        if not word.isdecimal() and word not in known:
-            raise InputError(
-                f"The model knows no class {word!r}"
-                + (f"; it knows {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}." if known else ".")
-                + " Name outputs by number, as in --classes 0,1 --labels cat,dog."
-            )
-        numbers.append(int(word) if word.isdecimal() else known.index(word))
+    numbers = [class_number(word, known) for word in words]
     outputs = _outputs(network)
     if outputs is not None and max(numbers) >= outputs:
         raise InputError(
@@ -393,9 +388,5 @@ def _reading(name: str, share: float) -> Consistency:
     return PAPER_LIKE if name == "paper_like" else Consistency(cast("Reading", name), share)
 
 
-def _target(text: str) -> int | None:
-    if text in {"", "likelier"}:
-        return None
-    if not text.isdecimal():
-        raise InputError(f"--target is `likelier` or the number of a class; came {text!r}.")
-    return int(text)
+def _target(text: str) -> str | None:
+    return None if text.strip() == "likelier" else text

@@ -12,6 +12,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models import load_model
 from sightline.models.device import device_named
+from sightline.models.output_kind import as_kind
 
 PageSide = Annotated[
     int | None,
@@ -48,8 +49,15 @@ def _model(
     class_names: Annotated[
         Path | None, typer.Option("--class-names", help="A text file with a class name per line.")
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="What the outputs are: classes (one among all, softmax), labels (each a yes or no of its own, "
+            "sigmoid) or values (regression); by default what the model says, else classes."
+        ),
+    ] = None,
     multi_label: Annotated[
-        bool | None, typer.Option(help="Each output is a yes or no of its own, not one class among all.")
+        bool | None, typer.Option(help="Short for --output labels; --no-multi-label for --output classes.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
     mean: Annotated[str | None, typer.Option(help="Mean per channel, with commas, in the units of --range.")] = None,
@@ -84,6 +92,7 @@ def _model(
         channels=channels,
         values=_rising(values, "--values", "0,4095"),
         classes=class_names,
+        output=as_kind(output, "--output"),
         multi_label=multi_label,
         pretrained=pretrained,
         device=device_named(device),

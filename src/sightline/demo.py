@@ -105,6 +105,7 @@ def _train(seed: int, console: Console) -> SmallResNet:
         spec="SmallResNet on Creatures",
         preprocessing=_PREPROCESSING,
         class_names=creatures.class_names,
+        output="classes",
         weights=f"trained with seed {seed}",
     )
     return model

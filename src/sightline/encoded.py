@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.images import ImageBatch
-from sightline.models import Preprocessing, model_info
+from sightline.models import ModelInfo, Preprocessing
+from sightline.models.info import own_preprocessing
 
 
 def as_images(images: object, what: str = "Images") -> Tensor:
@@ -77,8 +78,8 @@ def encoding_of(model: object, images: object) -> Preprocessing | None:
     """How images were encoded, where they or the model tell; the images' own word goes first."""
     if isinstance(images, ImageBatch):
         return images.preprocessing
-    known = isinstance(model, nn.Module) and hasattr(model, "sightline_info")
-    return model_info(model).preprocessing if known else None  # type: ignore[arg-type]
+    info = getattr(model, "sightline_info", None)
+    return info.preprocessing if isinstance(info, ModelInfo) else own_preprocessing(model)
 
 
 def ends_of(model: object, images: object, channels: int) -> tuple[Tensor, Tensor] | None:

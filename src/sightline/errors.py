@@ -32,7 +32,8 @@ class RefusalError(SightlineError, RuntimeError):
 
 def alternatives(name: str, known: Sequence[str], shown: int = 8) -> str:
     """A sentence for a name that is not known: those that come close, or some of those there are."""
-    close = get_close_matches(name, known, n=4, cutoff=0.5)
+    within = [one for one in known if len(name) > 3 and name.lower() in one.lower()]
+    close = get_close_matches(name, known, n=4, cutoff=0.65) or within[:4]
     if close:
         return f"Did you mean {' or '.join(close)}?"
     return (

@@ -1,7 +1,7 @@
 """`explain`: a model and images in, an `Explanation` out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,20 +12,23 @@ from torch.nn.parameter import is_lazy
 
 from sightline.catalogue import as_method
 from sightline.conservation import Conservation
-from sightline.encoded import as_images, ends_of, is_finite
+from sightline.encoded import as_images, encoding_of, ends_of, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import Checks, Explanation, versions
 from sightline.images import ImageBatch
 from sightline.layer_names import methods_named, target_named
 from sightline.method import Method
-from sightline.models import ModelInfo, model_info
+from sightline.models import ModelInfo, Preprocessing, model_info
+from sightline.models.asking import ask, layer_before
 from sightline.models.home import home_of
+from sightline.models.output_kind import Kind, OutputKind, as_kind
 from sightline.notes import notes
 from sightline.planner import Job, Progress
 from sightline.results import Results
 from sightline.sampling import Context
 from sightline.sampling.seeds import image_key
-from sightline.targets import Target, TargetLike, as_target
+from sightline.target_names import read_target
+from sightline.targets import Classes, Pair, Target, TargetLike, as_target
 from sightline.words import readable
 
 
@@ -35,6 +38,7 @@ def explain(
     methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
     target: TargetLike = None,
     *,
+    output: str | None = None,
     references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
     seed: int = 0,
     chunk: int | None = None,
@@ -53,10 +57,13 @@ def explain(
             `load_images` returns. They are brought to the device and precision of the model's parameters; where these
             are of several, they keep their own precision if the model runs with it.
         methods: names of the catalogue (`grad_cam@layer3` reads another layer), or `Method`s.
-        target: None for the predicted class of each image; a class; one class per image; a `Pair` (why A and not
-            B); a `Unit` or `Direction`; or a callable from the model's output for some of the images to one value for
-            each, of its own row alone. A callable of (output, images) is given their positions too; one in a
-            `WholeBatch` the output for all images at once.
+        target: None for the predicted class of each image; a class, by number or name; one class per image; a `Pair`
+            (why A and not B); a text as on the command line, such as "top-2"; a `Unit` or `Direction`; or a callable
+            from the model's output for some of the images to one value for each, of its own row alone. A callable of
+            (output, images) is given their positions too; one in a `WholeBatch` the output for all images at once.
+        output: what the model's outputs are: "classes" (one class among all, by softmax), "labels" (each a yes or no of
+            its own, by sigmoid) or "values" (numbers as they are, as in regression); by default what the model says,
+            and else it is assumed, with a note.
         references: images to compare with, for expected gradients; encoded like the images.
         seed: base of all randomness. The noise of an image depends on this and on its content alone.
         chunk: rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the
@@ -76,7 +83,7 @@ def explain(
     """
     with torch.inference_mode(mode=False), torch.enable_grad():
         return _explain(
-            model, images, _methods(methods), [target], references, seed, chunk, memory, on_refusal, progress
+            model, images, _methods(methods), [target], output, references, seed, chunk, memory, on_refusal, progress
         )[0]
 
 
@@ -84,8 +91,9 @@ def explain_each(
     model: Callable[..., Any],
     images: Float[Tensor, "batch channel height width"] | ImageBatch,
     methods: str | Method | Sequence[str | Method] = ("gradient", "grad_cam"),
-    targets: Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] = (None,),
+    targets: str | Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]] = (None,),
     *,
+    output: str | None = None,
     references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
     seed: int = 0,
     chunk: int | None = None,
@@ -99,7 +107,9 @@ def explain_each(
         model: see `explain`.
         images: see `explain`.
         methods: see `explain`.
-        targets: what is explained: each as `explain` takes it, so `[281, 207]` explains both classes of each image.
+        targets: what is explained: each as `explain` takes it, so `[281, "tabby"]` explains both classes of each
+            image; "all" for each output.
+        output: see `explain`.
         references: see `explain`.
         seed: see `explain`.
         chunk: see `explain`.
@@ -114,11 +124,15 @@ def explain_each(
         InputError: images, methods or targets cannot be used as given.
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
+    if isinstance(targets, str) and targets == "all":
+        targets = range(ask(model, _tensor(images)[:1], 1).shape[1])
     each = targets.tolist() if isinstance(targets, Tensor | np.ndarray) else targets
     if not isinstance(each, Sequence) or isinstance(each, str) or not each:
-        raise InputError(f"explain_each takes a list of at least one target; came {targets!r}.")
+        raise InputError(f'explain_each takes a list of at least one target, or "all"; got {targets!r}.')
     with torch.inference_mode(mode=False), torch.enable_grad():
-        return _explain(model, images, _methods(methods), each, references, seed, chunk, memory, on_refusal, progress)
+        return _explain(
+            model, images, _methods(methods), each, output, references, seed, chunk, memory, on_refusal, progress
+        )
 
 
 def _explain(
@@ -126,6 +140,7 @@ def _explain(
     images: object,
     rows: list[Method],
     targets: Sequence[object],
+    output: object,
     references: object,
     seed: int,
     chunk: int | None,
@@ -135,7 +150,10 @@ def _explain(
 ) -> list[Explanation]:
     batch = _tensor(images)
     loaded = images if isinstance(images, ImageBatch) else None
-    chosen = [target_named(model, as_target(target, len(batch))) for target in targets]
+    info = model_info(model)
+    info = replace(info, output=as_kind(output) or info.output)
+    names = info.class_names or ()
+    chosen = [target_named(model, as_target(read_target(target, len(batch), names), len(batch))) for target in targets]
     rows = methods_named(model, rows)
     if chunk is not None and chunk < 1:
         raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
@@ -144,7 +162,6 @@ def _explain(
     if on_refusal not in {"raise", "record"}:
         raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
     device, dtype = _home(model, batch)
-    info = model_info(model) if isinstance(model, nn.Module) and hasattr(model, "sightline_info") else None
     job = Job(
         model,
         batch.detach().to(device, dtype),
@@ -161,10 +178,16 @@ def _explain(
             references=None if references is None else _tensor(references, "References").detach().to(device, dtype),
         ),
     )
-    explanations = []
+    encoding = encoding_of(model, images)
+    explanations, before = [], None
     for chosen_target, results in zip(chosen, job.run(), strict=True):
-        settings = _settings(results, info, loaded, seed, device, dtype) | _compared(references)
-        explanations.append(_assembled(results, chosen_target, batch, loaded, rows, info, settings, on_refusal))
+        settings = _settings(results, info, encoding, loaded, seed, device, dtype) | _compared(references)
+        if results.ends_in is not None and before is None:
+            before = layer_before(model, batch[:1], results.ends_in.name)
+        remedy = _logit_instead(before, chosen_target)
+        explanations.append(
+            _assembled(results, chosen_target, batch, loaded, rows, info, encoding, settings, remedy, on_refusal)
+        )
     return explanations
 
 
@@ -174,15 +197,21 @@ def _assembled(
     batch: Tensor,
     loaded: ImageBatch | None,
     rows: list[Method],
-    info: ModelInfo | None,
+    info: ModelInfo,
+    encoding: Preprocessing | None,
     settings: dict[str, Any],
+    remedy: str,
     on_refusal: str,
 ) -> Explanation:
     names = loaded.names if loaded else [f"image {index}" for index in range(len(batch))]
     _refuse_values(results.values, names)
+    if remedy:
+        at_end = str(results.ends_in)
+        results.refused |= {name: f"{why} {remedy}" for name, why in results.refused.items() if at_end in why}
     _refuse(results, rows, on_refusal)
     maps = {row.name: results.maps[row.name].to(batch.device) for row in rows if row.name in results.maps}
-    predicted, probabilities = _prediction(results, multi_label=info is not None and info.multi_label)
+    output, predicted, probabilities = _prediction(results, info.output)
+    _refuse_largest(target, output, results)
     conservation = {
         row.name: Conservation(
             start=row.propagation.start(results.values).double().cpu(),
@@ -203,14 +232,19 @@ def _assembled(
         decomposition=results.decompositions,
         evaluations={name: counts.cpu() for name, counts in results.evaluations.items()},
         nan=nan,
-        notes=(*(loaded.warnings if loaded else ()), *notes(results, rows, maps, names, info, conservation, nan)),
+        notes=(
+            *(loaded.warnings if loaded else ()),
+            *notes(results, rows, maps, names, info, output, target, remedy, conservation, nan),
+        ),
         settings=settings,
     )
     height, width = batch.shape[2:]
+    outputs = 0 if results.scores is None else results.scores.shape[1]
     return Explanation(
         images=batch,
         names=names,
-        targets=[target.describe(index) for index in range(len(batch))],
+        targets=[output.worded(target.describe(index), outputs) for index in range(len(batch))],
+        output=output,
         values=results.values.to(batch.device),
         predicted=predicted,
         probabilities=probabilities,
@@ -220,10 +254,10 @@ def _assembled(
         placements={name: placement for name, placement in results.placements.items() if name in maps},
         checks=checks,
         class_names=_class_names(info, results),
-        display=loaded.display() if loaded else _display(batch, info),
+        display=loaded.display() if loaded else _display(batch, encoding),
         boxes=loaded.boxes if loaded else [(0.0, 0.0, float(width), float(height))] * len(batch),
         sizes=loaded.sizes if loaded else [(width, height)] * len(batch),
-        image_notes=loaded.notes if loaded else [[] if _decodable(batch, info) else [STRETCHED]] * len(batch),
+        image_notes=loaded.notes if loaded else [[] if _decodable(batch, encoding) else [STRETCHED]] * len(batch),
         paths=[readable(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
@@ -231,7 +265,8 @@ def _assembled(
 
 def _settings(
     results: Results,
-    info: ModelInfo | None,
+    info: ModelInfo,
+    encoding: Preprocessing | None,
     loaded: ImageBatch | None,
     seed: int,
     device: torch.device,
@@ -244,13 +279,11 @@ def _settings(
         "rows_per_pass": results.chunks,
         "versions": versions(),
     }
-    if info is not None:
-        settings |= {"model": info.spec, "weights": info.weights, "model_notes": list(info.notes)}
+    settings |= {"model": info.spec, "weights": info.weights, "model_notes": list(info.notes)}
+    if encoding is not None:
+        settings |= {"preprocessing": asdict(encoding)}
     if loaded is not None:
-        settings |= {"preprocessing": asdict(loaded.preprocessing)}
         settings |= {"skipped": [reason for _, reason in loaded.failures]}
-    elif info is not None:
-        settings |= {"preprocessing": asdict(info.preprocessing)}
     return settings
 
 
@@ -290,9 +323,12 @@ def _refuse(results: Results, rows: list[Method], on_refusal: str) -> None:
     raise RefusalError(" ".join(dict.fromkeys(results.refused.values())))
 
 
-def _class_names(info: ModelInfo | None, results: Results) -> Sequence[str]:
-    names = (info.class_names if info else None) or ()
-    return names if results.scores is None or results.scores.shape[1] == len(names) else ()
+def _class_names(info: ModelInfo, results: Results) -> Sequence[str]:
+    names = info.class_names or ()
+    if results.scores is None or results.scores.shape[1] == len(names):
+        return names if results.scores is not None else ()
+    # Of the two names of a yes or no with one logit, the second is what the logit speaks for.
+    return names[1:] if results.scores.shape[1] == 1 and len(names) == 2 else ()
 
 
 def _refuse_values(values: Tensor, names: Sequence[str]) -> None:
@@ -305,19 +341,22 @@ def _refuse_values(values: Tensor, names: Sequence[str]) -> None:
         )
 
 
-def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, Tensor | None]:
-    scores = results.scores
-    if scores is None:
-        return None, None
-    scores = scores.float().cpu()
-    if results.ends_in in {"softmax", "sigmoid"} and bool(((scores >= 0) & (scores <= 1)).all()):
-        shares = scores
-    elif multi_label or scores.shape[1] == 1:
-        shares = scores.sigmoid()
-    else:
-        shares = scores.softmax(1)
-    best = shares.max(1)
-    return best.indices, best.values
+def _logit_instead(before: str | None, target: Target) -> str:
+    """How to explain a logit instead of the probability that a model makes of it.
+
+    Args:
+        before: the layer that gives the logits; empty where no module has them, None where the model ends in none.
+        target: what is explained.
+    """
+    if before is None or not isinstance(target, Classes | Pair):
+        return ""
+    if not before:
+        return "To explain the logit, give the model without its last step."
+    channel = int(target.classes[0]) if isinstance(target, Classes) else 0
+    return (
+        f'To explain the logit of output {channel}, say target=sightline.Unit("{before}", channel={channel}), on the '
+        f"command line --target unit:{before}:{channel}."
+    )
 
 
 STRETCHED = (
@@ -327,14 +366,39 @@ STRETCHED = (
 """Said of the pictures of tensors whose preprocessing is not known."""
 
 
-def _decodable(batch: Tensor, info: ModelInfo | None) -> bool:
-    return info is not None and info.preprocessing.channels == batch.shape[1]
+def _prediction(results: Results, stated: Kind | None) -> tuple[OutputKind, Tensor | None, Tensor | None]:
+    """What the output is, and for each image the class or label of the highest score with its probability."""
+    if results.scores is None:
+        return OutputKind(stated or "values"), None, None
+    scores = results.scores.float().cpu()
+    output = OutputKind.of(stated, results.ends_in and results.ends_in.name, results.scores)
+    if not output.predicts:
+        return output, None, None
+    best = output.read(scores).max(1)
+    return output, best.indices, best.values
 
 
-def _display(batch: Tensor, info: ModelInfo | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+def _refuse_largest(target: Target, output: OutputKind, results: Results) -> None:
+    """Refuse to take the largest of several values for what is predicted."""
+    if results.scores is None or output.predicts or not isinstance(target, Classes) or not target.predicted:
+        return
+    outputs = results.scores.shape[1]
+    if outputs > 1:
+        raise InputError(
+            f"The model's {outputs} outputs are values, none of which is predicted rather than another. Say which to "
+            f'explain: a number from 0 to {outputs - 1} or a name; explain_each(..., targets="all") explains each '
+            "(--target all on the command line; in a recipe list them as targets)."
+        )
+
+
+def _decodable(batch: Tensor, encoding: Preprocessing | None) -> bool:
+    return encoding is not None and encoding.channels == batch.shape[1]
+
+
+def _display(batch: Tensor, encoding: Preprocessing | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
     """Encoded images as a person sees them; stretched to 0..1 each where nobody says how they were encoded."""
-    if info is not None and _decodable(batch, info):
-        return info.preprocessing.decode(batch.detach().float().cpu())
+    if encoding is not None and _decodable(batch, encoding):
+        return encoding.decode(batch.detach().float().cpu())
     values = batch.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
     stretched = (values - low) / (high - low).clamp(min=1e-12)

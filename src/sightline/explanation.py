@@ -5,7 +5,7 @@ import math
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from sightline.decomposition import Decomposition
 from sightline.equality import Compared
 from sightline.errors import InputError, RefusalError
 from sightline.method import Method
+from sightline.models.output_kind import OutputKind
 from sightline.sampling.seeds import image_key
 from sightline.written import whole_files
 
@@ -94,9 +95,10 @@ class Explanation(Compared):
         names: a name for each image.
         targets: what is explained for each image, in words.
         values: shape (batch,): the explained value (a logit, unless the target says otherwise).
-        predicted: shape (batch,): the class of the highest score; None where the model gives no class scores.
-        probabilities: shape (batch,): the probability of the predicted class (softmax; sigmoid for one logit and for
-            models known to be multi-label).
+        output: what the model's outputs are, and how they are read.
+        predicted: shape (batch,): the class or label of the highest score; None where the model gives no scores of
+            either, as in regression.
+        probabilities: shape (batch,): the probability of the predicted class or label, see `output`.
         methods: the methods, by name.
         refused: for each method without a map, why.
         layers: for each method that reads a layer, which one.
@@ -115,6 +117,7 @@ class Explanation(Compared):
     names: Sequence[str]
     targets: Sequence[str]
     values: Tensor
+    output: OutputKind
     predicted: Tensor | None
     probabilities: Tensor | None
     methods: Mapping[str, Method]
@@ -195,13 +198,25 @@ class Explanation(Compared):
         return self.methods[method].reduction
 
     def caption(self, image: int) -> str:
-        """Name, predicted class with probability, and what is explained, for one image."""
+        """Name and what the model says, for one image.
+
+        Of classes that is the predicted one with its probability, and what is explained where that is another; of
+        labels and values the explained one: `P(Effusion) = 5%`, `Omega_m = 0.31`.
+        """
         lines = [_one_line(self.names[image])]
-        if self.predicted is not None and self.probabilities is not None:
-            label, share = int(self.predicted[image]), float(self.probabilities[image])
-            lines.append(f"{self._class_name(label)}, {share:.0%}")
         explained = self.targets[image]
-        predicted = "" if self.predicted is None else f"class {int(self.predicted[image])}"
+        own = re.fullmatch(rf"(predicted )?{self.output.noun} (\d+)", explained)
+        if self.output.kind != "classes" and own is not None:
+            name, value = self._class_name(int(own[2])), self.values[image].detach().double().cpu()
+            if self.output.kind == "values":
+                return "\n".join([*lines, f"{name} = {float(value):.4g}"])
+            highest = ", the highest" if own[1] else ""
+            return "\n".join([*lines, f"P({name}) = {share(float(self.output.read(value.view(1, 1))))}{highest}"])
+        predicted = ""
+        if self.output.kind == "classes" and self.predicted is not None and self.probabilities is not None:
+            label = int(self.predicted[image])
+            predicted = f"class {label}"
+            lines.append(f"{self._class_name(label)}, {share(float(self.probabilities[image]))}")
         if explained.removeprefix("predicted ") != predicted:
             lines += [
                 f"explained: {part}" if n == 0 else f"not {part}"
@@ -210,10 +225,10 @@ class Explanation(Compared):
         return "\n".join(lines)
 
     def _class_name(self, label: int) -> str:
-        return _one_line(self.class_names[label]) if label < len(self.class_names) else f"class {label}"
+        return _one_line(self.class_names[label]) if label < len(self.class_names) else f"{self.output.noun} {label}"
 
     def _named(self, words: str) -> str:
-        return re.sub(r"class (\d+)", lambda match: self._class_name(int(match[1])), words)
+        return re.sub(rf"\b{self.output.noun} (\d+)", lambda match: self._class_name(int(match[1])), words)
 
     def show(
         self, images: Sequence[int] | None = None, *, overlay: float | int = 0.4, tile: float | int = 2.0
@@ -369,6 +384,7 @@ class Explanation(Compared):
             "is low + i * step (high + i * step, where branches of the model disagree), in pixels of the encoded image "
             "from the centre of its first pixel",
             "methods": methods,
+            "output": asdict(self.output),
             "class_names": [str(name) for name in self.class_names],
             "notes": list(self.checks.notes),
             "settings": dict(self.checks.settings),
@@ -443,6 +459,16 @@ def write_maps(
             f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
         ) from error
     return folder
+
+
+def share(probability: float) -> str:
+    """A probability in per cent; what only rounding would make 0 or 100 is told as less or more."""
+    if not math.isfinite(probability):
+        return "not a number"
+    words = f"{probability:.0%}"
+    if words == "0%" and probability > 0:
+        return "<1%"
+    return ">99%" if words == "100%" and probability < 1 else words
 
 
 def _one_line(text: str) -> str:

@@ -8,11 +8,13 @@ from sightline.aggregation import CAM, InputTimesSignal
 from sightline.conservation import Conservation
 from sightline.method import Method
 from sightline.models import ModelInfo
+from sightline.models.output_kind import OutputKind
 from sightline.operations import INPUT
 from sightline.operations.active import Growth, Rounding
 from sightline.propagation import GRADIENT
 from sightline.results import Results
 from sightline.sampling import AdaptivePath, Reduction
+from sightline.targets import Classes, Target
 
 
 def notes(
@@ -20,7 +22,10 @@ def notes(
     rows: list[Method],
     maps: dict[str, Tensor],
     names: Sequence[str],
-    info: ModelInfo | None,
+    info: ModelInfo,
+    output: OutputKind,
+    target: Target,
+    remedy: str,
     conservation: Mapping[str, Conservation],
     not_finite: Mapping[str, int],
 ) -> list[str]:
@@ -37,16 +42,24 @@ def notes(
         if isinstance(row.sampling, AdaptivePath) and _stopped_short(results, row.name, row.sampling)
     ]
     outputs = 0 if results.scores is None else results.scores.shape[1]
-    if info is not None and info.class_names and outputs and len(info.class_names) != outputs:
+    if outputs and (said := output.note(outputs)):
+        found.append(said)
+    two_for_one = outputs == 1 and len(info.class_names or ()) == 2
+    if info.class_names and outputs and len(info.class_names) != outputs and not two_for_one:
         found.append(
             f"{len(info.class_names)} class names came for a model with {outputs} output(s), so they are not used; "
             "give one name per output."
         )
-    if results.ends_in:
+    if output.kind == "labels" and outputs > 1 and isinstance(target, Classes) and target.predicted:
         found.append(
-            f"The model's last operation is {results.ends_in}, so what is explained is not a logit. Where it "
-            "saturates its gradient vanishes, and it mixes the evidence for all classes; explain the layer before it "
-            "if you can."
+            f"Of the {outputs} labels the one of the highest score was explained for each image, since none was named. "
+            'Name one, or explain each: explain_each(..., targets="all"), --target all.'
+        )
+    if results.ends_in is not None and remedy and output.predicts:
+        mixes = ", and it mixes the evidence for all classes" if "soft" in results.ends_in.name else ""
+        found.append(
+            f"The model's last operation is {results.ends_in.name}, so what is explained is not a logit. Where it "
+            f"saturates its gradient vanishes{mixes}. {remedy}"
         )
     for row in rows:
         if row.name not in maps:

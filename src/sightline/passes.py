@@ -15,7 +15,7 @@ from sightline.layers import Layers, decomposition, without_intercept
 from sightline.method import Method
 from sightline.models.outputs import class_scores
 from sightline.models.untouched import untouched
-from sightline.operations import INPUT, NO_PATH, Grid, Kind, Operation, RuledPassError, Seen, Tape, Unreadable
+from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable
 from sightline.operations.tape import RecomputationError, recomputed
 from sightline.propagation import GRADIENT, Propagation
 from sightline.results import Flow, Results
@@ -27,8 +27,6 @@ from sightline.totals import Asked, Gathered, Term
 
 if TYPE_CHECKING:
     from sightline.planner import Job
-
-_PROBABILITIES = {"softmax", "sigmoid", "log_softmax", "softmin"}
 
 
 class Passes:
@@ -216,11 +214,11 @@ class Passes:
 
     def _note_output(self, tape: Tape, output: Any, indices: Tensor) -> list[Tensor]:
         """Predict and keep what the images themselves give; return the explained values for each target."""
-        job, last = self._job, tape.last
+        job = self._job
         found = []
         for target, results in zip(job.targets, job.results, strict=True):
             if isinstance(self._sampling, Image):
-                self._note_scores(output, indices, last, target, results)
+                self._note_scores(tape, output, indices, target, results)
             before = _versions(output)
             values = job.select(target, tape, output, indices)
             after = _versions(output)
@@ -238,9 +236,9 @@ class Passes:
 
     def _note_scores(
         self,
+        tape: Tape,
         output: Any,
         indices: Tensor,
-        last: tuple[Operation, Tensor] | None,
         target: Target,
         results: Results,
     ) -> None:
@@ -250,8 +248,8 @@ class Passes:
             if isinstance(target, Classes):
                 raise
             return
-        if last is not None and last[0].name in _PROBABILITIES and scores.grad_fn is last[1].grad_fn:
-            results.ends_in = last[0].name
+        if (last := tape.ends_in(scores)) is not None:
+            results.ends_in = last
         scores = scores.detach()
         if results.scores is None:
             results.scores = scores.new_empty(len(self._job.images), scores.shape[1])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sightline.aggregation import Placement
 from sightline.decomposition import Decomposition
+from sightline.operations import Operation
 from sightline.operations.active import Growth, Rounding
 
 
@@ -44,7 +45,7 @@ class Results:
         where: for each method that reads a layer, the module that layer turned out to be.
         placements: for each method that reads a layer, where the cells of its map lie in the image.
         chunks: for each sampling, the rows of its passes.
-        ends_in: the model's last operation, where it turns scores into probabilities.
+        ends_in: the operation that turned scores into probabilities, where nothing but reshaping came after it.
     """
 
     maps: dict[str, Tensor] = field(default_factory=dict)
@@ -62,4 +63,4 @@ class Results:
     where: dict[str, str] = field(default_factory=dict)
     placements: dict[str, Placement] = field(default_factory=dict)
     chunks: dict[str, list[int]] = field(default_factory=dict)
-    ends_in: str = ""
+    ends_in: Operation | None = None

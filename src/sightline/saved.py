@@ -19,6 +19,7 @@ from sightline.catalogue import catalogue
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import PICTURES, Checks, Explanation, check_format, method_entry
 from sightline.method import Method
+from sightline.models.output_kind import OutputKind
 from sightline.operations import Kind
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
@@ -86,6 +87,7 @@ def _explanation(manifest: dict[str, Any], maps: dict[str, Tensor], images: Tens
         names=[entry["name"] for entry in entries],
         targets=[entry["explained"] for entry in entries],
         values=torch.tensor([_number(entry["value"]) for entry in entries], dtype=dtype),
+        output=OutputKind(**manifest["output"]),
         predicted=predicted,
         probabilities=probabilities,
         methods={name: _method(name, one) for name, one in methods.items()},

@@ -17,8 +17,8 @@ from sightline.operations import place_of
 from sightline.rowwise import NeedsWholeBatch, Rowwise
 
 IntegerArray = np.ndarray[Any, np.dtype[Any]]
-ClassesLike = int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray
-"""One class, or several: whole numbers of Python, numpy or torch."""
+ClassesLike = int | str | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray
+"""One class, or several: whole numbers of Python, numpy or torch, or names of classes."""
 
 
 class Target(ABC):
@@ -27,10 +27,12 @@ class Target(ABC):
     Attributes:
         places: the places whose results it needs besides the output.
         whole_batch: whether it must see all images at once, in their order.
+        names: the class names by which its classes were given; empty where they were given by number.
     """
 
     places: tuple[str, ...] = ()
     whole_batch: bool = False
+    names: tuple[str, ...] = ()
 
     @abstractmethod
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:
@@ -69,6 +71,11 @@ class Classes(Target):
         self.classes = torch.full((count,), -1) if classes is None else classes
         self._likeliest = self.classes.clone()
 
+    @property
+    def predicted(self) -> bool:
+        """Whether the model's own scores decide which class is explained."""
+        return self._predicted
+
     def predict(self, scores: Tensor, images: Tensor) -> None:
         """Fill in the predicted class of some images, where that is what is explained."""
         if self._predicted:
@@ -97,7 +104,11 @@ class Classes(Target):
         return class_scores(output, len(images))
 
     def check(self, count: int) -> None:
-        """Refuse classes that a model with `count` outputs lacks."""
+        """Refuse classes that a model with `count` outputs lacks, and names that are not those of its outputs."""
+        if count == 1 and len(self.names) == 2 and bool((self.classes == 1).all()):
+            # The only logit of a yes or no speaks for the second of two names.
+            self.classes, self.names = torch.zeros_like(self.classes), ()
+        check_names(self.names, count)
         outside = [int(c) for c in self.classes.tolist() if c >= count]
         if outside:
             raise InputError(f"Class {outside[0]} was asked for, but the model has {_outputs(count)}.")
@@ -113,7 +124,7 @@ class Pair(Target):
     """Why `first` and not `second`: the difference of their scores.
 
     Attributes:
-        first: a class, or one for each image: a list, a numpy array or a tensor of shape (image,).
+        first: a class by number or name, or one for each image: a list, a numpy array or a tensor of shape (image,).
         second: likewise.
 
     Raises:
@@ -124,6 +135,9 @@ class Pair(Target):
     second: ClassesLike
 
     def __post_init__(self) -> None:
+        if any(has_names(side) for side in (self.first, self.second)):
+            # Which numbers they mean, the model tells.
+            return
         first, second = as_integers(self.first), as_integers(self.second)
         if first is None or second is None:
             wrong = self.first if first is None else self.second
@@ -151,6 +165,7 @@ class Pair(Target):
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:  # noqa: D102
         del results
         scores = class_scores(output, len(images))
+        check_names(self.names, scores.shape[1])
         pairs = torch.tensor([self._of(image) for image in images.tolist()])
         if int(pairs.max()) >= scores.shape[1]:
             raise InputError(
@@ -332,7 +347,16 @@ def _parameters(function: Callable[..., Any]) -> int:
 
 # Several are any sequence, since a list may hold Python's, numpy's and torch's integers.
 TargetLike = (
-    None | int | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray | Target | WholeBatch | Callable[..., Tensor]
+    None
+    | int
+    | str
+    | np.integer[Any]
+    | Sequence[Any]
+    | Tensor
+    | IntegerArray
+    | Target
+    | WholeBatch
+    | Callable[..., Tensor]
 )
 
 
@@ -372,8 +396,28 @@ def as_target(target: object, count: int) -> Target:
     if isinstance(target, Sequence | Tensor | np.ndarray | np.generic | float | bool) and not isinstance(target, str):
         raise InputError(f"Target classes must be integers, one or one per image; got {described(target)}.")
     raise InputError(
-        f"A target is None, a class, one class per image, a Pair, Unit or Direction, or a callable; came {target!r}."
+        f"A target is None, a class by number or name, one class per image, a Pair, Unit or Direction, or a callable; "
+        f"got {target!r}."
     )
+
+
+def has_names(classes: object) -> bool:
+    """Whether classes are given by name, or some of them."""
+    one = isinstance(classes, str)
+    return one or (isinstance(classes, list | tuple) and any(isinstance(name, str) for name in classes))
+
+
+def check_names(names: Sequence[str], outputs: int) -> None:
+    """Refuse classes given by name where the names are not one for each output.
+
+    Raises:
+        InputError: they are not.
+    """
+    if names and len(names) != outputs:
+        raise InputError(
+            f"A class was given by name, but {len(names)} class names do not fit a model with {_outputs(outputs)}. "
+            "Give one name per output, or the class by number."
+        )
 
 
 def _shown(side: object) -> object:

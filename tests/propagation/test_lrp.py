@@ -154,7 +154,7 @@ def test_small_denominators_are_told() -> None:
     model[2].weight.data.fill_(1.0)
     model[2].bias.data.fill_(-(1 - 1e-6))
     images = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)
-    explanation = sl.explain(model, images, ["lrp_0", "lrp_z_plus"], 0)
+    explanation = sl.explain(model, images, ["lrp_0", "lrp_z_plus"], 0, output="values")
     (note,) = explanation.checks.notes
     assert re.match(r"lrp_0 explodes.*\b1 image.*\bimage 0\b.*linear in 1\b.*1\.0e\+06", note)
     torch.testing.assert_close(
@@ -284,7 +284,7 @@ def test_little_relevance_is_told() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1)).double().eval()
     model[1].weight.data.fill_(1.0)
     model[1].bias.data.fill_(99.0)
-    (note,) = sl.explain(model, torch.ones(1, 1, 1, 1).double(), "lrp_0", 0).checks.notes
+    (note,) = sl.explain(model, torch.ones(1, 1, 1, 1).double(), "lrp_0", 0, output="values").checks.notes
     assert re.match(r"lrp_0 keeps 0\.01\b.*\b99%.*biases.*linear in 1\b", note)
 
 

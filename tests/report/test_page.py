@@ -113,7 +113,7 @@ def test_an_audit_s_verdicts_and_figures_are_on_the_page(model: nn.Module, image
     for (test, method), finding in found.findings.items():
         assert test.replace("_", " ") in text
         assert method in text
-        if np.isfinite(finding.figure):
+        if np.isfinite(finding.figure) and "far" not in found.shown(test, method):
             assert f"{finding.figure:.2f} <small>{finding.low:.2f} to {finding.high:.2f}</small>" in text
     boxes = [a["data-curves"] for tag, a in Seen(text).tags if "data-curves" in a]
     curves = json.loads(str(boxes[0]))

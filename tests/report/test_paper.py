@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ def test_an_explanation_in_a_notebook(model: nn.Module, images: Tensor, tmp_path
     raw = base64.b64decode(re.findall(r"base64,([^\"]+)", html)[0])
     assert Image.open(io.BytesIO(raw)).width > 200
     for note in found.checks.notes:
-        assert note in html
+        assert str(escape(note)) in html
     assert_printable(found.show(), tmp_path)
 
 

@@ -641,7 +641,7 @@ def test_the_residual_of_an_adaptive_path_is_told_and_within_its_tolerance(
     images: Tensor, rectifier: type[nn.Module], tolerance: float
 ) -> None:
     model = _network(rectifier)
-    explanation = sl.explain(model, images, _integrated(AdaptivePath(tolerance, 2000, 0.1)), CLASSES)
+    explanation = sl.explain(model, images, _integrated(AdaptivePath(tolerance, 2000, 0.1)), CLASSES, output="values")
     residual = _residual(model, images, explanation["ig"], 0.1, CLASSES)
     torch.testing.assert_close(explanation.checks.completeness["ig"], residual, rtol=0, atol=1e-13)
     assert (explanation.checks.evaluations["ig"] < 2000).all()
@@ -699,7 +699,7 @@ def test_the_most_points_are_kept_to_and_said(model: nn.Module, images: Tensor) 
 
 def test_a_path_that_met_its_tolerance_with_its_last_point_is_not_said_to_have_stopped_short(images: Tensor) -> None:
     """The trapezoid rule is exact for a quadratic, so the five first points suffice."""
-    explanation = sl.explain(Quadratic().double(), images, _integrated(AdaptivePath(0.01, most=5)), 1)
+    explanation = sl.explain(Quadratic().double(), images, _integrated(AdaptivePath(0.01, most=5)), 1, output="values")
     assert explanation.checks.completeness["ig"].abs().max() < 1e-12
     assert explanation.checks.notes == ()
 

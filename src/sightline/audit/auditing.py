@@ -36,9 +36,11 @@ from sightline.images import ImageBatch
 from sightline.layer_names import methods_named
 from sightline.masks import Masks, as_masks
 from sightline.method import Method
-from sightline.models.asking import ask
+from sightline.models import model_info
+from sightline.models.asking import ask, output_of
 from sightline.models.fingerprint import fingerprint
 from sightline.models.home import home_of
+from sightline.models.output_kind import as_kind
 from sightline.sampling.seeds import image_key
 
 TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability")
@@ -55,6 +57,7 @@ def audit(
     methods: Methods = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
     tests: Sequence[str] = TESTS,
     *,
+    output: str | None = None,
     randomisation: Randomisation | None = None,
     references: Asked | None = None,
     masks: object = None,
@@ -79,6 +82,7 @@ def audit(
         tests: `class_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, `stability`, by default all
             of these; `convergence`; `faithfulness`, which is costly; `localisation`, which is asked wherever there are
             masks.
+        output: see `sightline.explain`. Of several values none is predicted, so that for each image one is drawn.
         randomisation: how parameters are made random; by default in at most ten steps from the output.
         references: see `sightline.explain`.
         masks: where the object is, by a person's word, a mask for each image: truth values, or 0 and 1 of any type, of
@@ -97,8 +101,8 @@ def audit(
     """
     plan = Plan(
         model, images, methods, tests,
-        randomisation=randomisation, references=references, masks=masks, threshold=threshold, ignore=ignore,
-        seed=seed, block=block, folder=folder,
+        output=output, randomisation=randomisation, references=references, masks=masks, threshold=threshold,
+        ignore=ignore, seed=seed, block=block, folder=folder,
     )  # fmt: skip
     for number in range(plan.blocks):
         plan.keep(number, progress=progress)
@@ -115,6 +119,7 @@ class Plan:
         images: see `audit`.
         methods: see `audit`.
         tests: see `audit`.
+        output: see `audit`.
         randomisation: see `audit`.
         references: see `audit`.
         masks: see `audit`.
@@ -139,6 +144,7 @@ class Plan:
         methods: Methods,
         tests: Sequence[str],
         *,
+        output: str | None = None,
         randomisation: Randomisation | None = None,
         references: Asked | None = None,
         masks: object = None,
@@ -159,11 +165,13 @@ class Plan:
         self._subjects = Subjects(rows, seed, references)
         how = randomisation or Randomisation(seed=seed)
         self._logits = ask(model, batch, 64)
+        self._output = output_of(model, batch, self._logits, as_kind(output))
         self._questions = _questions(model, batch, tests, how, self._subjects, marked)
         size = _block_size(batch, len(self._subjects.names), block)
         self._identity = {
             "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
             "images": image_key(batch),
+            "output": asdict(self._output),
             "methods": [*map(_named, self._subjects.rows), *(custom.name for custom in self._subjects.custom)],
             "tests": list(tests),
             "randomisation": asdict(how),
@@ -234,7 +242,7 @@ class Plan:
         rows = self._rows[number]
         return Block(
             self._model, self._images[rows.start : rows.stop], rows, self._logits[rows.start : rows.stop],
-            self._subjects, self._seed, compares,
+            self._output, self._subjects, self._seed, compares,
         )  # fmt: skip
 
     def _parts(self, block: Block) -> list[tuple[Question, list[str]]]:
@@ -268,7 +276,7 @@ class Plan:
             reasons |= dict.fromkeys(own, question.cannot_bite(self._model, self._batch, self._logits))
         encoding = encoding_of(self._model, self._images)
         null = None if encoding is None else encoding.null_colour
-        settings = {**self._identity, "null_colour": null}
+        settings = {**self._identity, "null_colour": null, "weights": model_info(self._model).weights}
         return Audit.of(
             scores,
             self._subjects,

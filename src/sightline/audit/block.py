@@ -14,6 +14,7 @@ from sightline.audit.subjects import Answers, Asked, Maps, Subjects, Sums, with_
 from sightline.encoded import ends_of
 from sightline.errors import RefusalError
 from sightline.images import ImageBatch
+from sightline.models.output_kind import OutputKind
 from sightline.sampling.seeds import image_key, seed_of
 
 SLIGHT = 0.01
@@ -52,6 +53,7 @@ class Block:
         images: the images.
         numbers: their numbers in the audit.
         logits: shape (image, output): what the network says of them; none where it gives no class scores.
+        output: what these are.
         subjects: the methods.
         seed: base of all randomness.
         compares: whether classes other than the predicted one will be asked about.
@@ -61,6 +63,7 @@ class Block:
     images: Asked
     numbers: range
     logits: Tensor
+    output: OutputKind
     subjects: Subjects
     seed: int
     compares: bool = True
@@ -72,9 +75,15 @@ class Block:
 
     @cached_property
     def classes(self) -> dict[str, Int[Tensor, " batch"]]:
-        """The predicted class, and those whose maps are compared with its map, by name."""
+        """The predicted class, and those whose maps are compared with its map, by name.
+
+        Of several values none is predicted: for each image one of them is drawn, and the others follow in their order.
+        """
         order = self.logits.argsort(dim=1, descending=True, stable=True)
         count = order.shape[1]
+        if not self.output.predicts:
+            first = [seed_of(self.seed, "output", image_key(image)) % count for image in self.tensor]
+            order = (torch.tensor(first)[:, None] + torch.arange(count)) % count
         found = {"predicted": order[:, 0]}
         if count == 2:
             found["other class"] = order[:, 1]

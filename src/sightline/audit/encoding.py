@@ -14,6 +14,7 @@ from sightline.images import ImageBatch
 from sightline.models import Preprocessing, model_info
 from sightline.models.asking import ask
 from sightline.models.home import home_of
+from sightline.models.info import own_preprocessing
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TOLERANCE = 1e-3
@@ -102,7 +103,7 @@ def shifted(model: Any, images: Tensor, shift: float | Tensor, scale: float | Te
             f"{float((before - after).abs().max()):.2g}): something else takes the images too, or pads them out of "
             "sight."
         )
-    if hasattr(network, "sightline_info"):
+    if hasattr(network, "sightline_info") or own_preprocessing(network) is not None:
         info = model_info(network)
         network.sightline_info = replace(info, preprocessing=_moved(info.preprocessing, shift, scale))  # type: ignore[assignment]
     return network, moved

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.questions.input_bias import PATCH, SEEN, WITHOUT, InputBias
+from sightline.audit.similarity import JUDGED
 from sightline.audit.subjects import CONTROLS, Subjects
 from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
 from sightline.checksums import checksum_of, sealed, unsealed
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _NOTHING = 1e-6
 _FILES = ("scores.csv", "table.csv", "reasons.csv", "verdicts.csv", "audit.png")
 """What `Audit.save` writes beside `audit.json`."""
+_OFF = 0.5
+ALIKE = 0.5
+"""Likeness of a method's maps of different images above which they say little of the image at hand."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -136,20 +140,64 @@ class Audit(Compared):
         return pd.DataFrame(
             [
                 {"test": test, "method": method, **found._asdict(), "said": str(found.said)}
+                | {"shown": self.shown(test, method)}
                 for (test, method), found in self.findings.items()
             ]
         )
+
+    def shown(self, test: str, method: str) -> str:
+        """A verdict's figure for people: empty where there is none, and in words where it is far off its scale.
+
+        Likeness has a meaning between that of another image's map, 0, and that under slight noise, 1; how far outside
+        it lies depends on how near these two are to each other.
+        """
+        found, rule = self.findings[test, method], self.rules.get(test)
+        if not math.isfinite(found.figure):
+            return ""
+        if rule is not None and rule.floor is None and not -_OFF <= found.figure <= 1 + _OFF:
+            return "far below 0" if found.figure < 0 else "far above 1"
+        return f"{found.figure:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+    @property
+    def alike(self) -> dict[str, float]:
+        """The methods whose maps of different images are alike, with that likeness (rank correlation, no sign)."""
+        rows = self.table
+        rows = rows[(rows["test"] == REFERENCE) & (rows["case"] == FLOOR) & (rows["measure"] == JUDGED)]
+        return {
+            str(method): float(mean)
+            for method, mean, low in zip(rows["method"], rows["mean"], rows["low"], strict=True)
+            if low > ALIKE
+        }
 
     @property
     def advice(self) -> str:
         """Which methods to use for this model, and why, in a paragraph."""
         verdicts = self.verdicts.drop(index=list(CONTROLS), errors="ignore")
         lists = {said: list(verdicts.index[verdicts["overall"] == said]) for said in Said}
+        weights = str(self.settings.get("weights", ""))
+        untrained = weights.startswith("untrained")
         sentences = []
-        if lists[Said.PASS]:
+        if untrained:
             sentences.append(
-                f"On these {len(self.names)} images the maps of {_and(lists[Said.PASS])} depend on the class and on "
-                "what this model has learned, as far as these tests can tell; prefer them."
+                "The weights of this network are drawn at random: it has learned nothing that a map could show."
+            )
+        elif "random unless" in weights:
+            sentences.append(
+                f"Its weights are {weights}; with random ones it has learned nothing that a map could show."
+            )
+        everywhere = {method: likeness for method, likeness in self.alike.items() if method not in lists[Said.FAIL]}
+        good = [method for method in lists[Said.PASS] if method not in everywhere]
+        if good:
+            kind = self.settings.get("output", {}).get("kind", "classes")
+            noun = {"classes": "class", "labels": "label"}.get(kind, "output")
+            sentences.append(
+                f"On these {len(self.names)} images the maps of {_and(good)} depend on the {noun} and on this model's "
+                f"weights, as far as these tests can tell{'' if untrained else '; prefer them'}."
+            )
+        if unlike := [f"{m} ({likeness:.2f})" for m, likeness in everywhere.items() if m in verdicts.index]:
+            sentences.append(
+                f"The maps of {_and(unlike)} are alike for different images (rank correlation without its sign, in "
+                "brackets), so that they say little of the image at hand: do not prefer them, whatever else they pass."
             )
         alike: dict[tuple[tuple[str, ...], bool], list[str]] = {}
         for method in lists[Said.FAIL]:
@@ -159,7 +207,7 @@ class Audit(Compared):
             alike.setdefault((failed, cured), []).append(method)
         for (failed, cured), methods in alike.items():
             told = [
-                f"{method} ({', '.join(f'{self.findings[test, method].figure:.2f}' for test in failed)})"
+                f"{method} ({', '.join(self.shown(test, method).split(' [')[0] for test in failed)})"
                 for method in methods
             ]
             one = len(methods) == 1
@@ -168,7 +216,7 @@ class Audit(Compared):
                 advice = "read the maps only without the factor of the input, which pass"
             sentences.append(f"{_and(told)} {'fails' if one else 'fail'} {_and(failed)}: {advice}.")
         if lists[Said.UNDECIDED]:
-            sentences.append(f"Nothing is decided of {_and(lists[Said.UNDECIDED])}; the reasons are in the table.")
+            sentences.append(f"No verdict for {_and(lists[Said.UNDECIDED])}; the table says why.")
         words: dict[str, list[str]] = {}
         for (test, method), found in self.findings.items():
             if self.rules[test] is None and found.reason and method in verdicts.index:
@@ -218,10 +266,7 @@ class Audit(Compared):
         from sightline.report.paper import audit_caption, latex
 
         def cell(test: str, method: str, word: str) -> str:
-            found = self.findings.get((test, method))
-            if found is None or not math.isfinite(found.figure):
-                return word
-            return f"{word} {found.figure:.2f} [{found.low:.2f}, {found.high:.2f}]"
+            return f"{word} {self.shown(test, method)}".strip() if (test, method) in self.findings else word
 
         table = self.judged
         cells = {
@@ -261,6 +306,7 @@ class Audit(Compared):
             "refused": dict(self.refused),
             "rules": {test: rule and rule.words for test, rule in self.rules.items()},
             "verdicts": self.verdicts.to_dict("index"),
+            "alike": self.alike,
             "advice": self.advice,
         }
         try:

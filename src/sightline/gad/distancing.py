@@ -35,6 +35,7 @@ from sightline.models import model_info
 from sightline.models.fingerprint import fingerprint
 from sightline.occlusion import Fill
 from sightline.sampling.seeds import seed_of
+from sightline.target_names import class_numbers, read_target
 from sightline.targets import Classes as ClassesOf
 from sightline.targets import ClassesLike, Pair, TargetLike, as_target
 
@@ -63,7 +64,7 @@ class GAD:
 
     Args:
         model: the network, which stays as it is. It ends in logits, not in a softmax.
-        classes: the two classes, as numbers of outputs; a tuple, a list, or an array as of `numpy.unique`.
+        classes: the two classes, as numbers of outputs or names; a tuple, a list, or an array as of `numpy.unique`.
         alphas: the distances, positive and rising; a pair where the two classes are pushed by different amounts.
         mode: `eval` trains with the statistics of batch norms as they are and without dropout; `train` as in ordinary
             training. It changes the result greatly.
@@ -109,7 +110,7 @@ class GAD:
                 "GAD trains copies of a network, so it needs a torch.nn.Module with parameters; came "
                 f"{type(model).__name__}."
             )
-        first, second = _pair(classes)
+        first, second = _pair(classes, model_info(model).class_names or ())
         if mode not in {"eval", "train"} or strategy not in {"trained", "interpolated"}:
             raise InputError(
                 f'mode is "eval" or "train", strategy "trained" or "interpolated"; came {mode!r} and {strategy!r}.'
@@ -408,7 +409,8 @@ class GAD:
     ) -> tuple[list[Explanation], list[Any]]:
         """What the original network says, and the targets with which to ask the others the same."""
         count = len(as_images(images.tensor if isinstance(images, ImageBatch) else images))
-        chosen = [target_named(self.model, as_target(target, count)) for target in targets]
+        names = model_info(self.model).class_names or ()
+        chosen = [target_named(self.model, as_target(read_target(target, count, names), count)) for target in targets]
         found = explain_each(self.model, images, methods, chosen, **settings)  # type: ignore[arg-type]
         # Where the predicted class is asked for, it is the original's, also of the support networks.
         return found, [one.classes.tolist() if isinstance(one, ClassesOf) else one for one in chosen]
@@ -611,10 +613,11 @@ def _given(target: Any) -> Any:
     return target if numbers is None else numbers
 
 
-def _pair(classes: object) -> tuple[int, int]:
-    numbers = as_integers(classes)
+def _pair(classes: object, names: Sequence[str]) -> tuple[int, int]:
+    numbers = as_integers(class_numbers(classes, names))
     if not isinstance(numbers, Sequence) or len(numbers) != 2 or min(numbers) < 0 or numbers[0] == numbers[1]:
         raise InputError(
-            f"classes are two different outputs of the network, as in (281, 207); got {described(classes)}."
+            "classes are two different outputs of the network, by number or name, as in (281, 207); got "
+            f"{described(classes)}."
         )
     return numbers[0], numbers[1]

@@ -110,6 +110,7 @@ def reproduce(
         spec=architecture or type(model).__name__,
         preprocessing=preprocessing,
         class_names=names,
+        output="classes",
         weights=f"{FILE}, fine-tuned",
     )
     right = accuracy(classifier, samples_of(held_out, (0, 1), names), scale.batch_size)

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +23,7 @@ def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
         name: The function, called without arguments; or the model.
 
     Returns:
-        The model, and what the model or the function carries as `preprocessing` and `class_names`.
+        The model, and what the model or the function carries, see `model_info`.
 
     Raises:
         InputError: If the code cannot be imported or fails, or if no model comes back.
@@ -44,7 +45,8 @@ def load_factory(place: str, name: str) -> tuple[nn.Module, ModelInfo]:
         ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{spec} must return a torch.nn.Module, but it returned {_article(model)}.")
-    return model, info_from(model, factory, spec=spec)
+    weights = "as the factory made them, random unless it loads some"
+    return model, replace(info_from(model, factory, spec=spec), weights=weights)
 
 
 def _article(value: object) -> str:

@@ -10,7 +10,8 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.extras import import_extra, no_download
-from sightline.models.info import ModelInfo
+from sightline.models.info import ModelInfo, names_of_labels
+from sightline.models.output_kind import kind_of_problem
 from sightline.models.preprocessing import IMAGENET_MEAN, Preprocessing, default_preprocessing
 
 # Grey levels by which two right ways to resize a ramp may differ; a wrong crop or mean is off by more.
@@ -51,16 +52,17 @@ def load_huggingface(name: str, pretrained: bool, stated: Collection[str]) -> tu
             ) from error
         raise no_download(f"hf:{name}", error) from error
     preprocessing, remarks = _preprocessing(name, stated)
-    labels = getattr(config, "id2label", None) or {}
-    names = tuple(str(labels[index]) for index in sorted(labels, key=int))
-    placeholders = tuple(f"LABEL_{index}" for index in range(len(names)))
+    output = kind_of_problem(getattr(config, "problem_type", None))
+    if output is None and getattr(config, "num_labels", 1) > 1:
+        # What transformers itself takes an image classifier for, unless its configuration says otherwise.
+        output = "classes"
     return model, ModelInfo(
         spec=f"hf:{name}",
         preprocessing=preprocessing,
-        class_names=None if names == placeholders else names,
+        class_names=names_of_labels(getattr(config, "id2label", None)),
         weights=f"transformers {name}",
         notes=notes + remarks,
-        multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
+        output=output,
     )
 
 

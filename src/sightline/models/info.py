@@ -1,9 +1,12 @@
 """What is known about a model beside the model itself."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
+import numpy as np
 
+from sightline.models.output_kind import Kind, kind_of
 from sightline.models.preprocessing import Preprocessing, default_preprocessing
 
 
@@ -17,9 +20,9 @@ class ModelInfo:
         class_names: One name per output, or None where none are known.
         weights: Where the parameters come from, in words.
         notes: What a reader should know about how the above was decided.
-        multi_label: Whether each output is a yes or no of its own (sigmoid), rather than one class among all (softmax).
         channels: How many channels the model's first layer takes, where no picture has so many; else None.
         own: What the model said before something else was stated; None where nothing was.
+        output: What its outputs are: `classes`, `labels` or `values`; None where neither the model nor a user says.
     """
 
     spec: str
@@ -27,17 +30,22 @@ class ModelInfo:
     class_names: tuple[str, ...] | None = None
     weights: str = "as given"
     notes: tuple[str, ...] = ()
-    multi_label: bool = False
     channels: int | None = None
     own: "ModelInfo | None" = field(default=None, repr=False)
+    output: Kind | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether each output is known to be a yes or no of its own."""
+        return self.output == "labels"
 
 
-def model_info(model: nn.Module) -> ModelInfo:
+def model_info(model: Callable[..., Any]) -> ModelInfo:
     """What is known about a model.
 
     Args:
-        model: A model of `load_model`, or any other. A `preprocessing` (a `Preprocessing`) and a
-            `class_names` that the module itself carries are used.
+        model: A model of `load_model`, or any other. What the model itself carries is used: a `preprocessing` (a
+            `Preprocessing`), `class_names`, and `output` or `multi_label`, or the `config` of transformers.
 
     Returns:
         What `load_model` noted, or the defaults for any other model.
@@ -47,15 +55,35 @@ def model_info(model: nn.Module) -> ModelInfo:
 
 
 def info_from(*carriers: object, spec: str) -> ModelInfo:
-    """Read `preprocessing` and `class_names` off the first object that carries each, else the defaults."""
-    preprocessing = next(
-        (p for carrier in carriers if isinstance(p := getattr(carrier, "preprocessing", None), Preprocessing)), None
-    )
-    names = next(
-        (n for carrier in carriers if isinstance(n := getattr(carrier, "class_names", None), list | tuple)), None
-    )
-    return ModelInfo(
-        spec=spec,
-        preprocessing=preprocessing or default_preprocessing(),
-        class_names=None if names is None else tuple(str(name) for name in names),
-    )
+    """Read what `model_info` names off the first object that carries each, else the defaults."""
+    names = next((names for carrier in carriers if (names := _names(carrier)) is not None), None)
+    output = next((kind for carrier in carriers if (kind := kind_of(carrier)) is not None), None)
+    own = next((own for carrier in carriers if (own := own_preprocessing(carrier)) is not None), None)
+    return ModelInfo(spec=spec, preprocessing=own or default_preprocessing(), class_names=names, output=output)
+
+
+def own_preprocessing(carrier: object) -> Preprocessing | None:
+    """The preprocessing that a model or a factory carries."""
+    found = getattr(carrier, "preprocessing", None)
+    return found if isinstance(found, Preprocessing) else None
+
+
+def _names(carrier: object) -> tuple[str, ...] | None:
+    names = getattr(carrier, "class_names", None)
+    if isinstance(names, np.ndarray):
+        names = names.tolist()
+    if isinstance(names, Mapping):
+        return names_of_labels(names)
+    if isinstance(names, list | tuple):
+        return tuple(str(name) for name in names)
+    return names_of_labels(getattr(getattr(carrier, "config", None), "id2label", None))
+
+
+def names_of_labels(labels: object) -> tuple[str, ...] | None:
+    """Names by number, as `id2label` of transformers has them; None where there are none but placeholders."""
+    try:
+        named = {int(number): str(name) for number, name in labels.items()} if isinstance(labels, Mapping) else {}
+    except (TypeError, ValueError):
+        return None
+    names = tuple(named.get(number, "") for number in range(len(named)))
+    return None if not all(names) or names == tuple(f"LABEL_{n}" for n in range(len(names))) else names

@@ -14,6 +14,7 @@ from sightline.models.channels import one_channel, with_channels
 from sightline.models.factories import load_factory
 from sightline.models.huggingface import load_huggingface
 from sightline.models.info import ModelInfo, model_info
+from sightline.models.output_kind import Kind, as_kind
 from sightline.models.preprocessing import Number, Preprocessing
 from sightline.models.timm_zoo import NAMES_OF_SUBSET, load_timm, untrained_timm
 from sightline.models.torchvision_zoo import load_torchvision, untrained_torchvision
@@ -35,6 +36,7 @@ def load_model(
     channels: int | None = None,
     values: tuple[Number, Number] | None = None,
     classes: Sequence[str] | str | Path | None = None,
+    output: str | None = None,
     multi_label: bool | None = None,
     pretrained: bool = True,
     device: str | torch.device = "cpu",
@@ -47,7 +49,8 @@ def load_model(
     Args:
         spec: ``torchvision:NAME``, ``timm:NAME``, ``hf:ID_OR_FOLDER``, ``path/FILE.py:FACTORY``,
             ``package.module:FACTORY``, or a model. A FACTORY is called without arguments; it, or the model that
-            it returns, may carry a `preprocessing` (a `Preprocessing`) and `class_names`.
+            it returns, may carry a `preprocessing` (a `Preprocessing`), `class_names`, and `output` or
+            `multi_label`.
         weights: A file of weights to load (see `load_weights`); nothing is then fetched.
         size: Height and width of the input in pixels, or one number for both.
         mean: Mean of each channel, or one for all, in units of `value_range`.
@@ -57,7 +60,9 @@ def load_model(
         channels: 1 for grey pictures or 3 for RGB; by default what the model says, or what its first layer takes.
         values: Which values of the files are black and white, as ``(0, 4095)`` for 12 bits; see `Preprocessing`.
         classes: One name per output: the names, a file with one per line or a JSON list, or a text with commas.
-        multi_label: Whether each output is a yes or no of its own; by default what the model says, or no.
+        output: What the outputs are: ``"classes"`` (one class among all, softmax), ``"labels"`` (each a yes or no of
+            its own, sigmoid) or ``"values"`` (numbers as they are, as in regression); by default what the model says.
+        multi_label: True is short for ``output="labels"``, False for ``output="classes"``.
         pretrained: Whether to fetch the weights that the name stands for.
         device: Where to put the model.
 
@@ -100,8 +105,8 @@ def load_model(
         own = info
         info = replace(info, preprocessing=_override(info.preprocessing, stated), own=own)
         info = replace(info, notes=(*info.notes, f"Stated, not the model's own: {', '.join(stated)}."))
-    if multi_label is not None:
-        info = replace(info, multi_label=multi_label)
+    if (kind := _output(output, multi_label)) is not None:
+        info = replace(info, output=kind)
     if classes is not None:
         info = replace(info, class_names=_class_names(classes))
         if count is not None and count != len(info.class_names or ()):
@@ -116,6 +121,14 @@ def load_model(
         raise InputError(f"The model cannot be put on device {str(device)!r} ({reason}); try cpu.") from error
     model.sightline_info = info  # type: ignore[assignment] # a plain attribute, not a sub-module
     return model.eval()
+
+
+def _output(output: object, multi_label: bool | None) -> Kind | None:
+    kind = as_kind(output)
+    short: Kind | None = None if multi_label is None else "labels" if multi_label else "classes"
+    if kind is not None and short is not None and kind != short:
+        raise InputError(f"multi_label={multi_label} means output={short!r}, but got output={kind!r} too; drop one.")
+    return kind or short
 
 
 def _load(spec: str, pretrained: bool, stated: dict[str, Any]) -> tuple[nn.Module, ModelInfo]:

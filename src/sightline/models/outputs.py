@@ -21,7 +21,10 @@ class NoScoresError(RefusalError):
         self.found = found
 
 
-_ADVICE = "Say what to explain with a callable: target=lambda output: ... that returns one value per image."
+_ADVICE = (
+    "Say what to explain with a callable: target=lambda output: ... that returns one value per image; or by a layer's "
+    'channel: target=sightline.Unit("LAYER", channel=0), on the command line --target unit:LAYER:0.'
+)
 
 
 def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:

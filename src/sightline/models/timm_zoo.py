@@ -63,6 +63,8 @@ def load_timm(name: str, pretrained: bool) -> tuple[nn.Module, ModelInfo]:
         preprocessing=preprocessing,
         class_names=class_names,
         weights=f"timm {model.pretrained_cfg.get('tag') or name}",  # type: ignore[union-attr, operator]
+        # A head of the user's own weights may be of labels or values.
+        output="classes" if pretrained else None,
         notes=notes,
     )
 

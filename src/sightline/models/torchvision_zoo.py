@@ -50,6 +50,8 @@ def load_torchvision(name: str, pretrained: bool) -> tuple[nn.Module, ModelInfo]
         preprocessing=preprocessing,
         class_names=tuple(weights.meta["categories"]),
         weights=f"torchvision {weights.name}",
+        # A head of the user's own weights may be of labels or values.
+        output="classes" if pretrained else None,
     )
 
 

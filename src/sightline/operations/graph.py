@@ -6,6 +6,7 @@ node that an intercepted operation made is marked, and the walk from the explain
 and every node that nobody marked.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,12 @@ _FOLDED = "sightline.folded"
 _HOOK = "BackwardHookFunctionBackward"
 # A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
 _LEAF = "AccumulateGrad"
+
+_RESHAPING = re.compile(
+    r"_?(Alias|AsStrided|Cat|Clamp|ClampMax|ClampMin|Clone|Diagonal|Expand|Flip|Gather|Index|IndexSelect|Permute|Repeat|"
+    r"Reshape|ReshapeAlias|Select|Slice|Split|SplitWithSizes|Squeeze|Stack|T|ToCopy|Transpose|Unbind|UnsafeSplit|"
+    r"UnsafeView|Unsqueeze|View)Backward\w*"
+)
 
 Node = Any  # torch.autograd.graph.Node; its Python classes share no usable type
 
@@ -92,6 +99,21 @@ def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None
             continue
         node.metadata[_KEY] = operation
         stack.extend(parent for parent, _ in node.next_functions if parent is not None)
+
+
+def behind_reshaping(result: Tensor, wanted: Collection[Node]) -> list[Node]:
+    """The wanted nodes from which a result came by reshaping, joining and clamping alone; none where it did not."""
+    found: list[Node] = []
+    stack: list[Node] = [result.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node in wanted:
+            found.append(node)
+        elif node is not None and (_RESHAPING.match(type(node).__name__) or is_hook(node)):
+            stack.extend(parent for parent, _ in node.next_functions)
+        else:
+            return []
+    return list(dict.fromkeys(found))
 
 
 def mark_gate(result: Tensor, gate: int) -> None:

@@ -218,10 +218,14 @@ class Linear:
         """
         if low is None or high is None:
             if self._active.pixel_range is None:
+                made = getattr(self._active.propagation, "_made", None)
+                name = made.make.__name__ if made and {"low", "high"} <= dict(made.settings).keys() else ""
                 raise RefusalError(
-                    "The first layer's rule needs the range of a pixel as the model sees it, and the model does not "
-                    "say how it encodes images. Name it: sightline.propagation.epsilon_gamma_box(low=..., high=...), "
-                    "each a number or one per channel, or load images and model through sightline."
+                    "The first layer's rule needs the range of a pixel as the model sees it, and nothing says how the "
+                    "images are encoded. "
+                    + (_NAME_RANGE.format(factory=name) if name else "")
+                    + "sightline.load_model(model, mean=..., std=...) tells it for images normalised so; the command "
+                    "line knows it."
                 )
             low, high = self._active.pixel_range
         if self.from_image is None:
@@ -354,3 +358,9 @@ def apply_rule(kind: Kind, signal: Tensor, linear: Linear) -> Tensor:
 
 def _listed(limit: object) -> str:
     return ", ".join(f"{value:.4g}" for value in torch.as_tensor(limit).flatten().tolist())
+
+
+_NAME_RANGE = (
+    "Name the range: sightline.Method(propagation=sightline.propagation.{factory}(low=..., high=...), "
+    'name="{factory}"), each a number or one per channel, such as images.min() and images.max(). Or '
+)

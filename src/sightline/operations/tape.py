@@ -31,6 +31,7 @@ from sightline.operations.vocabulary import (
     GATES,
     LEAVES_TORCH,
     PICKS,
+    PROBABILITIES,
     Kind,
     Operation,
     rectification,
@@ -69,7 +70,6 @@ class Tape:
         bytes: memory of all results on the way from the input, the measure by which chunks are sized.
         recomputes: whether a checkpoint runs part of the model again during a backward.
         performed: number of operations on the way from the input so far.
-        last: the last of them, and its result.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Tape:
         self._selecting = False
         self._seen: tuple[Tensor, Seen] | None = None
         self._steady: set[graph.Node] = set()
-        self.last: tuple[Operation, Tensor] | None = None
+        self._probabilities: dict[graph.Node, Operation] = {}
         self.bytes = 0
         self.performed = 0
 
@@ -381,6 +381,11 @@ class Tape:
         found = graph.walk(values, nodes, gates=gates)
         return graph.Walk(found.operations, (*found.unseen, *self._origins.left, *self.hooks.unwatched))
 
+    def ends_in(self, scores: Tensor) -> Operation | None:
+        """The operation that turned scores into probabilities where nothing but reshaping came after it; else None."""
+        found = graph.behind_reshaping(scores, self._probabilities)
+        return self._probabilities[found[0]] if len({self._probabilities[node].name for node in found}) == 1 else None
+
     def _follow(
         self,
         func: Callable[..., Any],
@@ -400,7 +405,8 @@ class Tape:
         first = made[0]
         operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape), has_node)
         self.performed += 1
-        self.last = (operation, first)
+        if name in PROBABILITIES and first.grad_fn is not None:
+            self._probabilities[first.grad_fn] = operation
         for tensor in made:
             if not tensor._is_view():
                 self.bytes += tensor.nbytes

@@ -74,6 +74,14 @@ _KIND_OF_NAME = {name: kind for kind, names in SPELLINGS.items() for name in nam
 GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 """Functions whose results, from 0 up to a bound, may gate another signal."""
 
+PROBABILITIES = frozenset(
+    {
+        "softmax", "special_softmax", "softmin", "log_softmax", "special_log_softmax",
+        "sigmoid", "special_expit", "hardsigmoid", "log_sigmoid",
+    }
+)  # fmt: skip
+"""Operations that turn scores into probabilities, or into their logarithms."""
+
 PICKS = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
 """Calls that take entries of their first tensor by an index."""
 

@@ -64,9 +64,8 @@ def _verdicts(axes: Axes, found: "Audit") -> None:
         for column, (test, word) in enumerate(said.items()):
             axes.add_patch(mpl.patches.Rectangle((column, row), 0.98, 0.94, facecolor=_COLOURS[word], linewidth=0))
             text = word
-            finding = found.findings.get((str(test), str(method)))
-            if finding is not None and math.isfinite(finding.figure):
-                text += f"   {finding.figure:.2f} [{finding.low:.2f}, {finding.high:.2f}]"
+            if (str(test), str(method)) in found.findings:
+                text = f"{word}   {found.shown(str(test), str(method))}".strip()
             axes.text(column + 0.03, row + 0.47, text, fontsize=7.5, va="center", color=_WORDS[word])
     axes.set_xlim(0, len(verdicts.columns))
     axes.set_ylim(len(verdicts), 0)

@@ -41,7 +41,7 @@ def verdicts(found: "Audit") -> str:
         cells = []
         for test, word in said.items():
             finding = found.findings.get((str(test), str(method)))
-            figure = f" {finding.figure:.2f}" if finding is not None and finding.figure == finding.figure else ""
+            figure = "" if finding is None else f" {found.shown(str(test), str(method)).split(' [')[0]}".rstrip()
             reason = escape(finding.reason) if finding is not None else ""
             cells.append(f'<td title="{reason}" style="color:{_COLOURS[word]}">{escape(word)}{figure}</td>')
         rows.append(f"<tr><th>{escape(str(method))}</th>{''.join(cells)}</tr>")

@@ -135,10 +135,11 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         }
         for method, said in verdicts.items()
     ]
-    counts = {
-        word: [method for method, said in verdicts.items() if method not in _CONTROLS and said["overall"] == word]
-        for word in ("pass", "fail", "undecided")
-    }
+    alike = record.get("alike", {})
+    counts: dict[str, list[str]] = {"pass": [], "fail": [], "undecided": []}
+    for method, said in verdicts.items():
+        if method not in _CONTROLS:
+            counts[said["overall"]].append(method + (" (alike for different images)" if method in alike else ""))
     return {
         "place": folder.name,
         "images": len(images),
@@ -157,11 +158,12 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _found(row: dict[Any, Any] | None) -> dict[str, Any]:
     if row is None:
-        return {"figure": "", "interval": "", "reason": ""}
-    known = pd.notna(row["figure"])
+        return {"figure": "", "interval": "", "sort": "", "reason": ""}
+    figure, _, interval = (str(row["shown"]) if pd.notna(row["shown"]) else "").partition(" [")
     return {
-        "figure": f"{row['figure']:.2f}" if known else "",
-        "interval": f"{row['low']:.2f} to {row['high']:.2f}" if known else "",
+        "figure": figure,
+        "interval": interval.removesuffix("]").replace(", ", " to "),
+        "sort": row["figure"] if pd.notna(row["figure"]) else "",
         "reason": str(row["reason"]) if pd.notna(row["reason"]) else "",
     }
 

@@ -14,7 +14,7 @@ from sightline.images import ImageBatch
 from sightline.memory import allowance
 from sightline.models import model_info
 from sightline.models.home import home_of
-from sightline.runs.recipe import Recipe, target_of
+from sightline.runs.recipe import Recipe
 from sightline.runs.source import open_source, read
 from sightline.runs.work import stored
 
@@ -69,7 +69,7 @@ def estimate(recipe: Recipe) -> Estimate:
         batch = found.batch[_fit(recipe, network, found.batch)]
         count = len(batch)
         device, dtype = home_of(network, batch.tensor)
-        targets = [target_of(str(text), count) for text in recipe.targets]
+        targets = list(map(str, recipe.targets))
         explained = partial(
             explain_each, network, batch, list(recipe.methods), targets,
             seed=recipe.seed, memory=allowance(device), on_refusal="record",
@@ -113,8 +113,7 @@ def _fit(recipe: Recipe, network: nn.Module, batch: ImageBatch) -> list[int]:
 
     def wrong(rows: list[int]) -> str:
         try:
-            targets = [target_of(str(text), len(rows)) for text in recipe.targets]
-            explain_each(network, batch[rows], ["gradient"], targets, on_refusal="record")
+            explain_each(network, batch[rows], ["gradient"], list(map(str, recipe.targets)), on_refusal="record")
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way
             return str(error) or type(error).__name__
         return ""

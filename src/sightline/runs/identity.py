@@ -23,7 +23,7 @@ def identity_now(recipe: Recipe, network: nn.Module, source: Files | Rows, devic
     return {
         "model": fingerprint(network),
         "preprocessing": {key: str(value) for key, value in asdict(model_info(network).preprocessing).items()},
-        "multi_label": model_info(network).multi_label,
+        "output": model_info(network).output,
         "images": identity_of(source),
         "seed": recipe.seed,
         "precision": recipe.output.precision,

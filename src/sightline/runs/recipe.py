@@ -14,9 +14,8 @@ from sightline.errors import InputError
 from sightline.images.load import MAX_PIXELS
 from sightline.models import load_model
 from sightline.models.device import device_named
-from sightline.targets import Classes, Pair, Target
 
-_RANK = re.compile(r"top-([1-9]\d*)")
+_WORDS = re.compile(r"predicted|top-[1-9]\d{0,8}")
 _PAIR = re.compile(r"([0-9]+)-([0-9]+)")
 _CLASS = re.compile(r"[0-9]+")
 _MOST = 1 << 31
@@ -39,6 +38,7 @@ class ModelPart(_Part):
     channels: Literal[1, 3] | None = None
     values: list[float] | None = Field(default=None, min_length=2, max_length=2)
     classes: str | list[str] | None = None
+    output: Literal["classes", "labels", "values"] | None = None
     multi_label: bool | None = None
     pretrained: bool = True
     device: str = "auto"
@@ -59,6 +59,7 @@ class ModelPart(_Part):
             channels=self.channels,
             values=None if self.values is None else (self.values[0], self.values[1]),
             classes=names,
+            output=self.output,
             multi_label=self.multi_label,
             pretrained=self.pretrained,
             device=device_named(self.device),
@@ -96,7 +97,7 @@ class AuditPart(_Part):
 class GADPart(_Part):
     """Support networks of two classes, trained beside; see `GAD`."""
 
-    classes: list[int] = Field(min_length=2, max_length=2)
+    classes: list[int | str] = Field(min_length=2, max_length=2)
     images: str
     labels: list[str] = Field(min_length=2, max_length=2)
     alphas: list[float | Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
@@ -141,15 +142,20 @@ def _method(name: str) -> str:
 
 def _target(text: str | int) -> str:
     text = str(text)
-    if text == "predicted" or ((rank := _RANK.fullmatch(text)) and int(rank[1]) < _MOST):
+    if text == "all" or text.startswith("per-image:"):
+        raise ValueError(f"a run takes each target by itself, and none for each image; came {text!r}")
+    if _WORDS.fullmatch(text):
         return text
     if _CLASS.fullmatch(text) and int(text) < _MOST:
         return str(int(text))
     if (pair := _PAIR.fullmatch(text)) and int(pair[1]) != int(pair[2]) and max(int(pair[1]), int(pair[2])) < _MOST:
         return f"{int(pair[1])}-{int(pair[2])}"
+    # A name is looked up once the model is there; what looks like a number can be no other mistake.
+    if re.search(r"[^\W\d_]", text) and not re.fullmatch(r"top-.*", text):
+        return text
     raise ValueError(
-        'a target is "predicted", "top-2" (the second likeliest class), a class (281) or a pair ("281-207": why 281 '
-        f"and not 207); came {text!r}"
+        'a target is "predicted", "top-2" (the second likeliest class), a class by number or name (281, "tabby") or a '
+        f'pair ("281-207": why 281 and not 207); came {text!r}'
     )
 
 
@@ -173,18 +179,6 @@ class Recipe(_Part):
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} are named once each; came {', '.join(map(str, given))}")
         return self
-
-
-def target_of(text: str, count: int) -> Target:
-    """A recipe's target for some images."""
-    if (found := _PAIR.fullmatch(text)) is not None:
-        return Pair(int(found[1]), int(found[2]))
-    rank = _RANK.fullmatch(text)
-    if text == "predicted" or rank is not None:
-        return Classes(None, count, rank=1 if rank is None else int(rank[1]))
-    import torch
-
-    return Classes(torch.full((count,), int(text)), count)
 
 
 def read_recipe(path: str | Path) -> Recipe:

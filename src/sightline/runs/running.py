@@ -19,7 +19,7 @@ from sightline.runs.distanced import check_fit, fit_run
 from sightline.runs.identity import FREE, differences, identity_now
 from sightline.runs.local import run_local
 from sightline.runs.opened import Run, open_run
-from sightline.runs.recipe import Recipe, read_recipe, target_of
+from sightline.runs.recipe import Recipe, read_recipe
 from sightline.runs.source import Files, Rows, contents_of, open_source, read
 from sightline.runs.store import FORMAT, Store, tag_of
 from sightline.runs.work import LEAST, Worker, is_short, stored, threads
@@ -184,7 +184,7 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
         if images.batch is None:
             failed = failed or InputError(f"{source.names[number]}: {images.failures[0][1]}.")
             continue
-        targets = [target_of(str(target), 1) for target in recipe.targets]
+        targets = list(map(str, recipe.targets))
         # Another image may need less than one that fails.
         allowed = memory
         while True:

@@ -17,7 +17,7 @@ from sightline.explain import explain_each
 from sightline.explanation import Explanation
 from sightline.images import ImageBatch
 from sightline.models import model_info
-from sightline.runs.recipe import OutputPart, Recipe, target_of
+from sightline.runs.recipe import OutputPart, Recipe
 from sightline.runs.source import Read, Source, read
 from sightline.runs.store import Store
 
@@ -112,9 +112,8 @@ class Worker:
         """Explanations of all images or, where that fails, of halves of them down to the one that is at fault."""
         found: list[Explanation] = []
         try:
-            wanted = [target_of(target, len(batch)) for target in targets]
             found = explain_each(
-                self.network, batch, list(methods), wanted,
+                self.network, batch, list(methods), list(targets),
                 seed=self.recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept

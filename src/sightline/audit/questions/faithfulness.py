@@ -17,7 +17,10 @@ from sightline.occlusion import Fill
 
 @dataclass(frozen=True)
 class Faithfulness(Question):
-    """What becomes of the explained class's probability as pixels are put out, or put back, in the map's order.
+    """What becomes of the explained probability, or value, as pixels are put out, or put back, in the map's order.
+
+    The probability is the network's own where it ends in one; else it is made by softmax of the logits of classes, by
+    sigmoid of those of labels. Values of a regression stay as they are.
 
     Areas under the curves of `deletion` (low is good) and `insertion` (high is good), and the area over that of
     `patch_flipping` (high is good), for each fill. The noise control is a random order. All of them leave the pictures
@@ -35,10 +38,9 @@ class Faithfulness(Question):
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         chosen = block.classes["predicted"]
 
-        def probability(images: Tensor) -> Tensor:
-            logits = ask(block.model, images, 64)
-            shares = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-            return shares.gather(1, chosen[:, None]).squeeze(1)
+        def said(images: Tensor) -> Tensor:
+            read = block.output.read(ask(block.model, images, 64))
+            return read.gather(1, chosen[:, None]).squeeze(1)
 
         images = block.tensor
         ends = ends_of(block.model, block.images, images.shape[1])
@@ -49,9 +51,9 @@ class Faithfulness(Question):
             for method, maps in block.base.items():
                 tell(f"pixels of {method} put out: {fill}")
                 curves = {
-                    "deletion": deletion(probability, images, maps, fill, self.steps, black=black).area,
-                    "insertion": insertion(probability, images, maps, fill, self.steps, black=black).area,
-                    "patch_flipping": patch_flipping(probability, images, maps, fill, 8, self.steps, black=black).aopc,
+                    "deletion": deletion(said, images, maps, fill, self.steps, black=black).area,
+                    "insertion": insertion(said, images, maps, fill, self.steps, black=black).area,
+                    "patch_flipping": patch_flipping(said, images, maps, fill, 8, self.steps, black=black).aopc,
                 }
                 for measure, values in curves.items():
                     yield from block.each(self.name, str(fill), method, measure, values)

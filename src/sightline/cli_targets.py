@@ -1,0 +1,78 @@
+"""`sightline explain`'s targets: which they are, and one folder of maps for each where there are several."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from sightline.cli_console import say
+from sightline.errors import SightlineError
+from sightline.explanation import PICTURES, Explanation
+from sightline.images import ImageBatch
+from sightline.models import model_info
+from sightline.models.asking import ask, output_of
+from sightline.target_names import split_targets
+
+EACH = 8
+"""Labels or values that are all explained where no target is named."""
+_SEVERAL = "target "
+_FILES = ("manifest.json", "maps.safetensors", PICTURES, "montage.png")
+
+
+def targets_of(network: nn.Module, batch: ImageBatch, given: Sequence[str] | None) -> list[str]:
+    """The targets that were asked for; where none were, the predicted class, or each of a few labels or values.
+
+    Raises:
+        InputError: a target is empty, or `all` is asked of a model without scores for each image.
+        RefusalError: likewise.
+    """
+    names = model_info(network).class_names or ()
+    if given:
+        wanted = any(text.strip() == "all" or "all" in text.split(",") for text in given)
+        outputs = ask(network, batch.tensor[:1], 1).shape[1] if wanted else 0
+        return list(dict.fromkeys(split_targets(given, names, outputs)))
+    try:
+        scores = ask(network, batch.tensor[:1], 1)
+        output = output_of(network, batch.tensor, scores)
+    except SightlineError:
+        # What is wrong is said where the images are explained.
+        return ["predicted"]
+    count = scores.shape[1]
+    if output.kind == "classes" or not 1 < count <= EACH:
+        return ["predicted"]
+    say("note", f"Each of the {count} {output.noun}s is explained, since no --target names one.")
+    return split_targets(["all"], names, count)
+
+
+def save_each(found: Sequence[Explanation], targets: Sequence[str], out: Path) -> list[Path]:
+    """Save explanations of the same images: one into the folder itself, several into a folder each.
+
+    What an earlier call left there of the other kind is removed, so that a page does not show it beside these.
+
+    Returns:
+        The folders.
+
+    Raises:
+        InputError: a folder cannot be written.
+    """
+    stale = [place for place in out.glob(f"{_SEVERAL}*") if (place / _FILES[0]).is_file()]
+    for place in stale:
+        shutil.rmtree(place, ignore_errors=True)
+    if len(found) == 1:
+        return [found[0].save(out)]
+    for name in (*_FILES, "report.html"):
+        (out / name).unlink(missing_ok=True)
+    return [
+        one.save(out / f"{_SEVERAL}{number} {_plain(target, one)}")
+        for number, (target, one) in enumerate(zip(targets, found, strict=True), 1)
+    ]
+
+
+def _plain(target: str, found: Explanation) -> str:
+    """A target as the name of a folder."""
+    number = target.removeprefix("number:")
+    if number.isdecimal() and int(number) < len(found.class_names):
+        target = found.class_names[int(number)]
+    return re.sub(r"[^\w.,-]+", "_", target.replace("number:", ""))[:60].strip("_.") or "target"
