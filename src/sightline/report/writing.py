@@ -39,6 +39,11 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
         InputError: there is nothing to report on, or something cannot be read or written.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}. Name a folder that `sightline "
+            "explain`, `audit`, `gad` or `demo` has written."
+        )
     path = folder / "report.html" if out is None else Path(out)
     gallery = Gallery()
     manifests = [gallery.add(place, str(place.relative_to(folder))) for place in folders_of(folder)]
