@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import sightline as sl
 from sightline.gad import Consistency, Control, distanced
 from sightline.gad.controls import as_many, as_wide, orders
+from sightline.gad.training import read
 from sightline.models.fingerprint import fingerprint
 from sightline.regions import hulls
 
@@ -744,3 +745,26 @@ def test_a_draw_of_the_data_set_is_not_the_networks(model: nn.Module, data, work
     drawn = sl.GAD(model, CLASSES, (1,), steps=2, batch_size=10).fit(given, controls=False)
     plain = sl.GAD(model, CLASSES, (1,), steps=2, batch_size=10).fit(data, controls=False)
     assert fingerprint(next(drawn.networks.each()).network) == fingerprint(next(plain.networks.each()).network)
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "removed", "turned"])
+def test_a_damaged_support_network_is_trained_anew(data, tmp_path: Path, damage: str) -> None:
+    def fit() -> sl.GAD:
+        return sl.GAD(network(), CLASSES, (1, 2), steps=2, rate=0.01, folder=tmp_path).fit(data, controls=False)
+
+    fit()
+    file = tmp_path / "distanced-1-1.safetensors"
+    content = file.read_bytes()
+    # The tensors are mapped from the file.
+    before = {name: tensor.clone() for name, tensor in read(file)[0].items()}
+    if damage == "removed":
+        file.unlink()
+    elif damage == "turned":
+        file.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    else:
+        file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    with pytest.raises(sl.InputError, match=r"[Cc]all fit"):
+        sl.GAD.load(tmp_path, network()).explain(data[0][:1], "gradient")
+    fit()
+    for name, tensor in read(file)[0].items():
+        assert torch.equal(tensor, before[name])

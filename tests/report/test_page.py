@@ -291,3 +291,11 @@ def test_what_cannot_be_reported_on_is_said(tmp_path: Path) -> None:
     (tmp_path / "pictures.safetensors").write_bytes(b"no")
     with pytest.raises(sl.InputError, match=r"manifest\.json.*\bread\b"):
         write_page(tmp_path)
+
+
+def test_a_folder_that_does_not_exist_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(sl.InputError, match="nope does not exist"):
+        write_page(tmp_path / "nope")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(sl.InputError, match="is not a folder"):
+        write_page(tmp_path / "file")

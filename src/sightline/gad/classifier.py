@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline.errors import InputError
 from sightline.gad.samples import Samples
 from sightline.gad.survey import survey
-from sightline.gad.training import Recipe, norms_are_folded, train, write
+from sightline.gad.training import Recipe, norms_are_folded, read, train, write
 from sightline.models import load_weights
 from sightline.models.fingerprint import fingerprint
 from sightline.sampling.seeds import seed_of
@@ -100,10 +99,13 @@ def fine_tuned(
     network = with_outputs(model, 2, tuning.seed)
     identity = json.dumps({"start": fingerprint(network), "pictures": len(samples), **asdict(tuning)}, sort_keys=True)
     file = folder / FILE
-    if file.is_file():
-        with safe_open(file, "pt") as there:
-            known = (there.metadata() or {}).get("identity")
-        if known != identity:
+    try:
+        words = read(file)[1]
+    except ValueError:
+        # Missing or damaged: trained anew.
+        words = None
+    if words is not None:
+        if words.get("identity") != identity:
             raise InputError(
                 f"{file} was trained from other weights or pictures, or in another way. Name another folder, or remove "
                 "it."

@@ -239,7 +239,7 @@ class GAD:
         for kind in kinds:
             for alphas in self.networks.trained:
                 file = self.networks.file(alphas, kind)
-                if file.is_file() and file.name in trained:
+                if self.networks.has(alphas, kind):
                     continue
                 shift = watch(original, labels[kind], self.classes)
                 network = self.networks.scratch()

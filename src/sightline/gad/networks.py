@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.gad.targets import Step
-from sightline.gad.training import write
-from sightline.written import tensors_in
+from sightline.gad.training import read, write
 
 Kind = Literal["distanced", "shuffled"]
 
@@ -60,6 +58,14 @@ class Networks:
         files = [self.file(alphas, kind) for alphas in self.trained]
         return all(file.name in self.known and file.is_file() for file in files)
 
+    def has(self, alphas: Step, kind: Kind) -> bool:
+        """Whether the weights for a distance are there, of this fit and whole."""
+        file = self.file(alphas, kind)
+        try:
+            return file.name in self.known and bool(read(file))
+        except ValueError:
+            return False
+
     def keep(self, network: nn.Module, alphas: Step, kind: Kind) -> None:
         """Write the weights for a distance."""
         write(self.file(alphas, kind), network.state_dict(), {"alphas": str(alphas), "kind": kind})
@@ -96,9 +102,11 @@ class Networks:
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
-        return tensors_in(file)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} is damaged ({error}). Remove it and call fit again; the others are kept.") from error
+        return read(file)[0]
+    except ValueError as error:
+        raise InputError(
+            f"{file} is damaged ({error}). Call fit again, which trains this one anew; the others are kept."
+        ) from error
 
 
 def _between(start: Tensor, end: Tensor, share: float) -> Tensor:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
+from sightline.checksums import checksum
 from sightline.errors import RefusalError
 from sightline.gad.samples import Samples
 from sightline.models.home import home_of
@@ -262,8 +263,34 @@ def write(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str]) -
         # Tied parameters have one storage, which the format forbids.
         apart[key] = plain.clone() if plain.data_ptr() in seen else plain
         seen.add(plain.data_ptr())
-    save_file(apart, part, dict(words))
+    save_file(apart, part, {**words, "checksum": _sum_of(apart)})
     part.replace(path)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and words that `write` wrote.
+
+    Raises:
+        ValueError: the file is missing, or not what was written.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            words = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(str(error)) from error
+    if words.get("checksum") != _sum_of(tensors):
+        raise ValueError("its checksum does not fit its content")
+    return tensors, words
+
+
+def _sum_of(tensors: Mapping[str, Tensor]) -> str:
+    parts: list[bytes | str] = []
+    for name in sorted(tensors):
+        plain = tensors[name].contiguous()
+        content = plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        parts += [f"{name} {tuple(plain.shape)} {plain.dtype}", checksum(content)]
+    return checksum(*parts)
 
 
 def _keep(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str, state: dict[str, Any]) -> None:
@@ -276,12 +303,10 @@ def _keep(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str
 def _restore(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str) -> tuple[int, float, float]:
     """Go on from a checkpoint, if it is this network's and whole."""
     try:
-        with safe_open(path, "pt") as file:
-            words = file.metadata() or {}
-            if words.get("name") != name:
-                return 0, 0.0, 0.0
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError):
+        tensors, words = read(path)
+    except ValueError:
+        return 0, 0.0, 0.0
+    if words.get("name") != name:
         return 0, 0.0, 0.0
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     moments: dict[int, dict[str, Tensor]] = {}

@@ -85,7 +85,7 @@ def store_pictures(
     """
     folder = Path(folder)
     wanted = {
-        # With size and time, since a picture may be replaced under its name.
+        # With size and times, since a picture may be replaced under its name; nobody sets that of the last change.
         "files": [[str(path), *_stamp(path)] for path in pictures.paths],
         "labels": list(pictures.labels),
         "training": list(pictures.training),
@@ -98,7 +98,7 @@ def store_pictures(
             if all(there.get(key) == value for key, value in wanted.items()):
                 pixels = np.load(data, mmap_mode="r")
                 return PictureStore(pixels, there["about"], there["failures"], preprocessing)
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, AttributeError, EOFError):
             # Damaged: made anew.
             pass
     try:
@@ -117,12 +117,12 @@ def store_pictures(
     return found
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         known = path.stat()
     except OSError:
-        return 0, 0
-    return known.st_size, known.st_mtime_ns
+        return 0, 0, 0
+    return known.st_size, known.st_mtime_ns, known.st_ctime_ns
 
 
 def _decoded(

@@ -46,6 +46,11 @@ def write_page(folder: str | Path, out: str | Path | None = None, *, side: int |
     if side is not None and not 16 <= side <= 8192:
         raise InputError(f"The longer side of maps on a page is from 16 to 8192 pixels; got {side}.")
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}. Name a folder that `sightline "
+            "explain`, `audit`, `gad` or `demo` has written."
+        )
     path = folder / "report.html" if out is None else Path(out)
     gallery = Gallery()
     manifests = [gallery.add(place, str(place.relative_to(folder))) for place in folders_of(folder)]
