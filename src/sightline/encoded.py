@@ -78,7 +78,8 @@ def encoding_of(model: object, images: object) -> Preprocessing | None:
     if isinstance(images, ImageBatch):
         return images.preprocessing
     known = isinstance(model, nn.Module) and hasattr(model, "sightline_info")
-    return model_info(model).preprocessing if known else None  # type: ignore[arg-type]
+    found = model_info(model).preprocessing if known else None  # type: ignore[arg-type]
+    return None if found is None or found.is_assumed_grey else found
 
 
 def ends_of(model: object, images: object, channels: int) -> tuple[Tensor, Tensor] | None:

@@ -322,7 +322,8 @@ def _prediction(results: Results, *, multi_label: bool) -> tuple[Tensor | None, 
 
 def _display(batch: Tensor, info: ModelInfo | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
     """Encoded images as a person sees them; stretched to 0..1 each where nobody says how they were encoded."""
-    if info is not None and info.preprocessing.channels == batch.shape[1]:
+    assumed = info is None or info.preprocessing.is_assumed_grey
+    if info is not None and not assumed and info.preprocessing.channels == batch.shape[1]:
         return info.preprocessing.decode(batch.detach().float().cpu())
     values = batch.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
