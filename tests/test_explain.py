@@ -179,7 +179,7 @@ def test_wrong_targets_are_refused_in_a_sentence(model: nn.Module, images: Tenso
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floating point"),
         (torch.full((2, 3, 8, 8), float("nan")), "not finite"),
         (torch.rand(0, 3, 8, 8), r"none.*0.*\(0, 3, 8, 8\)"),
-        (np.zeros((1, 3, 8, 8)), "came ndarray"),
+        (np.zeros((1, 3, 8, 8)), "got ndarray"),
     ],
 )
 def test_wrong_images_are_refused_in_a_sentence(model: nn.Module, images, message: str) -> None:

@@ -79,7 +79,8 @@ def encoding_of(model: object, images: object) -> Preprocessing | None:
     if isinstance(images, ImageBatch):
         return images.preprocessing
     info = getattr(model, "sightline_info", None)
-    return info.preprocessing if isinstance(info, ModelInfo) else own_preprocessing(model)
+    found = info.preprocessing if isinstance(info, ModelInfo) else own_preprocessing(model)
+    return None if found is None or found.is_assumed_grey else found
 
 
 def ends_of(model: object, images: object, channels: int) -> tuple[Tensor, Tensor] | None:

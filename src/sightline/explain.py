@@ -392,7 +392,7 @@ def _refuse_largest(target: Target, output: OutputKind, results: Results) -> Non
 
 
 def _decodable(batch: Tensor, encoding: Preprocessing | None) -> bool:
-    return encoding is not None and encoding.channels == batch.shape[1]
+    return encoding is not None and encoding.channels == batch.shape[1] and not encoding.is_assumed_grey
 
 
 def _display(batch: Tensor, encoding: Preprocessing | None) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:

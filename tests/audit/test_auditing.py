@@ -388,7 +388,7 @@ def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> Non
             audit(model, images, **{"methods": ["gradient"], **settings})
     with pytest.raises(sl.InputError, match="function of"):
         from_callable("gradient")
-    with pytest.raises(sl.InputError, match="came shape"):
+    with pytest.raises(sl.InputError, match="got shape"):
         audit(model, images[0], ["gradient"])
 
 

@@ -964,7 +964,7 @@ def test_references_that_do_not_fit_are_refused_in_a_sentence(model: nn.Module, 
     for wrong, said in [
         (torch.zeros(1, 3, 6, 6, dtype=torch.uint8), "floating point"),
         (torch.full((1, 3, 6, 6), math.nan), "not finite"),
-        (np.zeros((1, 3, 6, 6)), "came ndarray"),
+        (np.zeros((1, 3, 6, 6)), "got ndarray"),
     ]:
         with pytest.raises(sl.InputError, match=said):
             _unchecked(Expected, references=wrong)

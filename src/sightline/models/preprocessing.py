@@ -102,6 +102,11 @@ class Preprocessing:
             )
 
     @property
+    def is_assumed_grey(self) -> bool:
+        """Whether these are defaults for one channel, which say how files are read but nothing of tensors."""
+        return self.channels == 1 and self.source.startswith("default")
+
+    @property
     def null_colour(self) -> tuple[float, ...]:
         """The pixel value of each channel, on the scale 0..255, whose encoded value is 0."""
         low, high = self.value_range
