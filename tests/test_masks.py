@@ -84,6 +84,8 @@ def test_nan_is_ignored_where_that_is_said() -> None:
         ("mask.png", "numbers"),
         (OBJECT.to(torch.complex64), "complex"),
         (None, "numbers"),
+        (np.ma.masked_array(OBJECT.int().numpy(), mask=RING.numpy()), "masked array.*ignore="),
+        ([np.ma.masked_array(one.int().numpy(), mask=~one.numpy()) for one in OBJECT], "masked array"),
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(given: object, said: str) -> None:

@@ -247,11 +247,17 @@ def test_contradictions_and_bad_devices_are_refused():
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("names.txt", "sea cat\ndog\n\n"), ("names.json", '["sea cat", "dog"]'), (None, "sea cat, dog")],
+    [
+        ("names.txt", "sea cat\ndog\n\n"),
+        ("names.json", '["sea cat", "dog"]'),
+        (None, "sea cat, dog"),
+        ("windows.txt", "\ufeffsea cat\r\ndog\r\n"),
+        ("windows.json", '\ufeff["sea cat", "dog"]'),
+    ],
 )
 def test_class_names_from_a_file_or_a_text(tmp_path, name, content):
     if name is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8", newline="")
     model = load_model(nn.Identity(), classes=content if name is None else tmp_path / name)
     assert model_info(model).class_names == ("sea cat", "dog")
 

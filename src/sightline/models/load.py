@@ -203,7 +203,8 @@ def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
             return tuple(name.strip() for name in classes.split(","))
         raise InputError(f"Expected class names or a file of them, but {path} is not a file; check the path.")
     try:
-        text = path.read_text(encoding="utf-8")
+        # Editors on Windows begin a text with a byte order mark, which is no part of the first name.
+        text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"The class names in {path} cannot be read ({error}).") from error
