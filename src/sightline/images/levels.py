@@ -128,12 +128,13 @@ def warnings(levels: Sequence[Levels | None], cut: int = 0) -> list[str]:
         )
     if cropped:
         first = cropped[0]
-        which = "The image has" if len(levels) == 1 else f"{len(cropped)} of {len(levels)} images have"
         least, most = min(one.least for one in cropped), max(one.most for one in cropped)
+        part = f"{max(one.beyond for one in cropped):.0%} of the values"
+        of = f"{part} of the image" if len(levels) == 1 else f"Up to {part} in {len(cropped)} of {len(levels)} images"
         found.append(
-            f"{which} up to {max(one.beyond for one in cropped):.0%} of the values beyond the stated range "
-            f"{first.black:g}..{first.white:g}, which became black or white: the values reach from {least:g} to "
-            f"{most:g}. If that is not meant, state another range, such as {_option(least, most)}."
+            f"{of} lie beyond the stated range {first.black:g}..{first.white:g} and became black or white: the values "
+            f"reach from {least:g} to {most:g}. If that is not meant, state another range, such as "
+            f"{_option(least, most)}."
         )
     if cut:
         found.append(
