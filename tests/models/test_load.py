@@ -262,6 +262,19 @@ def test_class_names_from_a_file_or_a_text(tmp_path, name, content):
     assert model_info(model).class_names == ("sea cat", "dog")
 
 
+def test_class_names_by_number_or_as_an_array():
+    for given in (
+        {1: "dog", 0: "cat"},
+        {"0": "cat", "1": "dog"},
+        np.array(["cat", "dog"]),
+        {"cat": 0, "dog": 1}.keys(),
+    ):
+        assert model_info(load_model(nn.Identity(), classes=given)).class_names == ("cat", "dog")
+    for wrong in (3, [], [0, 1], {1: "cat", 2: "dog"}, [["cat"], ["dog"]]):
+        with pytest.raises(InputError, match="[Cc]lass names"):
+            load_model(nn.Identity(), classes=wrong)
+
+
 def test_wrong_class_names_are_refused(tmp_path):
     (tmp_path / "names.json").write_text('{"0": "cat"}')
     with pytest.raises(InputError, match="JSON list"):
