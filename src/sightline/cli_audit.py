@@ -13,6 +13,7 @@ from sightline.audit.auditing import FURTHER, TESTS, audit
 from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdict_table import verdict_table
 from sightline.catalogue import catalogue
+from sightline.checksums import fits
 from sightline.cli_console import console, interruptible, progress, say, say_refused
 from sightline.cli_images import MaxPixels, Strict, read_images
 from sightline.cli_options import check_places, listed, with_model
@@ -122,7 +123,10 @@ def _stored(path: Path | None) -> dict[str, dict[str, str]]:
     if path is None:
         return {}
     try:
-        verdicts = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not fits(record):
+            raise ValueError("its checksum does not fit its content")  # noqa: TRY301
+        verdicts = record["verdicts"]
         return {str(method): {str(t): str(v) for t, v in said.items()} for method, said in verdicts.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"--baseline {path} cannot be read as the audit.json of an audit ({error}).") from error

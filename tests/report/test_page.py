@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from helpers.networks import small
+from sightline.checksums import sealed, unsealed
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report import gallery as module
 from sightline.report.gallery import encoded
@@ -197,9 +198,9 @@ def test_the_page_opens_with_a_map_that_reads_well(model: nn.Module, images: Ten
     # Not with one that an audit has found wanting.
     audited = sl.audit(model, images, ["gradient", "guided_backprop"], ["class_sensitivity"])
     audited.save(tmp_path / "audit")
-    record = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    record = unsealed((tmp_path / "audit" / "audit.json").read_text())
     record["verdicts"]["guided_backprop"]["overall"] = "fail"
-    (tmp_path / "audit" / "audit.json").write_text(json.dumps(record))
+    (tmp_path / "audit" / "audit.json").write_text(sealed(record))
     assert json.loads(Seen(write_page(tmp_path).read_text()).scripts["application/json"])["first"] != "guided_backprop"
 
 
@@ -276,6 +277,18 @@ def test_files_that_do_not_belong_together_are_said(model: nn.Module, images: Te
         write_page(tmp_path / "a")
     found = sl.audit(model, images[:2], ["gradient"], ["class_sensitivity"])
     found.save(tmp_path / "c")
+    kept = (tmp_path / "c" / "table.csv").read_bytes()
+    for other in (kept[: len(kept) // 2], kept.replace(b"0.", b"1.", 1)):
+        (tmp_path / "c" / "table.csv").write_bytes(other)
+        with pytest.raises(sl.InputError, match=r"damaged.*table\.csv"):
+            write_page(tmp_path / "c")
+    (tmp_path / "c" / "table.csv").write_bytes(kept)
+    record = (tmp_path / "c" / "audit.json").read_text()
+    assert '"undecided"' in record
+    (tmp_path / "c" / "audit.json").write_text(record.replace('"undecided"', '"pass"', 1))
+    with pytest.raises(sl.InputError, match=r"damaged.*checksum"):
+        write_page(tmp_path / "c")
+    (tmp_path / "c" / "audit.json").write_text(record)
     (tmp_path / "c" / "reasons.csv").write_text("one,other\n1,2\n")
     with pytest.raises(sl.InputError, match="is no audit"):
         write_page(tmp_path / "c")

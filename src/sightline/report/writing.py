@@ -17,6 +17,7 @@ from sightline.audit.similarity import JUDGED
 from sightline.audit.subjects import CONTROLS
 from sightline.cards import card
 from sightline.catalogue import as_method
+from sightline.checksums import changed, fits
 from sightline.errors import InputError
 from sightline.report.audit_page import FIGURES
 from sightline.report.gallery import Gallery, folders_of, read_text
@@ -118,16 +119,26 @@ def _audit(path: Path) -> dict[str, Any]:
     """An audit as the page shows it."""
     text = read_text(path)
     try:
-        return _shown(path.parent, json.loads(text))
+        record = json.loads(text)
+        found = _shown(path.parent, record)
+        if not fits(record):
+            raise ValueError("its checksum does not fit its content")  # noqa: TRY301
+        sums = {name: known for name, known in record.get("files", {}).items() if name in _TABLES}
+        if others := changed(path.parent, sums):
+            raise ValueError(f"{' and '.join(others)} is not what was written with it")  # noqa: TRY301
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no audit ({type(error).__name__}: {error}). Audit again.") from error
+        raise InputError(f"{path} is no audit, or damaged ({type(error).__name__}: {error}). Audit again.") from error
+    return found
+
+
+_TABLES = ("reasons.csv", "table.csv")
 
 
 def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     verdicts, images = record["verdicts"], record["images"]
-    reasons, table = _table(folder / "reasons.csv"), _table(folder / "table.csv")
+    reasons, table = (_table(folder / name) for name in _TABLES)
     found = {(row["test"], row["method"]): row for row in reasons.to_dict("records")}
     judged = [
         test for test in next(iter(verdicts.values()), {}) if {said[test] for said in verdicts.values()} != {"reported"}
