@@ -132,6 +132,12 @@ def test_a_run_that_is_not_finished_shows_what_is_there(place: Path) -> None:
     assert run.missing == 3
 
 
+def test_the_second_likeliest_class_has_no_one_name(place: Path) -> None:
+    sl.run(recipe(place, methods=["gradient"], targets=["top-2"]))
+    # Of a single image there is but one second class.
+    assert [one["target"] for one in data_of(write_page(place / "out", images=1))["sets"]] == ["top-2"]
+
+
 def test_pictures_that_are_not_what_was_explained_say_so(place: Path) -> None:
     run = sl.run(recipe(place, methods=["gradient"], targets=["0"]))
     cats = place / "photos" / "cat"

@@ -1,6 +1,7 @@
 """What the page shows of a run: how far it is, a summary of each method, a sample of its images, what failed."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,7 +175,10 @@ def _maps(run: "Run", target: str, method: str, rows: pd.DataFrame) -> torch.Ten
 
 def _title(target: str, explained: Sequence[str], output: OutputKind, names: Sequence[str]) -> str:
     """What a target of a recipe is called on the page: `0 (cat)`, `2-1 (hen rather than dog)`, `top-2`."""
-    if len(set(explained)) > 1 or explained[0].startswith("predicted "):
+    # The second likeliest class is another one from image to image, even where it is the same in a sample.
+    if re.fullmatch(r"top-\d+", target):
+        return target
+    if explained[0].startswith("predicted "):
         return target_title(explained[0], target)
     named = with_names(explained[0], output, names)
     return target if named == target else f"{target} ({named})"
