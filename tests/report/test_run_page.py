@@ -108,6 +108,8 @@ def test_a_page_holds_what_the_run_keeps(place: Path) -> None:
     for column in ("value", "probability"):
         place_of = head.index(column)
         assert [cells[place_of] for cells in listed] == [f"{value:.4g}" for value in chosen[column]]
+    pairs = [cells for cells in listed if cells[head.index("target")] == "2-1"]
+    assert {cells[head.index("explained")] for cells in pairs} == {"hen rather than dog"}
     head, *failed = rows_of(page, "Failures")
     assert [cells[head.index("name")] for cells in failed] == ["cat/03.png"]
     assert "not a picture" in failed[0][head.index("reason")]

@@ -249,12 +249,13 @@ def _tasks(run: "Run") -> list[list[tuple[str, list[str]]]]:
 
 
 def _scores(run: "Run", scores: pd.DataFrame, sample: Sequence[int]) -> pd.DataFrame:
-    """The scores of the sample, as the run keeps them, with the names of predicted classes."""
+    """The scores of the sample, as the run keeps them, with the names of classes."""
     output, names = _output(run), run.settings["class_names"]
     table = scores[scores["image"].isin(sample)].copy()
     table["predicted"] = [
         "" if pd.isna(label) else class_name(int(label), output, names) for label in table["predicted"]
     ]
+    table["explained"] = [with_names(words, output, names) for words in table["explained"]]
     table["label"] = table["label"].fillna("")
     return table.drop(columns=["scale"]).dropna(axis="columns", how="all")
 
