@@ -26,6 +26,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.method import Method
 from sightline.models.output_kind import OutputKind
 from sightline.sampling.seeds import image_key
+from sightline.words import counted
 from sightline.written import whole_files
 
 PICTURES = "pictures.safetensors"
@@ -135,7 +136,7 @@ class Explanation(Compared):
 
     def __repr__(self) -> str:
         refused = f", refused: {', '.join(self.refused)}" if self.refused else ""
-        return f"Explanation({len(self)} image(s), maps: {', '.join(self.maps)}{refused})"
+        return f"Explanation({counted(len(self), 'image')}, maps: {', '.join(self.maps)}{refused})"
 
     def __getitem__(self, method: str) -> Tensor:
         return map_of(self.maps, self.refused, method)

@@ -115,7 +115,7 @@ def test_an_evaluation_in_a_notebook_and_in_a_paper(model: nn.Module, images: Te
 def test_an_explanation_in_a_notebook(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     found = sl.explain(model, images[:2], ["gradient"])
     html = found._repr_html_()
-    assert "Explanation(2 image(s), maps: gradient)" in html
+    assert "Explanation(2 images, maps: gradient)" in html
     raw = base64.b64decode(re.findall(r"base64,([^\"]+)", html)[0])
     assert Image.open(io.BytesIO(raw)).width > 200
     for note in found.checks.notes:
