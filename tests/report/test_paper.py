@@ -82,7 +82,7 @@ def test_support_networks_in_a_notebook(model: nn.Module, images: Tensor, tmp_pa
     labels = torch.arange(22) % 2
     gad.fit((images, labels), controls=False)
     html = gad._repr_html_()
-    assert re.search(r"\bGAD\b.*\b0 and 1\b.*\btrained\b.*\beval\b", html)
+    assert re.search(r"\bGAD\b.*\boutput 0 and output 1\b.*\btrained\b.*\beval\b", html)
     for name in gad.report.columns:
         assert f"<th>{name}</th>" in html
     for value in gad.report.select_dtypes("float").iloc[0]:
