@@ -4,8 +4,8 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from importlib.machinery import SourceFileLoader
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -57,7 +57,7 @@ def _article(value: object) -> str:
 class _Uncached(SourceFileLoader):
     """Reads the file itself: a cached one is taken for current within the second in which the file is edited."""
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the name of the method it replaces
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
