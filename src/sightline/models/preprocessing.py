@@ -32,8 +32,8 @@ class Preprocessing:
         size: Height and width of the network's input, in pixels.
         resize: Short side before the centre crop, in pixels (for a size that is not square: the short side
             of the area that the resized picture must cover); ``"auto"`` means ``round(min(size) / 0.875)``, but
-            leaves pictures alone that have the size already; ``"stretch"`` a resize to `size` without regard to the aspect ratio, None that pictures must
-            already have that size.
+            leaves pictures alone that have the size already; ``"stretch"`` means a resize to `size` without
+            regard to the aspect ratio, None that pictures must already have that size.
         mean: Mean of each channel, in units of `value_range`.
         std: Standard deviation of each channel, in units of `value_range`.
         value_range: What pixel values 0 and 255 become before mean and std.
