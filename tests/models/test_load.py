@@ -513,6 +513,7 @@ def test_an_absent_library_is_named_with_its_command(monkeypatch, spec, library)
         load_model(spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["torchvision", "timm"])
 def test_a_torchvision_for_another_torch_is_a_sentence(tmp_path, broken):
     # As a process of its own, since a library that is imported already would not be imported again.

@@ -169,6 +169,7 @@ def test_captions_of_an_audit_say_what_its_cells_mean_and_tables_can_be_referred
     assert not re.search(r"(?<!\\)[%_#&^~]", caption)
 
 
+@pytest.mark.slow
 def test_legends_of_an_audit_s_picture_hide_nothing(model: nn.Module, images: Tensor) -> None:
     methods = ["gradient", "saliency", "guided_backprop", "grad_cam", "deconvnet"]
     figure = sl.audit(model, images, methods, ["class_sensitivity", "parameter_randomization"]).show()
