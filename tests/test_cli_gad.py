@@ -78,6 +78,7 @@ def run(folder: Path, *words: str) -> Done:
     return sightline(folder, "gad", *words)
 
 
+@pytest.mark.slow
 def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = run(
         place, "fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1,2", "--steps", "4", "--out", "g"

@@ -155,6 +155,7 @@ def test_films_are_shown_whole_or_as_large_as_is_asked(model: nn.Module, images:
         write_page(tmp_path, side=5)
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_a_map_that_reads_well(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     found = sl.explain(model, images[:2], ["gradient", "saliency", "guided_backprop", "input_x_gradient"])
     height = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
