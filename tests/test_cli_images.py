@@ -189,6 +189,37 @@ def test_earlier_results_are_spoken_of(folder: Path) -> None:
     words = ("explain", "net.py:grey", "films", *GREY, "--methods", "gradient")
     assert "earlier results" not in sightline(folder, *words).stderr
     assert "out holds earlier results" in sightline(folder, *words).stderr
+    assert "out holds earlier results" in sightline(folder, *words, "--target", "0,1").stderr
+    assert not (folder / "out" / "manifest.json").exists()
+    assert "out holds earlier results" in sightline(folder, *words).stderr
+    assert not list((folder / "out").glob("target*"))
+
+
+def test_earlier_results_stay_where_new_ones_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("explain", "net.py:grey", "films", *GREY, "--methods", "gradient")
+    assert sightline(folder, *words, "--target", "0,1").returncode == 0
+    maps = sorted((folder / "out").glob("*/maps.safetensors"))
+    before = [path.read_bytes() for path in maps]
+
+    def full(*_: object) -> None:
+        raise sl.InputError("no space left")
+
+    monkeypatch.setattr(sl.Explanation, "save", full)
+    assert sightline(folder, *words, "--target", "2").returncode == 2
+    assert len(before) == 2
+    assert [path.read_bytes() for path in maps] == before
+
+
+def test_a_note_of_some_targets_names_them(folder: Path) -> None:
+    """With a bias alone, target 1 has no gradient anywhere, and target 0 has one."""
+    (folder / "half.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef net():\n"
+        "    head = nn.Linear(256, 2)\n    head.weight.data = torch.ones(2, 256) * torch.tensor([[1.0], [0.0]])\n"
+        "    model = nn.Sequential(nn.Flatten(), head)\n    model.output = 'values'\n    return model\n"
+    )
+    done = sightline(folder, "explain", "half.py:net", "films", *GREY, "--channels", "1", "--methods", "gradient")
+    assert "note: output 1: gradient is zero everywhere" in done.stderr
+    assert "output 0: gradient is zero" not in done.stderr
 
 
 def test_the_limit_of_pixels(folder: Path) -> None:

@@ -84,6 +84,8 @@ def test_nan_is_ignored_where_that_is_said() -> None:
         ("mask.png", "numbers"),
         (OBJECT.to(torch.complex64), "complex"),
         (None, "numbers"),
+        (np.ma.masked_array(OBJECT.int().numpy(), mask=RING.numpy()), "masked array.*ignore="),
+        ([np.ma.masked_array(one.int().numpy(), mask=~one.numpy()) for one in OBJECT], "masked array"),
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(given: object, said: str) -> None:
@@ -118,6 +120,22 @@ def test_an_audit_leaves_ignored_pixels_out_of_its_scores() -> None:
         audit(model, images, ["gradient"], masks=given)
     with pytest.raises(sl.InputError, match="needs masks="):
         audit(model, images, ["gradient"], ignore=255)
+
+
+def test_images_without_an_object_have_no_scores() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    images, one = torch.rand(2, 1, 4, 5), OBJECT.clone()
+    one[1] = False
+    found = audit(model, images, ["saliency"], ["completeness"], masks=one)
+    own = found.scores.query("test == 'localisation' and method == 'saliency'")
+    assert sorted(own.query("image == 0")["measure"]) == sorted(own["measure"].unique())
+    assert own.query("image == 1")["value"].isna().all()
+    both = audit(model, images, ["saliency"], ["completeness"], masks=OBJECT).scores
+    same = both.query("test == 'localisation' and method == 'saliency' and image == 0")
+    np.testing.assert_array_equal(own.query("image == 0")["value"], same["value"])
+    with pytest.raises(sl.InputError, match="None of the masks"):
+        audit(model, images, ["saliency"], masks=OBJECT & False)
 
 
 def test_masks_with_another_border_are_another_audit(tmp_path) -> None:

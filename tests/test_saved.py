@@ -11,6 +11,7 @@ import sightline as sl
 from sightline.aggregation import CAM, InputTimesSignal, Pooling
 from sightline.operations import Kind
 from sightline.propagation import Propagation
+from sightline.report.writing import write_page
 from sightline.sampling import Noise
 from sightline.sampling import Path as Way
 
@@ -99,6 +100,26 @@ def test_what_cannot_be_read_is_said(model: nn.Module, images: Tensor, tmp_path:
     (folder / "maps.safetensors").write_bytes(b"no")
     with pytest.raises(sl.InputError, match="damaged"):
         sl.Explanation.load(folder)
+
+
+@pytest.mark.parametrize("name", ["maps.safetensors", "pictures.safetensors"])
+def test_files_of_another_explanation_are_not_taken(
+    model: nn.Module, images: Tensor, tmp_path: Path, name: str
+) -> None:
+    kept = sl.explain(model, images, "gradient", 1).save(tmp_path / "a")
+    other = sl.explain(model, images + 1, "gradient", 0).save(tmp_path / "b")
+    (kept / name).write_bytes((other / name).read_bytes())
+    for read in (sl.Explanation.load, write_page):
+        with pytest.raises(sl.InputError, match=name):
+            read(kept)
+
+
+def test_a_changed_manifest_is_damaged(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    path = sl.explain(model, images, "gradient", 1).save(tmp_path) / "manifest.json"
+    path.write_text(path.read_text().replace('"dtype"', '"dtypo"'))
+    for read in (sl.Explanation.load, write_page):
+        with pytest.raises(sl.InputError, match=r"manifest\.json.*damaged.*checksum"):
+            read(tmp_path)
 
 
 def test_manifests_say_their_format(model: nn.Module, images: Tensor, tmp_path: Path) -> None:

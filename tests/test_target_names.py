@@ -158,6 +158,9 @@ def test_the_one_logit_of_a_yes_or_no_goes_by_the_second_name(images: Tensor) ->
         (["cat", "dog,cat"], NAMES, ["cat", "dog", "cat"]),
         (["dog, tench, Tinca tinca"], NAMES, ["dog", "tench, Tinca tinca"]),
         (["tench,Tinca tinca,cat"], NAMES, ["tench,Tinca tinca", "cat"]),
+        (["tench, Tinca tinca-dog,cat"], NAMES, ["tench, Tinca tinca-dog", "cat"]),
+        (["cat,dog-tench, Tinca tinca"], NAMES, ["cat", "dog-tench, Tinca tinca"]),
+        (["cat-dog,dog-cat"], NAMES, ["cat-dog", "dog-cat"]),
         (["all"], [], ["number:0", "number:1", "number:2"]),
         (["top-2,all"], [], ["top-2", "number:0", "number:1", "number:2"]),
         (["per-image:1,2", "0"], [], ["per-image:1,2", "0"]),
@@ -248,3 +251,9 @@ def test_gad_takes_names(model: nn.Module) -> None:
         sl.GAD(model, ("cat", "dogg"))
     with pytest.raises(sl.InputError, match="two different"):
         sl.GAD(model, ("cat", "Cat"))
+
+
+def test_gad_names_the_class_that_the_network_does_not_have(model: nn.Module) -> None:
+    images, labels = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 0, 1])
+    with pytest.raises(sl.InputError, match="there is no class 99"):
+        sl.GAD(model, classes=(1, 99), alphas=(1,)).fit((images, labels))

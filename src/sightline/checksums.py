@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,21 @@ def unsealed(text: str | bytes) -> dict[str, Any]:
     if not isinstance(record, dict) or record.pop(_SUM, None) != checksum(_plain(record)):
         raise ValueError("its checksum does not fit its content")
     return record
+
+
+def fits(record: dict[str, Any]) -> bool:
+    """Whether a record that was read from `sealed` text is what was written; also true of one without a checksum."""
+    return _SUM not in record or record[_SUM] == checksum(_plain({k: v for k, v in record.items() if k != _SUM}))
+
+
+def sums_of(files: Mapping[str, Path]) -> dict[str, str | None]:
+    """A name for the content of each file, for a record that goes with them; see `changed`."""
+    return {name: checksum_of(path) for name, path in files.items()}
+
+
+def changed(folder: Path, sums: Mapping[str, str | None]) -> list[str]:
+    """The files in a folder whose content is another than when their record was written."""
+    return [name for name, known in sums.items() if checksum_of(folder / name) != known]
 
 
 def _plain(record: dict[str, Any]) -> str:

@@ -101,10 +101,12 @@ def explain(
     say("model", f"{info.spec}; weights {info.weights}; pictures at {width} x {height} px, {preparation.source}")
     for note in info.notes:
         say("note", note)
-    batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
     names = list(catalogue()) if methods.strip() == "all" else listed(methods)
-    targets = targets_of(network, batch, target)
-    with interruptible(f"Nothing was written to {out}."), progress("explaining") as advance:
+    nothing = f"Nothing was written to {readable(out)}."
+    with interruptible(nothing):
+        batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
+        targets = targets_of(network, batch, target)
+    with interruptible(nothing), progress("explaining") as advance:
         found = explain_each(
             network,
             batch,
@@ -242,7 +244,8 @@ def _summary(found: Sequence[Explanation], said: Sequence[str]) -> None:
     say_refused({name: why for one in found for name, why in one.refused.items()})
     for note in dict.fromkeys(note for one in found for note in one.checks.notes):
         if note not in said:
-            say("note", note)
+            of = [one.targets[0] for one in found if note in one.checks.notes]
+            say("note", note if len(of) == len(found) else f"{', '.join(of)}: {note}")
     for one in found:
         head = f"{one.targets[0]}, " if len(found) > 1 else ""
         for line in _sums(one):

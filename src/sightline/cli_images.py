@@ -12,6 +12,7 @@ from sightline.errors import InputError
 from sightline.images import ImageBatch, load_images
 from sightline.images.files import ignored_files
 from sightline.images.load import MAX_PIXELS
+from sightline.words import readable
 
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", min=1, help="Pictures with more pixels than this are not decoded.")
@@ -19,6 +20,8 @@ MaxPixels = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop with an error where a path or an image file cannot be used.")
 ]
+SEVERAL = "target "
+"""How the name of a folder begins that holds one of several targets."""
 _SHOWN = 10
 
 
@@ -67,6 +70,12 @@ def say_skipped(reasons: Sequence[str]) -> None:
 
 def say_replaced(folder: Path) -> None:
     """Say that a folder holds earlier results, which new ones will replace."""
-    manifest = folder / "manifest.json"
-    if manifest.is_file():
-        say("note", f"{folder} holds earlier results; files of the same names are replaced when the new ones are made.")
+    if earlier_folders(folder):
+        say("note", f"{readable(folder)} holds earlier results, which are replaced when the new ones are made.")
+
+
+def earlier_folders(folder: Path) -> list[Path]:
+    """Where in a folder `sightline explain` has left results: itself, or a folder for each of several targets."""
+    return [
+        place for place in (folder, *sorted(folder.glob(f"{SEVERAL}[0-9]*"))) if (place / "manifest.json").is_file()
+    ]

@@ -1,13 +1,14 @@
 """`sightline explain`'s targets: which they are, and one folder of maps for each where there are several."""
 
 import re
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
 
 from sightline.cli_console import say
+from sightline.cli_images import SEVERAL, earlier_folders
 from sightline.errors import SightlineError
 from sightline.explanation import PICTURES, Explanation
 from sightline.images import ImageBatch
@@ -17,8 +18,7 @@ from sightline.target_names import split_targets
 
 EACH = 8
 """Labels or values that are all explained where no target is named."""
-_SEVERAL = "target "
-_FILES = ("manifest.json", "maps.safetensors", PICTURES, "montage.png")
+_FILES = ("manifest.json", "maps.safetensors", PICTURES, "montage.png", "report.html")
 
 
 def targets_of(network: nn.Module, batch: ImageBatch, given: Sequence[str] | None) -> list[str]:
@@ -49,7 +49,7 @@ def targets_of(network: nn.Module, batch: ImageBatch, given: Sequence[str] | Non
 def save_each(found: Sequence[Explanation], targets: Sequence[str], out: Path) -> list[Path]:
     """Save explanations of the same images: one into the folder itself, several into a folder each.
 
-    What an earlier call left there of the other kind is removed, so that a page does not show it beside these.
+    What an earlier call left there is removed once these are written, so that a page does not show it beside them.
 
     Returns:
         The folders.
@@ -57,17 +57,22 @@ def save_each(found: Sequence[Explanation], targets: Sequence[str], out: Path) -
     Raises:
         InputError: a folder cannot be written.
     """
-    stale = [place for place in out.glob(f"{_SEVERAL}*") if (place / _FILES[0]).is_file()]
-    for place in stale:
-        shutil.rmtree(place, ignore_errors=True)
+    before = earlier_folders(out)
     if len(found) == 1:
-        return [found[0].save(out)]
-    for name in (*_FILES, "report.html"):
-        (out / name).unlink(missing_ok=True)
-    return [
-        one.save(out / f"{_SEVERAL}{number} {_plain(target, one)}")
-        for number, (target, one) in enumerate(zip(targets, found, strict=True), 1)
-    ]
+        folders = [found[0].save(out)]
+    else:
+        folders = [
+            one.save(out / f"{SEVERAL}{number} {_plain(target, one)}")
+            for number, (target, one) in enumerate(zip(targets, found, strict=True), 1)
+        ]
+    for place in before:
+        if place not in folders:
+            for name in _FILES:
+                (place / name).unlink(missing_ok=True)
+            # A folder for which somebody has found another use stays.
+            with suppress(OSError):
+                place.rmdir()
+    return folders
 
 
 def _plain(target: str, found: Explanation) -> str:

@@ -371,7 +371,7 @@ def _prediction(results: Results, stated: Kind | None) -> tuple[OutputKind, Tens
     if results.scores is None:
         return OutputKind(stated or "values"), None, None
     scores = results.scores.float().cpu()
-    output = OutputKind.of(stated, results.ends_in and results.ends_in.name, results.scores)
+    output = OutputKind.of(stated, results.ends_in and results.ends_in.name, results.scores, results.combines)
     if not output.predicts:
         return output, None, None
     best = output.read(scores).max(1)

@@ -1,6 +1,5 @@
 """An explanation: raw maps, what they explain, and the checks they carry."""
 
-import json
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 from sightline.aggregation import Placement, resized
 from sightline.captions import caption, class_name, with_names
 from sightline.cards import settings
+from sightline.checksums import sealed, sums_of
 from sightline.conservation import Conservation
 from sightline.decomposition import Decomposition
 from sightline.equality import Compared
@@ -29,7 +29,7 @@ from sightline.sampling.seeds import image_key
 from sightline.words import counted
 from sightline.written import whole_files
 
-PICTURES = "pictures.safetensors"
+MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"
 FORMAT = 1
 """Of manifests and of the files beside them; a change that older versions would misread raises it."""
 
@@ -431,13 +431,14 @@ def write_maps(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in maps.items()}
-        text = json.dumps(_finite(manifest), indent=2, ensure_ascii=False, allow_nan=False)
         with whole_files() as part:
+            files = {name: part(folder / name) for name in (MAPS, *pictures)}
             # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
-            part(folder / "maps.safetensors").write_bytes(serialised(tensors))
-            part(folder / "manifest.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+            files[MAPS].write_bytes(serialised(tensors))
             for name, draw in pictures.items():
-                draw(part(folder / name))
+                draw(files[name])
+            record = _finite(manifest) | {"files": sums_of({name: files[name] for name in (MAPS, PICTURES)})}
+            part(folder / "manifest.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."

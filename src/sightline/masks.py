@@ -113,6 +113,8 @@ def _array(given: object) -> "np.ndarray[Any, Any]":
     if isinstance(given, list | tuple) and given and not isinstance(given[0], bool | int | float):
         # Lists of tensors on a device, or of pictures, are no array by themselves.
         return np.stack([_array(one) for one in given])
+    if np.ma.isMaskedArray(given):
+        raise TypeError("it is a masked array, whose mask would be lost; fill it, and name the value with ignore=")
     found = np.asarray(given)
     if found.dtype.kind not in "biuf":
         raise TypeError(f"its values are of type {found.dtype}")

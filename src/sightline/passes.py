@@ -250,6 +250,7 @@ class Passes:
             return
         if (last := tape.ends_in(scores)) is not None:
             results.ends_in = last
+        results.combines = tape.combines(scores)
         scores = scores.detach()
         if results.scores is None:
             results.scores = scores.new_empty(len(self._job.images), scores.shape[1])

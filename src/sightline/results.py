@@ -46,6 +46,7 @@ class Results:
         placements: for each method that reads a layer, where the cells of its map lie in the image.
         chunks: for each sampling, the rows of its passes.
         ends_in: the operation that turned scores into probabilities, where nothing but reshaping came after it.
+        combines: the name of the operation whose results were averaged, added or multiplied into the scores.
     """
 
     maps: dict[str, Tensor] = field(default_factory=dict)
@@ -64,3 +65,4 @@ class Results:
     placements: dict[str, Placement] = field(default_factory=dict)
     chunks: dict[str, list[int]] = field(default_factory=dict)
     ends_in: Operation | None = None
+    combines: str | None = None

@@ -16,6 +16,7 @@ from sightline import aggregation, sampling
 from sightline.aggregation import Placement, Reads
 from sightline.aggregation.base import Map
 from sightline.catalogue import catalogue
+from sightline.checksums import changed, fits
 from sightline.errors import InputError, RefusalError
 from sightline.explanation import PICTURES, Checks, Explanation, check_format, method_entry
 from sightline.method import Method
@@ -37,6 +38,8 @@ def read(folder: Path) -> Explanation:
     if not isinstance(manifest, dict) or not {"images", "methods", "settings"} <= manifest.keys():
         raise InputError(f"{path} is not what Explanation.save writes. Explain the images again.")
     check_format(manifest, path)
+    if not fits(manifest):
+        raise _unreadable(path, ValueError("its checksum does not fit its content"))
     if "networks" in manifest:
         raise InputError(f"{folder} holds what stays in the networks of a GAD, not an explanation of one network.")
     try:
@@ -45,6 +48,8 @@ def read(folder: Path) -> Explanation:
         raise _unreadable(folder, error) from error
     if "images" not in pictures:
         raise InputError(f"{folder} was saved before images were saved with their maps. Explain the images again.")
+    if others := changed(folder, manifest.get("files", {})):
+        raise _unreadable(folder, ValueError(f"{' and '.join(others)} is not what was written with the manifest"))
     try:
         return _explanation(manifest, maps, pictures["images"], pictures["pictures"])
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:

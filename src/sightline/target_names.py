@@ -189,15 +189,24 @@ def _by_name(target: Any, names: Sequence[str]) -> Any:
 
 
 def _at_commas(text: str, names: Sequence[str]) -> list[str]:
-    """A text cut at commas, except at those of class names; the longest name goes first."""
+    """A text cut at commas, except at those of class names, also in a pair; the longest goes first."""
     words, known = text.split(","), {_plain(name) for name in names if "," in name}
     found, start = [], 0
     while start < len(words):
         joined = [(end, ",".join(words[start:end]).strip()) for end in range(len(words), start, -1)]
-        end, word = next((one for one in joined if _plain(one[1].removeprefix("name:")) in known), joined[-1])
+        whole = (one for one in joined if _plain(one[1].removeprefix("name:")) in known or _joins(one[1], known, names))
+        end, word = next(whole, joined[-1])
         found.append(word)
         start = end
     return found
+
+
+def _joins(text: str, known: set[str], names: Sequence[str]) -> bool:
+    """Whether a text is a pair of classes, of which one has a comma in its name."""
+    if not known or "," not in text:
+        return False
+    sides = [(text[: match.start()], text[match.end() :]) for match in re.finditer("-", text)]
+    return any(known & {_plain(first), _plain(second)} for first, second in sides) and _pair(text, names) is not None
 
 
 def _plain(name: str) -> str:

@@ -189,6 +189,31 @@ def test_stated_values_hold_for_eight_bits_too(tmp_path):
     assert "almost no contrast" in shares(path, values=(0, 4095))[1].warnings[0]
 
 
+def test_a_stated_range_that_leaves_almost_nothing_is_warned_of(tmp_path):
+    path = tmp_path / "film.png"
+    # 0, 40, 80 ... 4000: of 101 values all but 0 to 240, seven, lie above 255: 94 of 101 are 93 %.
+    Image.fromarray(np.arange(0, 4001, 40, dtype=np.uint16)[None]).save(path)
+    (warning,) = shares(path, values=(0, 255))[1].warnings
+    assert all(fact in warning for fact in ("93%", "0..255", "0 to 4000", "--values 0,4095"))
+    # A window that leaves half of the values is what such ranges are for.
+    assert shares(path, values=(0, 2000))[1].warnings == []
+
+
+def test_pictures_of_floating_point_in_two_ranges_are_warned_of(tmp_path):
+    for name, most in [("a", 0.9), ("b", 0.5), ("c", 200.0)]:
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.linspace(0, most, 12, dtype=np.float32).reshape(3, 4))
+    batch = load_images(tmp_path, preprocessing=plain(3, 4))
+    (warning,) = batch.warnings
+    assert all(fact in warning for fact in ("2 lie in 0..1", "1 lie in 0..255", "--values 0,"))
+    assert batch[:2].warnings == []
+
+
+def test_complex_values_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "spectrum.tif", np.ones((3, 4), np.complex64))
+    with pytest.raises(InputError, match="complex"):
+        load_images(tmp_path / "spectrum.tif", preprocessing=plain(3, 4))
+
+
 @pytest.mark.parametrize("bad", [(4095, 0), (1, 1), (0, float("nan"))])
 def test_values_rise(bad):
     with pytest.raises(InputError, match="smaller one first"):

@@ -260,13 +260,27 @@ def test_contradictions_and_bad_devices_are_refused():
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("names.txt", "sea cat\ndog\n\n"), ("names.json", '["sea cat", "dog"]'), (None, "sea cat, dog")],
+    [
+        ("names.txt", "sea cat\ndog\n\n"),
+        ("names.json", '["sea cat", "dog"]'),
+        (None, "sea cat, dog"),
+        ("windows.txt", "\ufeffsea cat\r\ndog\r\n"),
+        ("windows.json", '\ufeff["sea cat", "dog"]'),
+    ],
 )
 def test_class_names_from_a_file_or_a_text(tmp_path, name, content):
     if name is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8", newline="")
     model = load_model(nn.Identity(), classes=content if name is None else tmp_path / name)
     assert model_info(model).class_names == ("sea cat", "dog")
+
+
+def test_class_names_by_number_or_as_an_array():
+    for given in ({1: "dog", 0: "cat"}, {"0": "cat", "1": "dog"}, np.array(["cat", "dog"])):
+        assert model_info(load_model(nn.Identity(), classes=given)).class_names == ("cat", "dog")
+    for wrong in ([], {1: "cat", 2: "dog"}):
+        with pytest.raises(InputError, match=r"Class names .*got"):
+            load_model(nn.Identity(), classes=wrong)
 
 
 def test_wrong_class_names_are_refused(tmp_path):

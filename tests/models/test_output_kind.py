@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline.models.asking import ask, output_of
 from sightline.models.output_kind import OutputKind
 from sightline.sampling.seeds import image_key, seed_of
 
@@ -308,3 +309,40 @@ def test_configurations_of_transformers_tell(
     found = sl.explain(model, torch.rand(1, 3, 32, 32), "gradient", "a")
     assert caption in lines(found)[0]
     assert found.output.known == (kind is not None)
+
+
+COMBINED: list[tuple[str, Callable[[Tensor], Tensor], list[float]]] = [
+    # Sigmoid of LOGITS is (1/2, 3/4) and (4/5, 1/2); label 1 of the first image, label 0 of the second.
+    ("mean of two", lambda z: (z.sigmoid() + z.sigmoid()) / 2, [0.75, 0.8]),
+    ("mean of a stack", lambda z: torch.stack([z.sigmoid(), z.sigmoid()]).mean(0), [0.75, 0.8]),
+    ("the larger", lambda z: torch.maximum(z.sigmoid(), (-z).sigmoid()), [0.75, 0.8]),
+    ("product", lambda z: z.sigmoid() * z.sigmoid(), [0.5625, 0.64]),
+    ("the opposite", lambda z: 1 - (-z).sigmoid(), [0.75, 0.8]),
+    ("mean of places", lambda z: z[:, :, None].expand(-1, -1, 4).sigmoid().mean(2), [0.75, 0.8]),
+]
+
+
+@pytest.mark.parametrize(("then", "right"), [case[1:] for case in COMBINED], ids=[case[0] for case in COMBINED])
+def test_combined_sigmoids_are_probabilities_already(
+    images: Tensor, then: Callable[[Tensor], Tensor], right: list[float]
+) -> None:
+    model = Says(LOGITS, then)
+    stated = sl.explain(model, images, "gradient", [1, 0], output="labels")
+    assert lines(stated) == [f"P(label {label}) = {p:.0%}" for label, p in zip([1, 0], right, strict=True)]
+    assert not any("made of probabilities" in note for note in stated.checks.notes)
+    assumed = sl.explain(model, images, "gradient", [1, 0])
+    assert lines(assumed) == lines(stated)
+    assert any("made of probabilities" in note for note in assumed.checks.notes)
+
+
+def test_values_bounded_by_a_sigmoid_are_not_given_percentages(images: Tensor) -> None:
+    stars = sl.explain(Says(LOGITS, lambda z: 1 + 4 * z.sigmoid()), images, "gradient", 0, output="values")
+    assert lines(stars) == ["output 0 = 3", "output 0 = 4.2"]
+    one = sl.explain(Says(LOGITS, lambda z: 0.1 + 0.4 * z[:, :1].sigmoid()), images, "gradient")
+    assert lines(one) == ["output 0 = 0.3", "output 0 = 0.42"]
+
+
+def test_the_audit_reads_combined_sigmoids_as_the_explanation_does(images: Tensor) -> None:
+    model = Says(LOGITS, lambda z: (z.sigmoid() + z.sigmoid()) / 2)
+    scores = ask(model, images, 2)
+    torch.testing.assert_close(output_of(model, images, scores, "labels").read(scores), scores)

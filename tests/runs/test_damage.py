@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import ImageOps
 
@@ -83,3 +84,27 @@ def test_damaged_results_are_told_when_they_are_read(place: Path) -> None:
     for read in (lambda: run.heatmap("gradient", 0), lambda: run.scores, lambda: run.images):
         with pytest.raises(sl.InputError, match=r"damaged.*again"):
             read()
+
+
+def test_results_that_are_not_those_written_are_not_read(place: Path) -> None:
+    folder = whole(place)
+    maps = [folder / f"maps/predicted/gradient/c/{chunk}/0/0" for chunk in (0, 1)]
+    scores = sorted((folder / "scores").iterdir())
+    for first, second in (maps, scores):
+        content = first.read_bytes()
+        middle = len(content) // 2
+        turned = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for other in (turned, second.read_bytes()):
+            first.write_bytes(other)
+            run = sl.open_run(folder)
+            with pytest.raises(sl.InputError, match=r"damaged.*again"):
+                run.heatmap("gradient", 0) if first in maps else run.scores
+        first.write_bytes(content)
+    maps[0].unlink()
+    run = sl.open_run(folder)
+    with pytest.raises(sl.InputError, match=r"damaged.*again"):
+        run.heatmap("gradient", [0, 6])
+    # Those of the other chunk can be read, and of one that is not done there are none.
+    assert np.isfinite(run.heatmap("gradient", [6, 7])).all()
+    next((folder / "sums").glob("000000.*")).unlink()
+    assert np.isnan(sl.open_run(folder).heatmap("gradient", 0)).all()

@@ -338,7 +338,13 @@ def _marked(
     if masks is None:
         return None
     height, width = batch.shape[2:]
-    return as_masks(masks, (len(batch), height, width), threshold=threshold, ignore=ignore)
+    found = as_masks(masks, (len(batch), height, width), threshold=threshold, ignore=ignore)
+    if not bool(found.objects.any()):
+        raise InputError(
+            "None of the masks has a pixel of an object, so there is nothing to localise. Check the value that marks "
+            "objects in them, the threshold, and what is ignored."
+        )
+    return found
 
 
 def _stages(model: Any, batch: Tensor, how: Randomisation) -> list[Any]:

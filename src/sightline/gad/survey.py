@@ -100,11 +100,13 @@ def _asked(
                 numbers.append(torch.tensor(part)[rows.cpu()])
                 labels.append(given[rows].cpu().long())
                 logits.append(wide(scores).cpu())
+    if logits:
+        _check_count(logits[0].shape[1], classes)
     absent = [c for c in classes if not any(bool((part == c).any()) for part in labels)]
     if absent and among is None:
         raise InputError(
-            f"There are no images of class {' and of class '.join(map(str, absent))} among the {len(asked)} that "
-            "came. Both classes of the pair need some, labelled by the number of the network's output."
+            f"There are no images of class {' and of class '.join(map(str, absent))} among the {len(asked)} "
+            "given. Both classes of the pair need some, labelled by the number of the network's output."
         )
     kept = torch.cat(labels)
     digest.update(kept.numpy().tobytes())
@@ -118,7 +120,19 @@ def check_outputs(said: Said, classes: Pair) -> None:
         InputError: there are no two such classes.
         RefusalError: the outputs are not finite, or not logits.
     """
-    outputs = said.logits.shape[1]
+    _check_count(said.logits.shape[1], classes)
+    if not bool(said.logits.isfinite().all()):
+        raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
+    shares = bool(((said.logits >= 0) & (said.logits <= 1)).all())
+    logs = bool((said.logits <= 0).all()) and bool((said.logits.exp().sum(1) - 1).abs().max() < 1e-2)
+    if shares or logs:
+        raise RefusalError(
+            "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
+            "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
+        )
+
+
+def _check_count(outputs: int, classes: Pair) -> None:
     if outputs == 1:
         raise InputError(
             "GAD pushes the logits of two outputs apart, and this network has a single output (a yes or no). Give it "
@@ -128,15 +142,6 @@ def check_outputs(said: Said, classes: Pair) -> None:
         raise InputError(
             f"The network has {outputs} output(s), 0 to {outputs - 1}, so there is no class {max(classes)}. Name two "
             "that it has."
-        )
-    if not bool(said.logits.isfinite().all()):
-        raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
-    shares = bool(((said.logits >= 0) & (said.logits <= 1)).all())
-    logs = bool((said.logits <= 0).all()) and bool((said.logits.exp().sum(1) - 1).abs().max() < 1e-2)
-    if shares or logs:
-        raise RefusalError(
-            "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
-            "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
         )
 
 

@@ -76,6 +76,8 @@ def from_tiff(source: Path | bytes, max_pixels: int) -> Deep | None:
             raise
         except Exception:  # noqa: BLE001 - it may lack a codec, or the file may be damaged; Pillow says more
             return None
+    if values.dtype.kind == "c":
+        raise InputError("its values are complex numbers; save their magnitude or their real part")
     if axes == "SYX":
         values, axes = np.moveaxis(values, 0, -1), "YXS"
     if axes not in {"YX", "YXS"}:

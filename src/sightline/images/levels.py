@@ -10,6 +10,8 @@ from sightline.errors import InputError
 
 _SMALL = 0.3
 """Part of the range below which values are likely to be of another range; 14 bits in 16 fill a quarter."""
+_MOSTLY = 0.9
+"""Share of values beyond a stated range above which that range is likely to be a mistake; windows of CT leave less."""
 _USUAL = (255, 1023, 4095, 16383, 65535)
 
 
@@ -22,6 +24,7 @@ class Levels(NamedTuple):
         least: the smallest value in the file.
         most: the largest.
         rule: where black and white come from: "stated", "type", "customary" or "own" (the picture's own extremes).
+        beyond: the share of its values below black or above white.
     """
 
     black: float
@@ -29,6 +32,7 @@ class Levels(NamedTuple):
     least: float
     most: float
     rule: str
+    beyond: float = 0.0
 
 
 def levels_of(values: NDArray[Any], stated: tuple[float, float] | None, top: int | None = None) -> Levels:
@@ -54,7 +58,9 @@ def levels_of(values: NDArray[Any], stated: tuple[float, float] | None, top: int
         )
     least, most = float(values.min()), float(values.max())
     if stated is not None:
-        return Levels(float(stated[0]), float(stated[1]), least, most, "stated")
+        black, white = float(stated[0]), float(stated[1])
+        beyond = float(np.mean((values < black) | (values > white)))
+        return Levels(black, white, least, most, "stated", beyond)
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
         kind = np.iinfo(values.dtype)
         return Levels(float(kind.min), float(kind.max if top is None else top), least, most, "type")
@@ -80,8 +86,7 @@ def note(values: NDArray[Any], levels: Levels) -> str:
         return "Floating-point values were taken as 0..255."
     how = {"own": f"their own range, {ends},", "stated": f"the stated range, {ends},"}.get(levels.rule, ends)
     said = f"{what} values were scaled from {how} to 0..255, without rounding."
-    beyond = float(np.mean((values < levels.black) | (values > levels.white)))
-    return said if beyond == 0 else f"{said} {beyond:.2%} of them lie beyond it and were set to its ends."
+    return said if levels.beyond == 0 else f"{said} {levels.beyond:.2%} of them lie beyond it and were set to its ends."
 
 
 def warnings(levels: Sequence[Levels | None], cut: int = 0) -> list[str]:
@@ -95,6 +100,8 @@ def warnings(levels: Sequence[Levels | None], cut: int = 0) -> list[str]:
     known = [one for one in levels if one is not None]
     few = [one for one in known if one.rule != "own" and one.most > one.least and _share(one) < _SMALL]
     own = [one for one in known if one.rule == "own"]
+    usual = [one for one in known if one.rule == "customary"]
+    cropped = [one for one in known if one.beyond > _MOSTLY]
     if few:
         least, most = min(one.least for one in few), max(one.most for one in few)
         first = few[0]
@@ -106,10 +113,28 @@ def warnings(levels: Sequence[Levels | None], cut: int = 0) -> list[str]:
         )
     if own:
         least, most = min(one.least for one in own), max(one.most for one in own)
+        which = "The image has" if len(levels) == 1 else f"{len(own)} of {len(levels)} images have"
         found.append(
-            f"{len(own)} of {len(levels)} images have values outside 0..1 and 0..255 (or 0..65535 where they are "
-            f"integers), and each was scaled from its own range, so that their brightness cannot be compared. State "
-            f"what is black and white in all of them, such as {_option(least, most)}."
+            f"{which} values outside 0..1 and 0..255 (or 0..65535 where they are "
+            f"integers), and each was scaled from its own range, so that brightness cannot be compared between images. "
+            f"State what is black and white in all of them, such as {_option(least, most)}."
+        )
+    if len(whites := sorted({one.white for one in usual})) > 1:
+        counts = " and ".join(f"{sum(one.white == white for one in usual)} lie in 0..{white:g}" for white in whites)
+        least, most = min(one.least for one in usual), max(one.most for one in usual)
+        found.append(
+            f"Of {len(usual)} images {counts}, and each was scaled from that range, so that their brightness cannot be "
+            f"compared. State what is black and white in all of them, such as {_option(least, most)}."
+        )
+    if cropped:
+        first = cropped[0]
+        least, most = min(one.least for one in cropped), max(one.most for one in cropped)
+        part = f"{max(one.beyond for one in cropped):.0%} of the values"
+        of = f"{part} of the image" if len(levels) == 1 else f"Up to {part} in {len(cropped)} of {len(levels)} images"
+        found.append(
+            f"{of} lie beyond the stated range {first.black:g}..{first.white:g} and became black or white: the values "
+            f"reach from {least:g} to {most:g}. If that is not meant, state another range, such as "
+            f"{_option(least, most)}."
         )
     if cut:
         found.append(

@@ -59,8 +59,9 @@ def output_of(model: Callable[..., Any], images: Tensor, scores: Tensor, stated:
     with torch.inference_mode(mode=False), torch.enable_grad(), evaluating(model), untouched(model):
         tape = Tape(model)
         row = images[:1].detach().to(*home_of(model, images)).requires_grad_()
-        last = tape.ends_in(class_scores(tape.record(row), 1))
-    return OutputKind.of(stated or model_info(model).output, last and last.name, scores)
+        said = class_scores(tape.record(row), 1)
+        last = tape.ends_in(said)
+    return OutputKind.of(stated or model_info(model).output, last and last.name, scores, tape.combines(said))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A model from a name, ready to be explained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.models.channels import one_channel, with_channels
 from sightline.models.factories import load_factory
 from sightline.models.huggingface import load_huggingface
-from sightline.models.info import ModelInfo, model_info
+from sightline.models.info import ModelInfo, model_info, names_of_labels
 from sightline.models.output_kind import Kind, as_kind
 from sightline.models.preprocessing import Number, Preprocessing
 from sightline.models.timm_zoo import NAMES_OF_SUBSET, load_timm, untrained_timm
@@ -35,7 +35,7 @@ def load_model(
     resize: int | Literal["stretch", "none"] | None = None,
     channels: int | None = None,
     values: tuple[Number, Number] | None = None,
-    classes: Sequence[str] | str | Path | None = None,
+    classes: Iterable[str] | Mapping[Any, str] | str | Path | None = None,
     output: str | None = None,
     multi_label: bool | None = None,
     pretrained: bool = True,
@@ -59,7 +59,8 @@ def load_model(
         resize: Short side before the centre crop in pixels, ``"stretch"`` or ``"none"``.
         channels: 1 for grey pictures or 3 for RGB; by default what the model says, or what its first layer takes.
         values: Which values of the files are black and white, as ``(0, 4095)`` for 12 bits; see `Preprocessing`.
-        classes: One name per output: the names, a file with one per line or a JSON list, or a text with commas.
+        classes: One name per output: the names, also by number, a file with one per line or a JSON list, or a text
+            with commas.
         output: What the outputs are: ``"classes"`` (one class among all, softmax), ``"labels"`` (each a yes or no of
             its own, sigmoid) or ``"values"`` (numbers as they are, as in regression); by default what the model says.
         multi_label: True is short for ``output="labels"``, False for ``output="classes"``.
@@ -194,16 +195,25 @@ def _override(own: Preprocessing, stated: dict[str, Any]) -> Preprocessing:
     return replace(own, **changes, source="; ".join([f"stated ({', '.join(stated)})", *rest]))
 
 
-def _class_names(classes: Sequence[str] | str | Path) -> tuple[str, ...]:
+def _class_names(classes: object) -> tuple[str, ...]:
+    if isinstance(classes, Mapping):
+        # As transformers has them, and as class_names on a module may be.
+        if (named := names_of_labels(classes)) is None:
+            raise InputError(f"Class names by number have a name for each of 0, 1, 2, ...; got {dict(classes)!r}.")
+        return named
     if not isinstance(classes, str | Path):
-        return tuple(classes)
+        found = list(classes) if isinstance(classes, Iterable) else []
+        if not found or not all(isinstance(name, str) for name in found):
+            raise InputError(f"Class names are a list of texts, one per output, or a file of them; got {classes!r}.")
+        return tuple(map(str, found))
     path = Path(classes)
     if not path.is_file():
         if isinstance(classes, str) and "," in classes:
             return tuple(name.strip() for name in classes.split(","))
         raise InputError(f"Expected class names or a file of them, but {path} is not a file; check the path.")
     try:
-        text = path.read_text(encoding="utf-8")
+        # Editors on Windows begin a text with a byte order mark, which is no part of the first name.
+        text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"The class names in {path} cannot be read ({error}).") from error

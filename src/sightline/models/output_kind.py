@@ -51,24 +51,33 @@ class OutputKind:
     known: bool = True
 
     @classmethod
-    def of(cls, stated: Kind | None, ends_in: str | None, scores: Tensor) -> "OutputKind":
+    def of(cls, stated: Kind | None, ends_in: str | None, scores: Tensor, combines: str | None = None) -> "OutputKind":
         """What an output is, from what is known.
 
         Args:
             stated: what a user or the model says; None where neither does.
             ends_in: the model's last operation, where it makes probabilities of scores.
             scores: shape (image, output): what the model said of some images.
+            combines: the operation whose probabilities the model averages, adds or multiplies at its end, as an
+                ensemble does.
         """
         found, scale = _ENDINGS.get(ends_in or "", _UNKNOWN)
         if found is None and _shares(scores):
             found, scale = "classes", "probabilities"
+        likely, made = _ENDINGS.get(combines or "", _UNKNOWN)
+        # What leaves 0..1 is no probability, such as a number of stars from 1 to 5.
+        combined = found is None and made == "probabilities" and bool(((scores >= 0) & (scores <= 1)).all())
+        if combined:
+            scale = made
         one = scores.shape[1] == 1
         if stated == "values":
             return cls("values")
         kind = stated or found
         if kind is None:
             # One number may be a logit or a value; as it stands it is right in both cases.
-            return cls("values", known=False) if one else cls("classes", known=False)
+            if one:
+                return cls("values", known=False)
+            return cls(likely, scale, known=False) if combined and likely else cls("classes", known=False)
         return cls("labels" if one else kind, scale)
 
     @property
@@ -110,6 +119,12 @@ class OutputKind:
                 "Nothing says what the model's only output is, so that it is shown as a value. If it is the logit of a "
                 'yes or no, output="labels" (--output labels) shows its probability by the sigmoid; output="values" '
                 "confirms that it is a value."
+            )
+        if self.scale == "probabilities":
+            return (
+                f"The model's {outputs} outputs lie between 0 and 1 and are made of probabilities, as those of an "
+                f"ensemble are, so that they are taken as probabilities of {self.kind}. If they are values, as in "
+                f'regression, say output="values" (--output values); output="{self.kind}" confirms it.'
             )
         return (
             f"Nothing says what the model's {outputs} outputs are, so that they are taken as logits of classes, and "

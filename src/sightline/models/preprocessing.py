@@ -78,7 +78,7 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise InputError(f"Every std must be above 0, but {self.std} was given.")
         if self.values is not None and (
-            len(self.values) != 2 or not np.isfinite(self.values).all() or self.values[0] >= self.values[1]
+            np.shape(self.values) != (2,) or not np.isfinite(self.values).all() or self.values[0] >= self.values[1]
         ):
             raise InputError(
                 "The values of black and white must be two finite numbers, the smaller one first, as in (0, 4095), but "

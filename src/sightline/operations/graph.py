@@ -29,6 +29,7 @@ _RESHAPING = re.compile(
     r"Reshape|ReshapeAlias|Select|Slice|Split|SplitWithSizes|Squeeze|Stack|T|ToCopy|Transpose|Unbind|UnsafeSplit|"
     r"UnsafeView|Unsqueeze|View)Backward\w*"
 )
+_COMBINING = re.compile(r"(Add|Amax|Div|Max|Maximum|Mean|Minimum|Mul|NanToNum|Prod|Rsub|Sub|Sum|Where)Backward\w*")
 
 Node = Any  # torch.autograd.graph.Node; its Python classes share no usable type
 
@@ -101,8 +102,14 @@ def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None
         stack.extend(parent for parent, _ in node.next_functions if parent is not None)
 
 
-def behind_reshaping(result: Tensor, wanted: Collection[Node]) -> list[Node]:
-    """The wanted nodes from which a result came by reshaping, joining and clamping alone; none where it did not."""
+def behind_reshaping(result: Tensor, wanted: Collection[Node], *, combined: bool = False) -> list[Node]:
+    """The wanted nodes from which a result came by reshaping, joining and clamping alone; none where it did not.
+
+    Args:
+        result: the result.
+        wanted: nodes.
+        combined: whether sums, means, products and the larger of several, also with constants, may lie between.
+    """
     found: list[Node] = []
     stack: list[Node] = [result.grad_fn]
     while stack:
@@ -111,6 +118,8 @@ def behind_reshaping(result: Tensor, wanted: Collection[Node]) -> list[Node]:
             found.append(node)
         elif node is not None and (_RESHAPING.match(type(node).__name__) or is_hook(node)):
             stack.extend(parent for parent, _ in node.next_functions)
+        elif combined and node is not None and _COMBINING.match(type(node).__name__):
+            stack.extend(parent for parent, _ in node.next_functions if parent is not None)
         else:
             return []
     return list(dict.fromkeys(found))

@@ -386,6 +386,15 @@ class Tape:
         found = graph.behind_reshaping(scores, self._probabilities)
         return self._probabilities[found[0]] if len({self._probabilities[node].name for node in found}) == 1 else None
 
+    def combines(self, scores: Tensor) -> str | None:
+        """The name of the operation that made the probabilities of which scores are means, sums or products.
+
+        None where there is none, or more than one; constants may take part.
+        """
+        found = graph.behind_reshaping(scores, self._probabilities, combined=True)
+        names = {self._probabilities[node].name for node in found}
+        return names.pop() if len(names) == 1 else None
+
     def _follow(
         self,
         func: Callable[..., Any],

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sightline.aggregation import Placement
 from sightline.captions import target_title
+from sightline.checksums import changed, fits
 from sightline.errors import InputError
 from sightline.explanation import PICTURES, check_format
 from sightline.report.picture import has_sign, resampled, scale_of
@@ -78,6 +79,8 @@ class Gallery:
         manifest = read_manifest(folder)
         maps, pictures = _tensors(folder / "maps.safetensors"), _tensors(folder / PICTURES)
         try:
+            if others := changed(folder, manifest.get("files", {})):
+                raise ValueError(f"{' and '.join(others)} is not what was written with the manifest")  # noqa: TRY301
             self._take(name or folder.name, manifest, maps, pictures["pictures"])
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise InputError(
@@ -256,6 +259,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"images", "methods"} <= found.keys():
         raise InputError(f"{path} is not what `sightline explain` writes. Explain the images again.")
     check_format(found, path)
+    if not fits(found):
+        raise InputError(f"{path} is damaged: its checksum does not fit its content. Explain the images again.")
     return found
 
 

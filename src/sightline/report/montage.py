@@ -1,5 +1,6 @@
 """The montage: each image and its maps side by side, on scales that a colour-blind reader can tell apart."""
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,8 +137,12 @@ def _check(explanation: "Explanation", images: Sequence[int] | None, overlay: fl
         raise InputError(f"overlay is how much of the picture shows, from 0 to 1; got {overlay!r}.")
     if not 0.2 <= tile <= 20:
         raise InputError(f"tile is the width of a picture in inches, from 0.2 to 20; got {tile!r}.")
-    wrong = [image for image in images or () if not -len(explanation) <= image < len(explanation)]
-    if wrong or (images is not None and not len(images)):
+    try:
+        numbers = [operator.index(image) for image in images] if images is not None else []
+    except TypeError as error:
+        raise InputError(f"images are numbers of images, such as [0, 3]; got {images!r}.") from error
+    wrong = [image for image in numbers if not -len(explanation) <= image < len(explanation)]
+    if wrong or (images is not None and not numbers):
         raise InputError(
             f"images are numbers from 0 to {len(explanation) - 1}, at least one; got {wrong[0] if wrong else 'none'}."
         )

@@ -60,6 +60,7 @@ class Store:
         self.place = Place(url)
         self._mode: Literal["r", "r+"] = "r+" if writable else "r"
         self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
+        self._checked: set[str] = set()
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -218,6 +219,24 @@ class Store:
         found: pd.DataFrame = self._table("images.parquet", _IMAGES).to_pandas()
         return found
 
+    def _check(self, number: int, tag: str, name: str) -> None:
+        """Refuse a file of a chunk that is done where it is not what was written, once for each file.
+
+        Raises:
+            InputError: it is not, or its checksum cannot be read.
+        """
+        if name in self._checked:
+            return
+        sums = f"sums/{_stem(number, tag)}.json"
+        try:
+            known = unsealed(self.place.read(sums) or b"")["files"][name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(sums, error) from error
+        content = self.place.read(name)
+        if known != (None if content is None else checksum(content)):
+            raise self._damaged(name, ValueError("its checksum is not the one that was kept"))
+        self._checked.add(name)
+
     def _table(self, name: str, schema: pa.Schema) -> pa.Table:
         content = self.place.read(name)
         if content is None:
@@ -237,22 +256,30 @@ class Store:
             InputError: they cannot be read.
         """
         array = self.array(target, method)
+        tag, missing = self._task_of(target, method), set(self.missing())
+        for chunk in sorted({number // int(self.manifest["identity"]["chunk"]) for number in numbers}):
+            if (chunk, tag) not in missing:
+                self._check(chunk, tag, self._shard(chunk, target, method))
         try:
             # Neighbours are read together.
             return np.asarray(array.oindex[np.array(numbers, dtype=np.int64)], dtype=np.float32)
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise self._damaged(_array(target, method), error) from error
 
+    def _task_of(self, target: str, method: str) -> str:
+        return next(
+            tag for tag, pairs in self.tasks.items() for own, methods in pairs if own == target and method in methods
+        )
+
     def scales(self, target: str, method: str, numbers: Sequence[int]) -> NDArray[np.float32]:
         """What turns maps as they are kept into maps; 1 where there is none."""
         size = int(self.manifest["identity"]["chunk"])
-        tag = next(
-            tag for tag, pairs in self.tasks.items() for own, methods in pairs if own == target and method in methods
-        )
+        tag = self._task_of(target, method)
         known: dict[int, float] = {}
         missing = set(self.missing())
         for chunk in sorted({number // size for number in numbers}):
             if (chunk, tag) not in missing:
+                self._check(chunk, tag, f"scores/{_file(chunk, tag)}")
                 rows = self._table(f"scores/{_file(chunk, tag)}", _SCORES).to_pylist()
                 known |= {r["image"]: r["scale"] for r in rows if r["target"] == target and r["method"] == method}
         return np.array([known.get(number, 1.0) for number in numbers], dtype=np.float32)
@@ -261,12 +288,13 @@ class Store:
         """All rows of `scores` or `failures` that are there."""
         schema = _SCORES if kind == "scores" else _FAILURES
         there, missing = set(self.place.names(kind)), set(self.missing())
-        found = [
-            self._table(f"{kind}/{name}", schema)
-            for tag in self.tasks
-            for number in range(self.chunks)
-            if (number, tag) not in missing and (name := _file(number, tag)) in there
-        ]
+        found = []
+        for number, tag in [(number, tag) for tag in self.tasks for number in range(self.chunks)]:
+            if (number, tag) not in missing:
+                name = f"{kind}/{_file(number, tag)}"
+                self._check(number, tag, name)
+                if _file(number, tag) in there:
+                    found.append(self._table(name, schema))
         table: pd.DataFrame = pa.concat_tables([schema.empty_table(), *found]).to_pandas()
         return table.sort_values(["image"], kind="stable", ignore_index=True)
 

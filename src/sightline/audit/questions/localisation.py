@@ -1,5 +1,6 @@
 """Localisation."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +18,8 @@ class Localisation(Question):
     """Whether the map lies where a person says that the object is.
 
     A network may rightly look elsewhere, so this is reported and decides nothing. `area`, the region's share of
-    the pixels that count, is what a map without any knowledge gets in `relevance_mass` and `rank_accuracy`.
+    the pixels that count, is what a map without any knowledge gets in `relevance_mass` and `rank_accuracy`. An image
+    without a pixel of the object asks nothing: it has no scores, and would else count as a miss of every method.
 
     Attributes:
         masks: the region of each audited image, and which of its pixels count.
@@ -30,8 +32,10 @@ class Localisation(Question):
         tell("regions")
         own = self.masks[block.numbers.start : block.numbers.stop].to(block.tensor.device)
         area = own.objects.double().sum((1, 2)) / own.counted.sum((1, 2))
+        empty = ~own.objects.any(2).any(1)
         for method, maps in block.base.items():
             for measure in MEASURES:
                 scores = measure(maps, own.objects, counted=own.counted)
+                scores = scores.masked_fill(empty.to(scores.device), math.nan)
                 yield from block.each(self.name, "masks", method, measure.__name__, scores)
-            yield from block.each(self.name, "masks", method, "area", area)
+            yield from block.each(self.name, "masks", method, "area", area.masked_fill(empty, math.nan))
