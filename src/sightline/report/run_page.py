@@ -135,7 +135,7 @@ def _fill(gallery: Gallery, run: "Run", scores: pd.DataFrame, sample: Sequence[i
     }
     for (target, method), rows in chosen.groupby(["target", "method"], sort=False):
         numbers = rows["image"].tolist()
-        heat = _maps(run, str(target), str(method), rows)
+        heat = _maps(run, str(target), str(method), numbers)
         captions = [
             caption(
                 row["name"], row["explained"], _number(row["value"]),
@@ -150,20 +150,9 @@ def _fill(gallery: Gallery, run: "Run", scores: pd.DataFrame, sample: Sequence[i
         )
 
 
-def _maps(run: "Run", target: str, method: str, rows: pd.DataFrame) -> torch.Tensor:
-    """Maps, shape (image, height, width).
-
-    Raises:
-        InputError: there is a score without its map.
-    """
-    found = torch.from_numpy(run.heatmap(method, rows["image"].tolist(), target))
-    gaps = found.isnan().flatten(1).any(1).numpy() & (rows["not_finite"] == 0).to_numpy()
-    if gaps.any():
-        lost = rows["name"].iloc[int(gaps.argmax())]
-        raise InputError(
-            f"{run.place} has lost the map of {lost} by {method}, {target}, of which it has the score. Give the "
-            "command of the run again: it finds what is damaged and computes it anew."
-        )
+def _maps(run: "Run", target: str, method: str, numbers: Sequence[int]) -> torch.Tensor:
+    """Maps of some images, shape (image, height, width)."""
+    found = torch.from_numpy(run.heatmap(method, numbers, target))
     if found.ndim == 3:
         return found
     kept = joined(found, run.settings["methods"][method]["reduction"])
