@@ -42,6 +42,7 @@ def run(folder: Path, *words: str) -> Done:
     return sightline(folder, "audit", "net.py:build", "photos", *words)
 
 
+@pytest.mark.slow
 def test_an_audit_is_written_and_repeated(place: Path) -> None:
     words = ("--methods", "gradient,expected_gradients", "--stages", "3", "--out", "a")
     done = run(place, *words)
@@ -91,6 +92,7 @@ def test_it_fails_on_request_and_tells_what_got_worse(place: Path) -> None:
     assert re.search(r"control: edges.*class_sensitivity.*pass.*fail", " ".join(worse.stderr.split()))
 
 
+@pytest.mark.slow
 def test_a_gate_that_checked_nothing_does_not_pass(place: Path) -> None:
     (place / "few").mkdir(exist_ok=True)
     for name in ("00.png", "01.png", "02.png"):

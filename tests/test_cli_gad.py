@@ -78,7 +78,8 @@ def run(folder: Path, *words: str) -> Done:
     return sightline(folder, "gad", *words)
 
 
-def test_fit_explain_evaluate(place: Path) -> None:
+@pytest.mark.slow
+def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = run(
         place, "fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1,2", "--steps", "4", "--out", "g"
     )
@@ -96,8 +97,14 @@ def test_fit_explain_evaluate(place: Path) -> None:
         gad.report.drop(columns="seconds"), expected.report.drop(columns="seconds"), rtol=1e-4, atol=1e-6
     )
 
-    explain = run(place, "explain", "net.py:build", "folders/cat", "--gad", "g", "--methods", "gradient", "--out", "m")
+    with monkeypatch.context() as patch:
+        patch.setattr("sightline.cli_console.FIRST", 0.0)
+        explain = run(
+            place, "explain", "net.py:build", "folders/cat", "--gad", "g", "--methods", "gradient", "--out", "m"
+        )
     assert explain.returncode == 0, explain.stderr
+    # Sixteen images in three networks.
+    assert re.search(r"progress: explaining: \d+ of 48\b", explain.stderr)
     found = load_file(place / "m" / "maps.safetensors")
     assert found["gradient"].shape == (16, 1, 16, 16)
     assert (place / "m" / "gad.png").exists()

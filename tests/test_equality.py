@@ -176,6 +176,7 @@ def test_sameness_reaches_into_what_is_held() -> None:
     assert same(np.array(["a"]), np.array(["a"]))
 
 
+@pytest.mark.slow
 def test_another_process_explains_with_the_same_method(images: Tensor) -> None:
     network, methods = model(), [sl.catalogue()["lrp_epsilon_plus"], sl.Method(aggregation=CAM(Pooling.NONE))]
     here = sl.explain(network, images, methods, 1)

@@ -13,6 +13,7 @@ import sightline as sl
 README = Path(__file__).parent.parent / "README.md"
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks run in their order and share names; one that begins with `# FILE.py` is that file."""
     text = README.read_text(encoding="utf-8")

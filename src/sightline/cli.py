@@ -133,12 +133,32 @@ def explain(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="What `sightline explain`, `audit`, `gad` or `demo` has written.")],
-    out: Annotated[Path | None, typer.Option(help="The file to write; by default report.html in the folder.")] = None,
+    folder: Annotated[
+        str,
+        typer.Argument(
+            help="What `sightline explain`, `audit`, `gad`, `run` or `demo` has written; a run also by its address."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write; by default report.html in the folder, or in the current one where the run is not "
+            "on this machine."
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(help="How many images of a run are shown, spread evenly over it; by default 24, at most 1000."),
+    ] = None,
     page_side: PageSide = None,
 ) -> None:
-    """Write one HTML page of all that a folder holds: verdicts, a gallery, curves, tables; it needs no network."""
-    console.print(f"Wrote {escape(readable(write_page(folder, out, side=page_side)))}.", soft_wrap=True)
+    """Write one HTML page of all that a folder holds: verdicts, a gallery, curves, tables; it needs no network.
+
+    Of a run it shows a sample of images with their maps and scores, a summary of each method, and what failed; of one
+    that is not finished, what is there.
+    """
+    page = write_page(folder, out, side=page_side, images=images)
+    console.print(f"Wrote {escape(readable(page))}.", soft_wrap=True)
 
 
 @app.command()

@@ -150,9 +150,15 @@ def explain(
     say_replaced(out)
     support = GAD.load(gad, network)
     batch, _ = read_images(network, images, max_pixels=max_pixels, strict=strict)
-    with interruptible(f"Nothing was written to {out}."):
+    with interruptible(f"Nothing was written to {out}."), progress("explaining") as advance:
         found = support.explain(
-            batch, listed(methods), _target(target), reading=_reading(reading, share), seed=seed, on_refusal="record"
+            batch,
+            listed(methods),
+            _target(target),
+            reading=_reading(reading, share),
+            seed=seed,
+            on_refusal="record",
+            progress=advance,
         )
     folder = found.save(out)
     page = write_page(folder, side=page_side)

@@ -1,5 +1,6 @@
 """`sightline run`: a whole data set, from a recipe."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,7 +69,8 @@ def run(
     place = escape(found.place)
     console.print(
         f"{counted(len(found), 'image')}, {counted(len(found.methods), 'method')}, "
-        f"{counted(len(found.targets), 'target')}, {counted(len(failures), 'failure')}: sightline.open_run({place!r})",
+        f"{counted(len(found.targets), 'target')}, {counted(len(failures), 'failure')}: sightline.open_run({place!r}); "
+        f"for a page of them: sightline report {escape(shlex.quote(found.place))}",
         soft_wrap=True,
     )
     if strict and (len(failures) or found.settings["skipped"]):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.equality import Compared
+from sightline.words import counted
 
 _EXPLODES = 100.0
 _LITTLE = 0.1
@@ -102,7 +103,7 @@ class Conservation(Compared):
         worst = float(sizes[:, images].max())
         which = ", ".join(names[index] for index in images[:4]) + (" ..." if len(images) > 4 else "")
         return (
-            f"explodes for {len(images)} image(s) ({which}): from {self.operations[first]} back, up to {worst:.1e} "
-            "times the explained value flows, from denominators near zero. Such a map shows rounding, not the model; "
-            + (_OF_SUMS if self.positive else "take a larger epsilon, or lrp_epsilon_plus.")
+            f"explodes for {counted(len(images), 'image')} ({which}): from {self.operations[first]} back, up to "
+            f"{worst:.1e} times the explained value flows, from denominators near zero. Such a map shows rounding, "
+            "not the model; " + (_OF_SUMS if self.positive else "take a larger epsilon, or lrp_epsilon_plus.")
         )

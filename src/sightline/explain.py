@@ -29,7 +29,7 @@ from sightline.sampling import Context
 from sightline.sampling.seeds import image_key
 from sightline.target_names import read_target
 from sightline.targets import Classes, Pair, Target, TargetLike, as_target
-from sightline.words import readable
+from sightline.words import counted, readable
 
 
 def explain(
@@ -336,8 +336,8 @@ def _refuse_values(values: Tensor, names: Sequence[str]) -> None:
     if bad:
         which = ", ".join(names[index] for index in bad[:4]) + (" ..." if len(bad) > 4 else "")
         raise RefusalError(
-            f"The explained value is not finite (NaN or infinity) for {len(bad)} image(s): {which}. There is nothing "
-            "to explain; look for such values in the model's weights, and at the scale of its input."
+            f"The explained value is not finite (NaN or infinity) for {counted(len(bad), 'image')}: {which}. There is "
+            "nothing to explain; look for such values in the model's weights, and at the scale of its input."
         )
 
 

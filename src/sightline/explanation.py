@@ -2,7 +2,6 @@
 
 import math
 import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
@@ -17,6 +16,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from sightline.aggregation import Placement, resized
+from sightline.captions import caption, class_name, with_names
 from sightline.cards import settings
 from sightline.checksums import sealed, sums_of
 from sightline.conservation import Conservation
@@ -26,6 +26,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.method import Method
 from sightline.models.output_kind import OutputKind
 from sightline.sampling.seeds import image_key
+from sightline.words import counted
 from sightline.written import whole_files
 
 MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"
@@ -135,7 +136,7 @@ class Explanation(Compared):
 
     def __repr__(self) -> str:
         refused = f", refused: {', '.join(self.refused)}" if self.refused else ""
-        return f"Explanation({len(self)} image(s), maps: {', '.join(self.maps)}{refused})"
+        return f"Explanation({counted(len(self), 'image')}, maps: {', '.join(self.maps)}{refused})"
 
     def __getitem__(self, method: str) -> Tensor:
         return map_of(self.maps, self.refused, method)
@@ -203,32 +204,15 @@ class Explanation(Compared):
         Of classes that is the predicted one with its probability, and what is explained where that is another; of
         labels and values the explained one: `P(Effusion) = 5%`, `Omega_m = 0.31`.
         """
-        lines = [_one_line(self.names[image])]
-        explained = self.targets[image]
-        own = re.fullmatch(rf"(predicted )?{self.output.noun} (\d+)", explained)
-        if self.output.kind != "classes" and own is not None:
-            name, value = self._class_name(int(own[2])), self.values[image].detach().double().cpu()
-            if self.output.kind == "values":
-                return "\n".join([*lines, f"{name} = {float(value):.4g}"])
-            highest = ", the highest" if own[1] else ""
-            return "\n".join([*lines, f"P({name}) = {share(float(self.output.read(value.view(1, 1))))}{highest}"])
-        predicted = ""
-        if self.output.kind == "classes" and self.predicted is not None and self.probabilities is not None:
-            label = int(self.predicted[image])
-            predicted = f"class {label}"
-            lines.append(f"{self._class_name(label)}, {share(float(self.probabilities[image]))}")
-        if explained.removeprefix("predicted ") != predicted:
-            lines += [
-                f"explained: {part}" if n == 0 else f"not {part}"
-                for n, part in enumerate(self._named(explained).split(" rather than "))
-            ]
-        return "\n".join(lines)
-
-    def _class_name(self, label: int) -> str:
-        return _one_line(self.class_names[label]) if label < len(self.class_names) else f"{self.output.noun} {label}"
-
-    def _named(self, words: str) -> str:
-        return re.sub(rf"\b{self.output.noun} (\d+)", lambda match: self._class_name(int(match[1])), words)
+        return caption(
+            self.names[image],
+            self.targets[image],
+            float(self.values[image].detach().double()),
+            None if self.predicted is None else int(self.predicted[image]),
+            None if self.probabilities is None else float(self.probabilities[image]),
+            self.output,
+            self.class_names,
+        )
 
     def show(
         self, images: Sequence[int] | None = None, *, overlay: float | int = 0.4, tile: float | int = 2.0
@@ -325,7 +309,7 @@ class Explanation(Compared):
                 "name": name,
                 "caption": self.caption(index),
                 "explained": self.targets[index],
-                "explained_name": self._named(self.targets[index]),
+                "explained_name": with_names(self.targets[index], self.output, self.class_names),
                 "value": float(self.values[index]),
                 "original_size": list(self.sizes[index]),
                 "file": self.paths[index],
@@ -337,7 +321,7 @@ class Explanation(Compared):
                 label = int(self.predicted[index])
                 entry |= {
                     "predicted": label,
-                    "predicted_name": self._class_name(label),
+                    "predicted_name": class_name(label, self.output, self.class_names),
                     "probability": float(self.probabilities[index]),
                 }
             images.append(entry)
@@ -460,21 +444,6 @@ def write_maps(
             f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
         ) from error
     return folder
-
-
-def share(probability: float) -> str:
-    """A probability in per cent; what only rounding would make 0 or 100 is told as less or more."""
-    if not math.isfinite(probability):
-        return "not a number"
-    words = f"{probability:.0%}"
-    if words == "0%" and probability > 0:
-        return "<1%"
-    return ">99%" if words == "100%" and probability < 1 else words
-
-
-def _one_line(text: str) -> str:
-    """Text of any origin on one line, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def _finite(value: Any) -> Any:

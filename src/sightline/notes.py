@@ -15,6 +15,7 @@ from sightline.propagation import GRADIENT
 from sightline.results import Results
 from sightline.sampling import AdaptivePath, Reduction
 from sightline.targets import Classes, Target
+from sightline.words import counted
 
 
 def notes(
@@ -68,7 +69,9 @@ def notes(
         zero = ~tensor.flatten(1).any(1)
         if bool(zero.any()):
             which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
-            found.append(f"{row.name} is zero everywhere for {int(zero.sum())} image(s) ({which}): {_why_zero(row)}.")
+            found.append(
+                f"{row.name} is zero everywhere for {counted(int(zero.sum()), 'image')} ({which}): {_why_zero(row)}."
+            )
         if not_finite[row.name]:
             found.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
     return found

@@ -10,6 +10,7 @@ import torch
 
 from sightline.errors import InputError
 from sightline.targets import Classes, Pair, Unit, has_names
+from sightline.words import counted
 
 GRAMMAR = (
     "predicted; top-2, the second likeliest; a class by number or name; a pair, cat-dog: why cat and not dog; "
@@ -89,7 +90,8 @@ def read_target(target: Any, count: int, names: Sequence[str]) -> Any:
     if has_names(target):
         if len(target) != count:
             raise InputError(
-                f"A list of classes has one for each image: {count} image(s), but {len(target)} class(es). To explain "
+                f"A list of classes has one for each image: {counted(count, 'image')}, but "
+                f"{counted(len(target), 'class', 'classes')}. To explain "
                 "each of several classes for all images, use explain_each(..., targets=[...])."
             )
         return _by_name(Classes(torch.tensor(class_numbers(target, names)), count), names)

@@ -15,6 +15,7 @@ from sightline.integers import as_integers, described
 from sightline.models.outputs import class_scores
 from sightline.operations import place_of
 from sightline.rowwise import NeedsWholeBatch, Rowwise
+from sightline.words import counted
 
 IntegerArray = np.ndarray[Any, np.dtype[Any]]
 ClassesLike = int | str | np.integer[Any] | Sequence[Any] | Tensor | IntegerArray
@@ -155,7 +156,8 @@ class Pair(Target):
         """Refuse lists of classes that are not of `count` images."""
         if isinstance(self.first, Sequence) and len(self.first) != count:
             raise InputError(
-                f"A pair of lists needs one class per image: {count} image(s), but {len(self.first)} class(es)."
+                f"A pair of lists needs one class per image: {counted(count, 'image')}, but "
+                f"{counted(len(self.first), 'class', 'classes')}."
             )
 
     def _of(self, image: int) -> tuple[int, int]:
@@ -383,7 +385,8 @@ def as_target(target: object, count: int) -> Target:
     if classes is not None:
         if len(classes) != count:
             raise InputError(
-                f"A target list needs one class per image: {count} image(s), but {len(classes)} class(es). For the "
+                f"A target list needs one class per image: {counted(count, 'image')}, but "
+                f"{counted(len(classes), 'class', 'classes')}. For the "
                 "difference of two classes, use sightline.Pair(a, b)."
             )
         if not all(0 <= c < 2**31 for c in classes):

@@ -10,6 +10,6 @@ def readable(path: str | Path) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
-def counted(number: int, thing: str) -> str:
-    """A number of things: 1 image, 2 images."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """A number of things: 1 image, 2 images; with the plural where it is another: 2 classes."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"

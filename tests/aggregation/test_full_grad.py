@@ -1107,6 +1107,7 @@ def test_the_gradient_beside_full_grad_is_the_gradient_alone_to_the_bit(trap: zo
     assert torch.equal(beside["gradient"], alone["gradient"])
 
 
+@pytest.mark.slow
 @ZOO
 def test_what_full_grad_says_does_not_depend_on_what_else_is_asked(trap: zoo.AnyTrap) -> None:
     """Beside rules, nodes of the package's own stand in the graph."""

@@ -392,6 +392,7 @@ def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> Non
         audit(model, images[0], ["gradient"])
 
 
+@pytest.mark.slow
 def test_what_is_saved_tells_what_was_found(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     import json
 

@@ -385,6 +385,14 @@ def test_explaining_costs_the_method_once_for_each_network(model: nn.Module, dat
     assert all_networks.get_total_flops() == 5 * once.get_total_flops()
 
 
+def test_explaining_tells_how_much_of_all_networks_is_done(model: nn.Module, data) -> None:
+    gad = sl.GAD(model, CLASSES, (1, 2), steps=1).fit(data, controls=False)
+    seen: list[tuple[int, int]] = []
+    # One pass in each of three networks, of three images.
+    gad.explain(data[0][:3], "gradient", 0, progress=lambda *told: seen.append(told))
+    assert seen == [(3, 9), (6, 9), (9, 9)]
+
+
 def test_maps_of_each_network_are_those_of_explain(model: nn.Module, data) -> None:
     gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data, controls=False)
     images = data[0][:3]

@@ -76,8 +76,21 @@ def test_decode_stays_visible():
 
 
 def test_the_short_side_defaults_to_the_size_over_seven_eighths():
-    assert Preprocessing().resize == 256
-    assert Preprocessing(size=(227, 300)).resize == 259
+    assert Preprocessing().short_side == 256
+    assert Preprocessing(size=(227, 300)).short_side == 259
+
+
+def test_a_picture_that_has_the_size_is_not_resampled():
+    """Unless the model itself says how, as torchvision's do."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
+    fitted, box = Preprocessing(size=(32, 48)).fit(picture)
+    assert box == (0.0, 0.0, 48.0, 32.0)
+    np.testing.assert_array_equal(np.asarray(fitted), np.asarray(picture))
+    # Of a picture by one pixel larger, and of a stated margin, the crop shows seven eighths.
+    for other, how in ((picture.resize((49, 33)), "auto"), (picture, 37)):
+        left, top, right, bottom = Preprocessing(size=(32, 48), resize=how).fit(other)[1]
+        assert (right - left) / other.width == pytest.approx(32 / 37, abs=0.01)
+        assert (bottom - top) / other.height == pytest.approx(32 / 37, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -221,8 +234,8 @@ def test_stated_settings_replace_the_models_own(code):
 @pytest.mark.parametrize(
     ("settings", "size", "resize"),
     [
-        ({"size": 112}, (112, 112), 128),
-        ({"size": (112, 140)}, (112, 140), 128),
+        ({"size": 112}, (112, 112), "auto"),
+        ({"size": (112, 140)}, (112, 140), "auto"),
         ({"size": 112, "resize": "stretch"}, (112, 112), "stretch"),
         ({"size": 112, "resize": "none"}, (112, 112), None),
         ({"resize": 224}, (224, 224), 224),
@@ -514,6 +527,7 @@ def test_an_absent_library_is_named_with_its_command(monkeypatch, spec, library)
         load_model(spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["torchvision", "timm"])
 def test_a_torchvision_for_another_torch_is_a_sentence(tmp_path, broken):
     # As a process of its own, since a library that is imported already would not be imported again.

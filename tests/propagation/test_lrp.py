@@ -163,7 +163,7 @@ def test_small_denominators_are_told() -> None:
 
 
 def test_a_range_of_pixels_is_asked_for_and_checked(model: nn.Module, images: Tensor) -> None:
-    with pytest.raises(sl.RefusalError, match=r"range of a pixel.*epsilon_gamma_box\(low="):
+    with pytest.raises(sl.RefusalError, match=r"range of a pixel.*deep_taylor\(low="):
         sl.explain(model, images, "deep_taylor", 0)
     narrow = sl.Method(propagation=deep_taylor(-0.5, 0.5), name="narrow")
     with pytest.raises(sl.RefusalError, match=r"range -0\.5 to 0\.5"):

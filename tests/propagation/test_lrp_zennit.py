@@ -76,7 +76,9 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet-bottleneck")) for name in NETWORKS]
+)
 def network(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -178,6 +180,7 @@ def test_agrees_with_zennit(name: str, network: str, model: nn.Module, images: T
     assert difference(explained(name, model, images), peer) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet-basic"], indirect=True)
 @pytest.mark.parametrize("name", ["lrp_epsilon_alpha2_beta1", "lrp_z_plus", "lrp_epsilon"])
 def test_stock_zennit_explains_a_slightly_different_network(

@@ -6,9 +6,7 @@ import html
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from helpers.networks import small
+from helpers.page import Seen, values_of
 from sightline.checksums import sealed, unsealed
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report import gallery as module
@@ -39,36 +38,6 @@ def model() -> nn.Module:
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(22, 3, 12, 12, generator=torch.Generator().manual_seed(1))
-
-
-class Seen(HTMLParser):
-    """Tags, and the text of scripts by their type."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: dict[str, str] = {}
-        self._open: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "script":
-            self._open = str(dict(attrs).get("type", "script"))
-
-    def handle_data(self, data: str) -> None:
-        if self._open is not None:
-            self.scripts[self._open] = self.scripts.get(self._open, "") + data
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "script":
-            self._open = None
-
-
-def values_of(found: dict[str, Any]) -> np.ndarray:
-    raw = base64.b64decode(found["map"].removeprefix("data:image/png;base64,"))
-    pixels = np.asarray(Image.open(io.BytesIO(raw))).astype(float)
-    return ((pixels - 128) / 127 if found["signed"] else pixels / 255) * found["scale"]
 
 
 def test_a_page_holds_the_maps_that_were_saved(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
@@ -187,6 +156,7 @@ def test_films_are_shown_whole_or_as_large_as_is_asked(model: nn.Module, images:
         write_page(tmp_path, side=5)
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_a_map_that_reads_well(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     found = sl.explain(model, images[:2], ["gradient", "saliency", "guided_backprop", "input_x_gradient"])
     height = torch.linspace(0, 1, 64)[:, None].expand(64, 64)

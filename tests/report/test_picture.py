@@ -16,7 +16,7 @@ import sightline as sl
 from sightline.gad import figures
 from sightline.models import ModelInfo, Preprocessing
 from sightline.report.figure import PaperFigure
-from sightline.report.picture import draw_map, place_picture, resampled
+from sightline.report.picture import draw_map, place_picture, resampled, scale_of
 
 SIDE = 512
 EVERY = 7
@@ -233,3 +233,19 @@ def test_a_picture_stretched_for_want_of_an_encoding_says_so(explanation: sl.Exp
     known = sl.explain(model, torch.rand(1, 1, 12, 12), "gradient", 0)
     assert "notes" not in known.manifest()["images"][0]
     assert not any("stretched" in text.get_text() for text in known.show().texts)
+
+
+@pytest.mark.parametrize(
+    ("marked", "end"),
+    [
+        # Of 100 pixels the 98th percentile is the 99th in order, counted from the least.
+        (1, 5.0),
+        (2, 4.0),
+        (3, 4.0),
+        (0, 1.0),
+    ],
+)
+def test_colours_of_a_map_that_is_nearly_all_zero_end_at_a_value_of_it(marked: int, end: float) -> None:
+    values = np.zeros(100)
+    values[:marked] = [5.0, -4.0, 3.0][:marked]
+    assert scale_of(values.reshape(10, 10)) == end

@@ -16,6 +16,7 @@ def whole(place: Path) -> Path:
     return place / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "emptied", "removed", "turned"])
 def test_each_damaged_file_is_found_and_made_again(place: Path, damage: str) -> None:
     folder = whole(place)

@@ -288,6 +288,7 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
         super().pipe_file(path, value, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 3, 9, 20])
 def test_a_remote_folder_that_cannot_be_reached_is_a_clean_stop(place: Path, left: int) -> None:
     fsspec.register_implementation("flaky", Flaky, clobber=True)

@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d
 from sightline.errors import InputError
 from sightline.occlusion import Fill, as_fill, occlude
 from sightline.regions import places
+from sightline.words import counted
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _walk(
         values = score(states(chosen))
         if values.shape != (len(start),):
             raise InputError(
-                f"The score gives one number for each of the {len(start)} image(s); came shape "
+                f"The score gives one number for each image, and there are {counted(len(start), 'image')}; got shape "
                 f"{tuple(values.shape)}. Choose the explained class of each."
             )
         known.append((chosen, values))

@@ -19,6 +19,7 @@ from sightline.equality import Compared
 from sightline.errors import InputError
 from sightline.explanation import FORMAT, versions
 from sightline.intervals import mean_interval
+from sightline.words import counted
 from sightline.written import whole_files
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Audit(Compared):
         return cls(scores, findings, rules, dict(subjects.refused), names, {**settings, "versions": versions()})
 
     def __repr__(self) -> str:
-        return f"Audit({len(self.names)} image(s))\n{self.verdicts.to_string()}"
+        return f"Audit({counted(len(self.names), 'image')})\n{self.verdicts.to_string()}"
 
     @property
     def verdicts(self) -> pd.DataFrame:

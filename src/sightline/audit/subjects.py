@@ -19,6 +19,7 @@ from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.operations import wide
 from sightline.sampling.seeds import image_key, seed_of
+from sightline.words import counted
 
 Maps = dict[str, Float[Tensor, "batch height width"]]
 Sums = dict[str, dict[str, Float[Tensor, " batch"]]]
@@ -70,7 +71,7 @@ class Custom:
             came = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise InputError(
                 f"{self.name} must return maps of shape (batch, height, width) or (batch, channel, height, width) for "
-                f"{len(images)} image(s); came {came}."
+                f"{counted(len(images), 'image')}; came {came}."
             )
         joined = wide(found.detach().to(images.device))
         joined = joined.mean(1, keepdim=True) if joined.dim() == 4 else joined[:, None]

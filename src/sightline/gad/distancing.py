@@ -5,6 +5,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -302,6 +303,7 @@ class GAD:
         seed: int = 0,
         chunk: int | None = None,
         on_refusal: Literal["raise", "record"] = "raise",
+        progress: Callable[[int, int], None] | None = None,
     ) -> GADExplanation:
         """Explain images by what stays important in all networks.
 
@@ -314,6 +316,7 @@ class GAD:
             seed: see `sightline.explain`.
             chunk: see `sightline.explain`.
             on_refusal: see `sightline.explain`.
+            progress: called with (rows done, rows of all networks) after each pass.
 
         Raises:
             InputError: images, methods or target cannot be used, or `fit` was not called.
@@ -323,7 +326,7 @@ class GAD:
             batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
             target = ClassesOf(None, len(batch), self.classes)
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
-        return self.explain_each(images, methods, [target], reading=reading, **settings)[0]
+        return self.explain_each(images, methods, [target], reading=reading, progress=progress, **settings)[0]
 
     def explain_each(
         self,
@@ -336,6 +339,7 @@ class GAD:
         seed: int = 0,
         chunk: int | None = None,
         on_refusal: Literal["raise", "record"] = "raise",
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[GADExplanation]:
         """Explain the same images for several targets; by default for both classes of the pair.
 
@@ -348,14 +352,17 @@ class GAD:
             seed: see `explain`.
             chunk: see `explain`.
             on_refusal: see `explain`.
+            progress: see `explain`.
 
         Returns:
             One explanation for each target.
         """
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
         methods = self._named(methods)
-        originals, chosen = self._originals(images, methods, self.classes if targets is None else targets, settings)
-        return self._stacked(originals, images, methods, chosen, "distanced", reading, settings)
+        parts = [_part(progress, number, 1 + len(self.alphas)) for number in range(1 + len(self.alphas))]
+        asked = self.classes if targets is None else targets
+        originals, chosen = self._originals(images, methods, asked, settings | {"progress": parts[0]})
+        return self._stacked(originals, images, methods, chosen, "distanced", reading, settings, parts[1:])
 
     def explain_with_controls(
         self,
@@ -424,12 +431,14 @@ class GAD:
         kind: Kind,
         reading: Consistency,
         settings: dict[str, Any],
+        progress: Sequence[Callable[[int, int], None] | None] = (),
     ) -> list[GADExplanation]:
         """The maps of the original network, and on top those of its support networks."""
         stacks = [{name: [one.heatmap(name)] for name in one.maps} for one in originals]
         refused = [dict(one.refused) for one in originals]
-        for alphas, network in self.networks.each(kind):
-            for place, found in enumerate(explain_each(network, images, methods, targets, **settings)):  # type: ignore[arg-type]
+        for (alphas, network), told_of in zip_longest(self.networks.each(kind), progress):
+            asked = explain_each(network, images, methods, targets, **settings, progress=told_of)  # type: ignore[arg-type]
+            for place, found in enumerate(asked):
                 for name in list(stacks[place]):
                     if name in found.refused:
                         refused[place][name] = f"In the support network for alpha {told(alphas)}: {found.refused[name]}"
@@ -605,6 +614,13 @@ class GAD:
                         f"by {came:.2g} of {asked:g} ({came / asked:.0%}; at least {ENOUGH:.0%} is wanted). Train it "
                         "longer, or at a higher rate, before its maps are taken for those of distanced classes."
                     )
+
+
+def _part(progress: Callable[[int, int], None] | None, number: int, networks: int) -> Callable[[int, int], None] | None:
+    """Progress of one network as a part of that of all, each of which makes the same passes."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(number * of + done, networks * of)
 
 
 def _given(target: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sightline.equality import Compared
 from sightline.explanation import FORMAT, PICTURES, Explanation, map_of, write_maps
 from sightline.gad.consistency import Consistency, Consistent
+from sightline.words import counted
 
 if TYPE_CHECKING:
     from sightline.report.figure import PaperFigure
@@ -41,7 +42,7 @@ class GADExplanation(Compared):
     settings: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        return f"GADExplanation({len(self)} image(s), {self.reading.reading}, maps: {', '.join(self.stacks)})"
+        return f"GADExplanation({counted(len(self), 'image')}, {self.reading.reading}, maps: {', '.join(self.stacks)})"
 
     def __len__(self) -> int:
         return len(self.original)

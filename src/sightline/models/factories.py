@@ -5,8 +5,9 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from torch import nn
 
@@ -53,12 +54,20 @@ def _article(value: object) -> str:
     return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
+class _Uncached(SourceFileLoader):
+    """Reads the file itself: a cached one is taken for current within the second in which the file is edited."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the name of the method it replaces
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"Expected a Python file, but {path} is not a file; check the path.")
     name = f"_sightline_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    loader = _Uncached(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    if spec is None:
         raise InputError(f"{path} cannot be imported as Python.")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickling look a class's module up by name.
@@ -68,7 +77,7 @@ def _import_file(path: Path) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _not_importable(str(path), error) from error

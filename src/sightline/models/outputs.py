@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.errors import RefusalError
+from sightline.words import counted
 
 
 class NoScoresError(RefusalError):
@@ -47,8 +48,8 @@ def class_scores(output: Any, rows: int) -> Float[Tensor, "rows classes"]:
         scores = _as_scores(output, rows)
         if scores is None:
             raise NoScoresError(
-                f"The model returned a tensor of shape {tuple(output.shape)} for {rows} image(s), not class scores "
-                f"of shape ({rows}, classes)."
+                f"The model returned a tensor of shape {tuple(output.shape)} for {counted(rows, 'image')}, not class "
+                f"scores of shape ({rows}, classes)."
             )
         return scores
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)

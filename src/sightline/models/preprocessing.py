@@ -31,9 +31,9 @@ class Preprocessing:
     Attributes:
         size: Height and width of the network's input, in pixels.
         resize: Short side before the centre crop, in pixels (for a size that is not square: the short side
-            of the area that the resized picture must cover); ``"auto"`` means ``round(min(size) / 0.875)``,
-            ``"stretch"`` a resize to `size` without regard to the aspect ratio, None that pictures must
-            already have that size.
+            of the area that the resized picture must cover); ``"auto"`` means ``round(min(size) / 0.875)``, but
+            leaves pictures alone that have the size already; ``"stretch"`` means a resize to `size` without
+            regard to the aspect ratio, None that pictures must already have that size.
         mean: Mean of each channel, in units of `value_range`.
         std: Standard deviation of each channel, in units of `value_range`.
         value_range: What pixel values 0 and 255 become before mean and std.
@@ -89,17 +89,20 @@ class Preprocessing:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise InputError(f"The interpolation must be one of {known}, but {self.interpolation!r} was given.")
-        if self.resize == "auto":
-            object.__setattr__(self, "resize", round(min(self.size) / 0.875))
-        if isinstance(self.resize, str) and self.resize != "stretch":
+        if isinstance(self.resize, str) and self.resize not in {"auto", "stretch"}:
             raise InputError(
-                f'The resize must be a number of pixels, "stretch" or None, but {self.resize!r} was given.'
+                f'The resize must be a number of pixels, "auto", "stretch" or None, but {self.resize!r} was given.'
             )
         if isinstance(self.resize, int) and self.resize < min(self.size):
             raise InputError(
                 f"The short side before the crop must be at least {min(self.size)} px, the crop's own, "
                 f"but resize={self.resize} was given."
             )
+
+    @property
+    def short_side(self) -> int:
+        """Short side before the centre crop, in pixels."""
+        return self.resize if isinstance(self.resize, int) else round(min(self.size) / 0.875)
 
     @property
     def is_assumed_grey(self) -> bool:
@@ -126,6 +129,8 @@ class Preprocessing:
             InputError: If `resize` is None and the picture has another size.
         """
         height, width = self.size
+        if self.resize == "auto" and image.size == (width, height):
+            return image, (0.0, 0.0, float(width), float(height))
         if self.resize is None:
             if image.size != (width, height):
                 raise InputError(
@@ -133,10 +138,10 @@ class Preprocessing:
                     f"{image.width} x {image.height} px; resize it, or state how (--resize, resize=)"
                 )
             return image, (0.0, 0.0, float(width), float(height))
-        if isinstance(self.resize, str):
+        if self.resize == "stretch":
             box = (0.0, 0.0, float(image.width), float(image.height))
         else:
-            box = self._centre_box(image.width, image.height, self.resize / min(self.size))
+            box = self._centre_box(image.width, image.height, self.short_side / min(self.size))
         # One resampling of the box gives the pixels of resize-then-crop, and a strip of 1 x 100000 px
         # never has to exist in its enlarged form.
         return image.resize((width, height), Image.Resampling[self.interpolation.upper()], box=box), box

@@ -17,6 +17,7 @@ from sightline.operations.layout import Grid, Layout, Layouts, Unreadable, chann
 from sightline.operations.modules import ModuleStack
 from sightline.operations.origins import cut
 from sightline.operations.vocabulary import Kind, Operation
+from sightline.words import counted
 
 INPUT = "<input>"
 """The place of the input itself."""
@@ -234,8 +235,8 @@ class Places:
         layout = None if self._layouts is None else self._layouts.of(output)
         if output.dim() == 0 or (output.shape[0] != self._rows and isinstance(grid_of(layout, self._rows), Unreadable)):
             return (
-                f"The layer {name!r} gives a result of shape {tuple(output.shape)} for {self._rows} image(s), so its "
-                "rows are not the images; name another layer."
+                f"The layer {name!r} gives a result of shape {tuple(output.shape)} for {counted(self._rows, 'image')}, "
+                "so its rows are not the images; name another layer."
             )
         return ""
 

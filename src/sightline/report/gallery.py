@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sightline.aggregation import Placement
+from sightline.captions import target_title
 from sightline.checksums import changed, fits
 from sightline.errors import InputError
 from sightline.explanation import PICTURES, check_format
@@ -90,7 +91,7 @@ class Gallery:
 
     def _take(self, place: str, manifest: dict[str, Any], maps: Mapping[str, Tensor], pictures: Tensor) -> None:
         entries, order = manifest["images"], list(manifest["methods"])
-        numbers = [self._image(entry, picture.numpy()) for entry, picture in zip(entries, pictures, strict=True)]
+        numbers = [self.add_picture(entry, picture.numpy()) for entry, picture in zip(entries, pictures, strict=True)]
         placed = []
         for name, values in maps.items():
             # Of GAD the map by the method's own name is what stays in all networks, and METHOD/0 the original's.
@@ -103,12 +104,12 @@ class Gallery:
             rows = [row for row, entry in enumerate(entries) if _target(entry) == target]
             for _, _, method, network, values in sorted(placed, key=lambda one: one[:2]):
                 entry = manifest["methods"][method]
-                heat = _placed(_joined(values, entry.get("reduction", "mean"))[rows], entry.get("placement"))
+                heat = placed_maps(joined(values, entry.get("reduction", "mean"))[rows], entry.get("placement"))
                 captions = [str(entries[row].get("caption", "")) for row in rows]
-                self._add(place, MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
+                self.add_maps(place, MapSet(network, target, method, [numbers[row] for row in rows], captions, heat))
 
-    def _add(self, place: str, one: MapSet) -> None:
-        """Take in maps, but those already there; maps that contradict them are another network's."""
+    def add_maps(self, place: str, one: MapSet) -> None:
+        """Take in maps, but those already there; maps that contradict them are another network's, of that place."""
         known = [self._known.get((one.network, one.target, one.method, image)) for image in one.images]
         if any(old is not None and not _alike(old, new) for old, new in zip(known, one.heatmaps, strict=True)):
             one = replace(one, network=f"{one.network} of {place}")
@@ -126,7 +127,13 @@ class Gallery:
         for image, heat in zip(one.images, one.heatmaps, strict=True):
             self._known.setdefault((one.network, one.target, one.method, image), heat)
 
-    def _image(self, entry: dict[str, Any], picture: NDArray[np.uint8]) -> int:
+    def add_picture(self, entry: Mapping[str, Any], picture: NDArray[np.uint8]) -> int:
+        """Take in a picture, shape (height, width, 3), and return its number on the page.
+
+        Args:
+            entry: its `name`, and `notes` on it if there are any.
+            picture: as a person sees it.
+        """
         key = (str(entry["name"]), picture.tobytes())
         if key not in self._numbers:
             self._numbers[key] = len(self.images)
@@ -284,21 +291,21 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 def _target(entry: dict[str, Any]) -> str:
-    # Which class was predicted may differ from image to image; that it was the predicted one is one target.
     words = str(entry.get("explained", ""))
-    return "the predicted class" if words.startswith("predicted ") else str(entry.get("explained_name", words))
+    return target_title(words, str(entry.get("explained_name", words)))
 
 
 def _bytes(found: dict[str, Any]) -> int:
     return sum(len(one["map"]) * 3 // 4 for one in found["maps"])
 
 
-def _joined(values: Tensor, reduction: str) -> Tensor:
+def joined(values: Tensor, reduction: str) -> Tensor:
+    """Maps, shape (image, channel, height, width), with their channels joined as their method's row says."""
     wide = values.float()
     return wide.amax(1) if reduction == "max" and wide.shape[1] > 1 else wide.mean(1)
 
 
-def _placed(heat: Tensor, record: dict[str, Any] | None) -> Tensor:
+def placed_maps(heat: Tensor, record: dict[str, Any] | None) -> Tensor:
     """A layer's map where its cells lie, if stretching it over the image would be off by more than half a cell.
 
     Else the page gets the cells themselves, which are a hundredth of the size.

@@ -8,6 +8,7 @@ import pandas as pd
 from markupsafe import escape
 
 from sightline.report.figure import PaperFigure
+from sightline.words import counted
 
 if TYPE_CHECKING:
     from sightline.audit.found import Audit
@@ -46,6 +47,6 @@ def verdicts(found: "Audit") -> str:
             cells.append(f'<td title="{reason}" style="color:{_COLOURS[word]}">{escape(word)}{figure}</td>')
         rows.append(f"<tr><th>{escape(str(method))}</th>{''.join(cells)}</tr>")
     return (
-        f"<p>Audit of {len(found.names)} image(s)</p><table><thead><tr><th>method</th>{head}</tr></thead>"
+        f"<p>Audit of {counted(len(found.names), 'image')}</p><table><thead><tr><th>method</th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table><p>{escape(found.advice)}</p>"
     )

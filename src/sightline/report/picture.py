@@ -116,7 +116,8 @@ def scale_of(values: Array) -> float:
     magnitude = np.abs(values[np.isfinite(values)])
     if not magnitude.size:
         return 1.0
-    return float(np.quantile(magnitude, CLIP)) or float(magnitude.max()) or 1.0
+    # Between the last zero and the least value there is nothing to interpolate.
+    return float(np.quantile(magnitude, CLIP, method="higher")) or float(magnitude.max()) or 1.0
 
 
 def coloured(share: Array, ground: Array, *, signed: bool) -> Array:

@@ -21,47 +21,62 @@ from sightline.checksums import changed, fits
 from sightline.errors import InputError
 from sightline.report.audit_page import FIGURES
 from sightline.report.gallery import Gallery, folders_of, read_text
-from sightline.words import readable
+from sightline.report.run_page import MOST, SAMPLE, local_folder, run_at, run_part, runs_of
+from sightline.words import counted, readable
 from sightline.written import write_text
 
 _CONTROLS = set(CONTROLS)
 _NAMED = 12
 """Methods that a sentence may name."""
+_NAME = "Name a folder that `sightline explain`, `audit`, `gad`, `run` or `demo` has written."
 
 
-def write_page(folder: str | Path, out: str | Path | None = None, *, side: int | None = None) -> Path:
+def write_page(
+    folder: str | Path, out: str | Path | None = None, *, side: int | None = None, images: int | None = None
+) -> Path:
     """Write one self-contained HTML file of all that a folder and the folders in it hold.
 
-    What `Explanation.save`, `GADExplanation.save`, `Audit.save` and the evaluation of GAD have written is found by
-    itself: explanations become a gallery, audits and evaluations verdicts, curves and tables.
+    What `Explanation.save`, `GADExplanation.save`, `Audit.save`, the evaluation of GAD and `sightline run` have written
+    is found by itself: explanations and samples of runs become a gallery, audits and evaluations verdicts, curves and
+    tables. Of a run that is not finished the page shows what is there.
 
     Args:
-        folder: where to look.
-        out: the file to write; by default `report.html` in the folder.
+        folder: where to look; also an address of fsspec (`s3://bucket/run`) where a run lies.
+        out: the file to write; by default `report.html` in the folder, or in the current one where the run is not on
+            this machine.
         side: the longer side of the maps on the page in pixels, at most. By default as large as keeps the maps of the
             page within 16 MB together, up to 1024: six films of 512 px by seven methods are shown whole.
+        images: how many images of each run are shown, spread evenly over it; 24 by default, at most 1000.
 
     Raises:
         InputError: there is nothing to report on, or something cannot be read or written.
     """
     if side is not None and not 16 <= side <= 8192:
         raise InputError(f"The longer side of maps on a page is from 16 to 8192 pixels; got {side}.")
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}. Name a folder that `sightline "
-            "explain`, `audit`, `gad` or `demo` has written."
-        )
-    path = folder / "report.html" if out is None else Path(out)
+    if images is not None and not 1 <= images <= MOST:
+        raise InputError(f"A page shows from 1 to {MOST} images of a run; got {images}.")
+    local = local_folder(folder)
+    # What is elsewhere can only be a run.
+    roots = [] if local is None else [local]
+    if local is not None and not local.is_dir():
+        raise InputError(f"{local} {'is not a folder' if local.exists() else 'does not exist'}. {_NAME}")
+    path = Path(out) if out is not None else (local or Path()) / "report.html"
     gallery = Gallery()
-    manifests = [gallery.add(place, str(place.relative_to(folder))) for place in folders_of(folder)]
-    audits = [_audit(place) for place in sorted(folder.rglob("audit.json"))]
-    gains = [_gains(place.parent) for place in sorted(folder.rglob("regions.csv"))]
-    if not manifests and not audits and not gains:
+    manifests = [gallery.add(place, str(place.relative_to(root))) for root in roots for place in folders_of(root)]
+    audits = [_audit(place) for root in roots for place in sorted(root.rglob("audit.json"))]
+    gains = [_gains(place.parent) for root in roots for place in sorted(root.rglob("regions.csv"))]
+    places = [(str(place), str(place.relative_to(root))) for root in roots for place in runs_of(root)]
+    if local is None:
+        places = [(str(folder), str(folder))]
+    runs = [run_part(run_at(place), gallery, name, images or SAMPLE) for place, name in places]
+    if images is not None and not runs:
+        raise InputError(f"{folder} holds no run, of which a number of images could be shown; leave --images out.")
+    if not manifests and not audits and not gains and not runs:
         raise InputError(
-            f"{folder} holds nothing to report on: no maps with their pictures, no audit, no evaluation. Name a folder "
-            "that `sightline explain`, `audit`, `gad` or `demo` has written."
+            f"{folder} holds nothing to report on: no maps with their pictures, no audit, no evaluation, no run. "
+            f"{_NAME}"
         )
+    told = [*manifests, *(one["manifest"] for one in runs)]
     environment = Environment(
         loader=PackageLoader("sightline.report", "page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -70,16 +85,17 @@ def write_page(folder: str | Path, out: str | Path | None = None, *, side: int |
     # A script cannot read what JSON has no words for.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     text = environment.get_template("page.html").render(
-        title=_title(manifests, folder),
-        story=_story(manifests, audits, gains),
+        title=_title(told, str(folder) if local is None else local.resolve().name),
+        story=_story(manifests, audits, gains, runs),
         notes=list(
             dict.fromkeys(str(note) for one in manifests if "networks" not in one for note in one.get("notes", []))
         ),
         gallery=gallery.payload(side, _failed(audits)) if gallery.sets else None,
         audits=audits,
         gains=gains,
-        cards=_cards(manifests, audits),
-        settings=[_pretty(m.get("settings", {})) for m in manifests] + [_pretty(one["settings"]) for one in audits],
+        runs=runs,
+        cards=_cards(told, audits),
+        settings=[_pretty(m.get("settings", {})) for m in told] + [_pretty(one["settings"]) for one in audits],
         style=_own("page.css"),
         script=_own("page.js"),
         version=__version__,
@@ -92,10 +108,10 @@ def write_page(folder: str | Path, out: str | Path | None = None, *, side: int |
     return path
 
 
-def _title(manifests: Sequence[dict[str, Any]], folder: Path) -> str:
+def _title(manifests: Sequence[dict[str, Any]], name: str) -> str:
     """What was explained, where one model was, and else where it lies."""
     models = {str(one["settings"]["model"]) for one in manifests if "model" in one.get("settings", {})}
-    return f"Saliency maps of {models.pop()}" if len(models) == 1 else readable(folder.resolve().name) or "report"
+    return f"Saliency maps of {models.pop()}" if len(models) == 1 else readable(name) or "report"
 
 
 def _failed(audits: Sequence[dict[str, Any]]) -> set[str]:
@@ -239,6 +255,7 @@ def _story(
     manifests: Sequence[dict[str, Any]],
     audits: Sequence[dict[str, Any]],
     gains: Sequence[dict[str, Any]],
+    runs: Sequence[dict[str, Any]],
 ) -> list[str]:
     """What a reader should know first, in sentences."""
     sentences = []
@@ -246,7 +263,7 @@ def _story(
         settings = manifest.get("settings", {})
         made = [name for name, entry in manifest["methods"].items() if "refused" not in entry]
         which = f": {', '.join(made)}" if len(made) <= _NAMED else ""
-        shown = f"{len(manifest['images'])} image(s) by {len(made)} method(s)"
+        shown = f"{counted(len(manifest['images']), 'image')} by {counted(len(made), 'method')}"
         if "networks" in manifest:
             support = ", ".join(map(str, manifest["networks"][1:]))
             sentences.append(
@@ -264,11 +281,13 @@ def _story(
             for name, entry in manifest["methods"].items()
             if "refused" in entry
         ]
-    for one in gains:
+    for one in (*runs, *gains):
         sentences += one["about"]
     for one in audits:
         # Its verdicts follow on the page.
-        sentences.append(f"An audit of {one['images']} image(s) asked whether these maps explain this model at all:")
+        sentences.append(
+            f"An audit of {counted(one['images'], 'image')} asked whether these maps explain this model at all:"
+        )
     if not audits:
         sentences.append(
             "Nothing here says whether these maps explain the model: a map can look convincing and mean nothing. "

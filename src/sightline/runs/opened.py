@@ -10,7 +10,9 @@ import pandas as pd
 from jaxtyping import Float32
 
 from sightline.errors import InputError, RefusalError
+from sightline.runs.pictures import Picture, pictures_of
 from sightline.runs.store import Store
+from sightline.words import counted
 
 if TYPE_CHECKING:
     import zarr
@@ -27,13 +29,18 @@ class Run:
     """
 
     def __init__(self, store: Store) -> None:
+        if not store.manifest and store.place.names("sums"):
+            raise InputError(
+                f"{store.place.url} has lost manifest.json. Give the command of the run again: it takes what is whole "
+                "and was made of the same model and images."
+            )
         if not store.manifest:
             raise InputError(f"{store.place.url} holds no run. Name the folder that `sightline run` wrote to.")
         self._store = store
         self.settings: dict[str, Any] = store.manifest
 
     def __repr__(self) -> str:
-        left = "" if self.complete else f", {self.missing} chunk(s) missing"
+        left = "" if self.complete else f", {counted(self.missing, 'chunk')} missing"
         return f"Run({len(self)} images, methods: {', '.join(self.methods)}, targets: {', '.join(self.targets)}{left})"
 
     def __len__(self) -> int:
@@ -99,6 +106,22 @@ class Run:
         """A row for each image, or method of an image, without a map, with the reason."""
         return self._store.table("failures")
 
+    def pictures(self, images: Sequence[int]) -> list[Picture]:
+        """Some images as the model saw them, read again from where the recipe says they are.
+
+        Args:
+            images: their numbers.
+
+        Returns:
+            For each its pixels, shape (height, width, 3), 0 to 255, with notes; a grey area with the reason, where it
+            cannot be read again or is another picture by now.
+
+        Raises:
+            InputError: there is no such image, or the list of images is damaged.
+        """
+        self._check(images)
+        return pictures_of(self.settings, self._store.images(), images)
+
     def array(self, method: str, target: str | None = None) -> "zarr.Array[Any]":
         """The maps of a method as they are kept, (image, row, column), read when they are indexed; NaN where none is.
 
@@ -137,13 +160,16 @@ class Run:
         target = self.targets[0] if target is None else target
         self.array(method, target)
         numbers = [images] if isinstance(images, int) else list(images)
-        if outside := [number for number in numbers if not 0 <= number < len(self)]:
-            raise InputError(f"Images are numbered 0 to {len(self) - 1}; came {outside[0]}.")
+        self._check(numbers)
         found = self._store.values(target, method, numbers)
         if self.settings["identity"]["precision"] == "float16":
             scales = self._store.scales(target, method, numbers)
             found = found * scales.reshape(-1, *[1] * (found.ndim - 1))
         return found[0] if isinstance(images, int) else found
+
+    def _check(self, numbers: Sequence[int]) -> None:
+        if outside := [number for number in numbers if not 0 <= number < len(self)]:
+            raise InputError(f"Images are numbered 0 to {len(self) - 1}; got {outside[0]}.")
 
 
 def open_run(folder: str | Path) -> Run:

@@ -14,6 +14,7 @@ from sightline.errors import InputError
 from sightline.images.load import MAX_PIXELS
 from sightline.models import load_model
 from sightline.models.device import device_named
+from sightline.words import counted
 
 _WORDS = re.compile(r"predicted|top-[1-9]\d{0,8}")
 _PAIR = re.compile(r"([0-9]+)-([0-9]+)")
@@ -209,9 +210,9 @@ def read_recipe(path: str | Path) -> Recipe:
         for one in error.errors():
             first.setdefault(_line(text, _keys(one["loc"])), one)
         said = [f"{line}: {_remedy(one)}" for line, one in first.items()]
-        raise InputError(f"The recipe {path} has {len(said)} mistake(s). " + " ".join(f"{one}." for one in said)) from (
-            error
-        )
+        raise InputError(
+            f"The recipe {path} has {counted(len(said), 'mistake')}. " + " ".join(f"{one}." for one in said)
+        ) from error
 
 
 def _keys(place: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,11 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
         "identity": identity,
         "count": len(source.names),
         "recipe": recipe.model_dump(mode="json"),
+        # How a report finds the pictures again, and shows maps and scores.
+        "recipe_folder": str(recipe.folder.resolve()),
+        "preprocessing": asdict(model_info(network).preprocessing),
+        "output": known.get("output"),
+        "placements": dict(known.get("placements", {})),
         "methods": dict(known.get("methods", {})),
         "shapes": dict(known.get("shapes", {})),
         "refused": dict(known.get("refused", {})),
@@ -219,8 +225,10 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
 def _describe(
     manifest: dict[str, Any], found: Sequence[Explanation], recipe: Recipe, new: set[tuple[str, str]]
 ) -> None:
-    """Enter shapes and refusals of what is new, by target. Changed definitions are refused."""
+    """Enter shapes and refusals of what is new, by target, and how it is read. Changed definitions are refused."""
     for target, one in zip(map(str, recipe.targets), found, strict=True):
+        manifest["output"] = asdict(one.output)
+        manifest["placements"] |= {method: place.record() for method, place in one.placements.items()}
         told = one.manifest()["methods"]
         for method in recipe.methods:
             own = {key: told[method][key] for key in _DEFINING}

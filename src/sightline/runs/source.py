@@ -134,8 +134,8 @@ def identity_of(source: Files | Rows) -> str:
     return digest.hexdigest()
 
 
-def contents_of(source: Source, readers: int) -> list[str]:
-    """A name for the content of each image, by reading it; empty where it cannot be read."""
+def contents_of(source: Source, readers: int, numbers: Sequence[int] | None = None) -> list[str]:
+    """A name for the content of each image, or of some, by reading it; empty where it cannot be read."""
 
     def content(number: int) -> str:
         try:
@@ -145,7 +145,7 @@ def contents_of(source: Source, readers: int) -> list[str]:
         return checksum(raw) if isinstance(raw, bytes) else checksum_of(raw) or ""
 
     with ThreadPoolExecutor(readers, "read") as pool:
-        return list(pool.map(content, range(len(source.names))))
+        return list(pool.map(content, range(len(source.names)) if numbers is None else numbers))
 
 
 class Read(NamedTuple):

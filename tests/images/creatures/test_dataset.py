@@ -129,6 +129,7 @@ def test_a_picture_depends_on_its_seed_and_index_alone():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", DECIDING)
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_labels_are_balanced(task, shuffled):
