@@ -14,6 +14,7 @@ from rich.text import Text
 from torch import nn
 
 from sightline import __version__
+from sightline._interrupt import imported
 from sightline.cards import card, choices
 from sightline.catalogue import as_method, catalogue
 from sightline.cli_audit import audit_command
@@ -222,6 +223,7 @@ def main() -> None:
     Exit codes: 0 done; 1 `audit --fail-on` found a failure; 2 the request cannot be carried out as given; 3 refused,
     because the answer would be wrong; 4 `audit --fail-on` had nothing decided to check; 130 interrupted.
     """
+    imported()
     print_any_name()
     try:
         app(standalone_mode=True)

@@ -73,7 +73,8 @@ class Place:
         try:
             with self.reached():
                 return bytes(self.files.cat_file(f"{self.root}/{name}"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            # Where a file stands in a folder's place, there is no file either.
             return None
 
     def remove(self, name: str) -> None:
