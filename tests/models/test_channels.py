@@ -115,7 +115,7 @@ def test_three_channels_can_be_stated_of_a_grey_model():
 
 
 def test_what_an_earlier_call_stated_is_forgotten_by_the_next_statement():
-    model = conv(3)
+    model = GreyInside()
     load_model(model, mean=(0.5,), std=(0.5,), size=32)
     load_model(model, mean=0.3)
     info = model_info(model)
@@ -132,3 +132,16 @@ def test_a_model_that_stands_in_a_file(tmp_path, photo):
     (tmp_path / "net.py").write_text("from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))\n")
     model = load_model(f"{tmp_path / 'net.py'}:net", size=16)
     assert load_images(photo, model).tensor.shape == (1, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("takes", "stated"), [(3, {"channels": 1}), (1, {"mean": (0.5,) * 3, "std": (0.2,) * 3}), (4, {"channels": 3})]
+)
+def test_a_number_that_the_model_does_not_take_is_refused(takes, stated):
+    channels = stated.get("channels", 3)
+    with pytest.raises(InputError, match=rf"takes {takes} channels, but {channels} was stated"):
+        load_model(conv(takes), size=16, **stated)
+
+
+def test_a_model_that_makes_its_channels_itself_takes_the_stated_number():
+    assert model_info(load_model(GreyInside(), size=16, channels=3)).preprocessing.channels == 3

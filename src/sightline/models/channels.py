@@ -44,6 +44,22 @@ def one_channel(own: Preprocessing) -> Preprocessing:
     return replace(own, channels=1, mean=(round(mean, 4),), std=(round(std, 4),), source=source)
 
 
+def check_stated(model: nn.Module, info: ModelInfo) -> None:
+    """Refuse a stated number of channels that the model does not take.
+
+    Raises:
+        InputError: its first layer has another number, and the model does not run with the stated one.
+    """
+    stated, size = info.preprocessing.channels, info.preprocessing.size
+    found = _first_layer(model, size)
+    if found not in {None, stated} and not _takes(model, stated, size):
+        raise InputError(
+            f"The first layer of {info.spec} takes {found} channels, but {stated} was stated (by --channels, or by as "
+            "many numbers of mean or std). State the model's own number, or let a factory (FILE.py:FACTORY) return a "
+            "model that makes its channels from those of a picture."
+        )
+
+
 def check_channels(info: ModelInfo) -> None:
     """Refuse to make images of picture files for a model that takes something else.
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.channels import one_channel, with_channels
+from sightline.models.channels import check_stated, one_channel, with_channels
 from sightline.models.factories import load_factory
 from sightline.models.huggingface import load_huggingface
 from sightline.models.info import ModelInfo, model_info, names_of_labels
@@ -106,6 +106,8 @@ def load_model(
         own = info
         info = replace(info, preprocessing=_override(info.preprocessing, stated), own=own)
         info = replace(info, notes=(*info.notes, f"Stated, not the model's own: {', '.join(stated)}."))
+        if _channels_stated(stated) is not None:
+            check_stated(model, info)
     if (kind := _output(output, multi_label)) is not None:
         info = replace(info, output=kind)
     if classes is not None:
