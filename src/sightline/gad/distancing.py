@@ -609,9 +609,11 @@ class GAD:
                 if row["kind"] == "distanced" and not came >= ENOUGH * asked:
                     moved = "moved only part of the way" if came >= HARDLY * asked else "hardly moved"
                     own, other = self.titles[place - 1], self.titles[2 - place]
+                    # Rounding must not make it what is wanted.
+                    share = min(came / asked, ENOUGH - 0.01)
                     self.notes.append(
                         f"The network for alpha {row['alpha']} {moved}: on images of {own} the logit of {other} fell "
-                        f"by {came:.2g} of {asked:g} ({came / asked:.0%}; at least {ENOUGH:.0%} is wanted). Train it "
+                        f"by {came:.2g} of {asked:g} ({share:.0%}; at least {ENOUGH:.0%} is wanted). Train it "
                         "longer, or at a higher rate, before its maps are taken for those of distanced classes."
                     )
 
