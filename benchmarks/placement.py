@@ -9,6 +9,7 @@ flipped.
     python benchmarks/placement.py [MODULE ...] > placement.csv
 """
 
+import math
 import re
 import sys
 import time
@@ -53,6 +54,13 @@ def settled(model: nn.Module) -> nn.Module:
             nn.init.uniform_(block.running_var, 0.5, 1.5)
             if float(block.weight.detach().abs().max()) < 0.1:
                 nn.init.ones_(block.weight)
+        biases = getattr(block, "attention_biases", None)
+        if isinstance(biases, Tensor):
+            # LeViT and its kin: with random weights each cell would look at the whole image, and its centroid at no
+            # place of its own. One bias for each distance, rows times columns.
+            distances = torch.arange(biases.shape[1])
+            width = math.isqrt(biases.shape[1])
+            biases.data.copy_((-8.0 * (distances // width + distances % width)).expand_as(biases))
     return model
 
 
