@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-# pytest compiles its plugins anew in every worker, 10 s each, where Python may not keep what it compiled.
+# Without cached bytecode every worker compiles pytest's plugins again, which takes 10 s.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 .PHONY: demo test test-all test-versions study coverage check bench clean

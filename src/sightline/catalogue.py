@@ -412,7 +412,7 @@ def as_method(method: object) -> Method:
     if isinstance(method, Method):
         return method
     if not isinstance(method, str):
-        raise InputError(f"A method is a name or a sightline.Method; came {method!r}.")
+        raise InputError(f"A method is a name or a sightline.Method; got {method!r}.")
     name, _, layer = method.strip().partition("@")
     if name not in _CATALOGUE:
         plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")

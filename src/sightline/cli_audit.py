@@ -68,7 +68,7 @@ def audit_command(
     names, wanted = listed(methods), listed(fail_on)
     unknown = [name for name in wanted if name not in {*TESTS, "overall"}]
     if unknown:
-        raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; came {', '.join(unknown)}.")
+        raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; got {', '.join(unknown)}.")
     if unasked := [name for name in wanted if name not in {*listed(tests), "overall"}]:
         raise InputError(f"--fail-on names {', '.join(unasked)}, but --tests asks only {tests}. Add it there.")
     before = _stored(baseline)

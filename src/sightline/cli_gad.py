@@ -318,7 +318,7 @@ def _names(support: GAD, network: nn.Module, labels: str | None) -> tuple[str, s
     known = support.names
     names = known if labels is None and known else _pair(network, ",".join(map(str, support.classes)), labels)[1]
     if known is not None and tuple(names) != known:
-        raise InputError(f"The networks were fitted with the labels {','.join(known)}; came --labels {labels}.")
+        raise InputError(f"The networks were fitted with the labels {','.join(known)}; got --labels {labels}.")
     return names
 
 
@@ -350,7 +350,7 @@ def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[i
     known = model_info(network).class_names or ()
     words = split_targets([classes], known, 0)
     if len(words) != 2:
-        raise InputError(f"--classes takes two classes with a comma, as in cat,dog or 281,207; came {classes!r}.")
+        raise InputError(f"--classes takes two classes with a comma, as in cat,dog or 281,207; got {classes!r}.")
     numbers = [class_number(word, known) for word in words]
     outputs = _outputs(network)
     if outputs is not None and max(numbers) >= outputs:
@@ -367,7 +367,7 @@ def _pair(network: nn.Module, classes: str, labels: str | None) -> tuple[tuple[i
     else:
         named = listed(labels)
     if len(named) != 2:
-        raise InputError(f"--labels takes two labels with a comma, as in cat,dog; came {labels!r}.")
+        raise InputError(f"--labels takes two labels with a comma, as in cat,dog; got {labels!r}.")
     return (numbers[0], numbers[1]), (named[0], named[1])
 
 
@@ -386,7 +386,7 @@ def _alphas(text: str) -> list[Alpha]:
         return [(first, second) for first, second in (pair * 2 if len(pair) == 1 else pair for pair in numbers)]
     except ValueError:
         raise InputError(
-            f"--alphas takes rising numbers with commas, as in 2,4,6,8 or 2:1,4:2; came {text!r}."
+            f"--alphas takes rising numbers with commas, as in 2,4,6,8 or 2:1,4:2; got {text!r}."
         ) from None
 
 

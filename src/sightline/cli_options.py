@@ -110,7 +110,7 @@ def numbers(text: str | None, option: str, *, single: bool = True) -> float | tu
     try:
         found = tuple(float(part) for part in text.strip().removesuffix(",").split(","))
     except ValueError:
-        raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; came {text!r}.") from None
+        raise InputError(f"{option} takes numbers with commas, as in 0.485,0.456,0.406; got {text!r}.") from None
     return found[0] if single and len(found) == 1 and "," not in text else found
 
 
@@ -147,7 +147,7 @@ def _resize(text: str | None) -> int | Literal["stretch", "none"] | None:
     if text == "none":
         return "none"
     if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--resize takes a number of pixels, `stretch` or `none`; came {text!r}.")
+        raise InputError(f"--resize takes a number of pixels, `stretch` or `none`; got {text!r}.")
     return int(text)
 
 
@@ -156,5 +156,5 @@ def _rising(text: str | None, option: str, example: str) -> tuple[float, float] 
     if found is None:
         return None
     if isinstance(found, float) or len(found) != 2 or not found[0] < found[1]:
-        raise InputError(f"{option} takes two rising numbers, as in {example}; came {text!r}.")
+        raise InputError(f"{option} takes two rising numbers, as in {example}; got {text!r}.")
     return found[0], found[1]

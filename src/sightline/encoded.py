@@ -31,7 +31,7 @@ def as_images(images: object, what: str = "Images") -> Tensor:
         )
     if not batch.is_floating_point():
         raise InputError(
-            f"{what} are floating point, encoded as the model wants them; came {batch.dtype}. sightline.load_images "
+            f"{what} are floating point, encoded as the model wants them; got {batch.dtype}. sightline.load_images "
             "reads and encodes files."
         )
     if not is_finite(batch) and (bad := (~batch.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()):
@@ -71,7 +71,7 @@ def whole(name: str, value: object, least: int = 1) -> None:
         InputError: it is none, or too small.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} is a whole number, at least {least}; came {value!r}.")
+        raise InputError(f"{name} is a whole number, at least {least}; got {value!r}.")
 
 
 def encoding_of(model: object, images: object) -> Preprocessing | None:

@@ -156,11 +156,11 @@ def _explain(
     chosen = [target_named(model, as_target(read_target(target, len(batch), names), len(batch))) for target in targets]
     rows = methods_named(model, rows)
     if chunk is not None and chunk < 1:
-        raise InputError(f"A chunk needs at least one row; came chunk={chunk}.")
+        raise InputError(f"A chunk needs at least one row; got chunk={chunk}.")
     if memory is not None and memory < 1:
-        raise InputError(f"A pass needs memory; came memory={memory}.")
+        raise InputError(f"A pass needs memory; got memory={memory}.")
     if on_refusal not in {"raise", "record"}:
-        raise InputError(f'on_refusal is "raise" or "record"; came {on_refusal!r}.')
+        raise InputError(f'on_refusal is "raise" or "record"; got {on_refusal!r}.')
     device, dtype = _home(model, batch)
     job = Job(
         model,

@@ -51,7 +51,7 @@ class Method:
             came = getattr(self, choice)
             if isinstance(came, type) or not isinstance(came, wanted):
                 raise InputError(
-                    f"A method's {choice} is a {wanted.__name__}; came {came!r}. A function or class that makes one "
+                    f"A method's {choice} is a {wanted.__name__}; got {came!r}. A function or class that makes one "
                     "has to be called, as in lrp_epsilon()."
                 )
         if self.times is not None and (not isinstance(self.times, Method) or self.times.times is not None):

@@ -36,7 +36,7 @@ def as_fill(fill: object) -> Fill:
         InputError: there is none of that name.
     """
     if fill not in set(Fill):
-        raise InputError(f"A region is filled with {', '.join(Fill)}; came {fill!r}.")
+        raise InputError(f"A region is filled with {', '.join(Fill)}; got {fill!r}.")
     return Fill(str(fill))
 
 

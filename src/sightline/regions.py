@@ -46,10 +46,10 @@ class Important:
 
     def __post_init__(self) -> None:
         if self.by not in set(By):
-            raise InputError(f"Pixels are important by {', '.join(By)}; came {self.by!r}.")
+            raise InputError(f"Pixels are important by {', '.join(By)}; got {self.by!r}.")
         object.__setattr__(self, "by", By(self.by))
         if not 0 < self.share <= 1:
-            raise InputError(f"The share of important pixels is above 0 and at most 1; came {self.share}.")
+            raise InputError(f"The share of important pixels is above 0 and at most 1; got {self.share}.")
 
     def __call__(self, heatmaps: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch height width"]:
         """True at the important pixels."""

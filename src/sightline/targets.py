@@ -309,7 +309,7 @@ class Function(Target):
                 raise NeedsWholeBatch
             came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
             raise RefusalError(
-                f"The target function must return one value per image, shape ({len(images)},); came {came}."
+                f"The target function must return one value per image, shape ({len(images)},); got {came}."
             )
         return values
 

@@ -71,7 +71,7 @@ class CAM:
                 object.__setattr__(self, field, kind(getattr(self, field)))
             except ValueError:
                 raise InputError(
-                    f"The {field} of a class activation map is one of {', '.join(kind)}; came {getattr(self, field)!r}."
+                    f"The {field} of a class activation map is one of {', '.join(kind)}; got {getattr(self, field)!r}."
                 ) from None
         if self.pooling is Pooling.NONE and self.stage is Stage.WEIGHTS:
             raise InputError("Without pooling, weights are the gradients: handle signs on gradients or contributions.")

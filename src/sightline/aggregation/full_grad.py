@@ -50,7 +50,7 @@ class FullGrad:
         try:
             object.__setattr__(self, "sign", Sign(self.sign))
         except ValueError:
-            raise InputError(f"A sign is one of {', '.join(Sign)}; came {self.sign!r}.") from None
+            raise InputError(f"A sign is one of {', '.join(Sign)}; got {self.sign!r}.") from None
         if self.sign is Sign.SIGNED and self.rescale:
             raise InputError(
                 "Bringing signed terms to 0..1 would hide their sign: FullGrad(Sign.SIGNED, rescale=False)."

@@ -158,7 +158,7 @@ class Plan:
         self._batch = batch = as_images(_tensor(images))
         unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
         if unknown or not tests:
-            raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; came {', '.join(unknown) or 'none'}.")
+            raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; got {', '.join(unknown) or 'none'}.")
         marked = _marked(masks, tests, batch, threshold, ignore)
         given = [methods] if isinstance(methods, str | Method | Custom) else list(methods)
         rows = [one if isinstance(one, Custom) else methods_named(model, [as_method(one)])[0] for one in given]

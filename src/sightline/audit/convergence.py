@@ -112,7 +112,7 @@ def convergence(
     asked = [as_method(one) for one in ([methods] if isinstance(methods, str | Method) else methods)]
     order = {one.name: number for number, one in enumerate(asked)}
     if not order or len(order) < len(asked):
-        raise InputError(f"At least one method is needed, each under a name of its own; came {methods}.")
+        raise InputError(f"At least one method is needed, each under a name of its own; got {methods}.")
     refused = {one.name: reason for one in asked if (reason := _no_propagation(one))}
     sharing: dict[Propagation, list[str]] = {}
     for one in asked:
@@ -198,7 +198,7 @@ def _no_propagation(method: Method) -> str:
 def _named(model: Callable[..., Any], layers: Sequence[str]) -> list[str]:
     modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
     if nameless := {LAST_SPATIAL, *DEPTHS}.intersection(layers) - modules.keys():
-        raise InputError(f"Layers are named as their modules are; came {', '.join(sorted(nameless))}.")
+        raise InputError(f"Layers are named as their modules are; got {', '.join(sorted(nameless))}.")
     return list(layers)
 
 

@@ -129,7 +129,7 @@ def patch_flipping(
         InputError: as of `deletion`; or patches have no side.
     """
     if patch < 1:
-        raise InputError(f"A patch has a side of at least one pixel; came {patch}.")
+        raise InputError(f"A patch has a side of at least one pixel; got {patch}.")
     filled = _filled(images, heatmaps, fill, steps, black)
     return _walk(score, images, filled, heatmaps, patch, steps)
 
@@ -138,19 +138,19 @@ def _filled(images: Tensor, heatmaps: Tensor, fill: Fill | str, steps: int, blac
     """The images filled throughout, where everything fits."""
     if images.dim() != 4 or not images.is_floating_point():
         raise InputError(
-            "Images are floating point, of shape (batch, channel, height, width); came "
+            "Images are floating point, of shape (batch, channel, height, width); got "
             f"{images.dtype}, {tuple(images.shape)}."
         )
     batch, channels, height, width = images.shape
     if heatmaps.shape != (batch, height, width):
         raise InputError(
-            f"There is one map per image, of its height and width: shape {(batch, height, width)}; came "
+            f"There is one map per image, of its height and width: shape {(batch, height, width)}; got "
             f"{tuple(heatmaps.shape)}."
         )
     if black is not None and black.shape != (channels,):
-        raise InputError(f"A black pixel has a value for each of the {channels} channels; came {tuple(black.shape)}.")
+        raise InputError(f"A black pixel has a value for each of the {channels} channels; got {tuple(black.shape)}.")
     if steps < 1:
-        raise InputError(f"A curve has at least one step; came {steps}.")
+        raise InputError(f"A curve has at least one step; got {steps}.")
     if as_fill(fill) is Fill.INPAINTING:
         raise InputError(
             "Inpainting continues what is left of an image, so what it puts at a pixel would change in every step, and "

@@ -80,9 +80,9 @@ class Randomisation:
 
     def __post_init__(self) -> None:
         if self.order not in set(Order):
-            raise InputError(f"Layers are randomised by {', '.join(Order)}; came {self.order!r}.")
+            raise InputError(f"Layers are randomised by {', '.join(Order)}; got {self.order!r}.")
         if self.target not in set(Explained):
-            raise InputError(f"The explained class is {' or '.join(Explained)}; came {self.target!r}.")
+            raise InputError(f"The explained class is {' or '.join(Explained)}; got {self.target!r}.")
         object.__setattr__(self, "order", Order(self.order))
         object.__setattr__(self, "target", Explained(self.target))
         whole("smooth", self.smooth, 0)

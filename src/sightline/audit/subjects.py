@@ -71,7 +71,7 @@ class Custom:
             came = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise InputError(
                 f"{self.name} must return maps of shape (batch, height, width) or (batch, channel, height, width) for "
-                f"{counted(len(images), 'image')}; came {came}."
+                f"{counted(len(images), 'image')}; got {came}."
             )
         joined = wide(found.detach().to(images.device))
         joined = joined.mean(1, keepdim=True) if joined.dim() == 4 else joined[:, None]
@@ -90,7 +90,7 @@ def from_callable(function: Any, name: str = "") -> Custom:
         InputError: it is no function.
     """
     if not callable(function):
-        raise InputError(f"A method is a function of (model, images, classes); came {type(function).__name__}.")
+        raise InputError(f"A method is a function of (model, images, classes); got {type(function).__name__}.")
     return Custom(name or getattr(function, "__name__", type(function).__name__), function)
 
 

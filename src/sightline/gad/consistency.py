@@ -69,7 +69,7 @@ class Consistency:
 
     def __post_init__(self) -> None:
         if self.reading not in set(Reading):
-            raise InputError(f"A reading is nested, mean or rank; came {self.reading!r}.")
+            raise InputError(f"A reading is nested, mean or rank; got {self.reading!r}.")
         object.__setattr__(self, "reading", Reading(self.reading))
         _ = self._important
 

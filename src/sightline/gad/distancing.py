@@ -108,19 +108,19 @@ class GAD:
     ) -> None:
         if not isinstance(model, nn.Module) or not any(p.is_floating_point() for p in model.parameters()):
             raise InputError(
-                "GAD trains copies of a network, so it needs a torch.nn.Module with parameters; came "
+                "GAD trains copies of a network, so it needs a torch.nn.Module with parameters; got "
                 f"{type(model).__name__}."
             )
         first, second = _pair(classes, model_info(model).class_names or ())
         if mode not in {"eval", "train"} or strategy not in {"trained", "interpolated"}:
             raise InputError(
-                f'mode is "eval" or "train", strategy "trained" or "interpolated"; came {mode!r} and {strategy!r}.'
+                f'mode is "eval" or "train", strategy "trained" or "interpolated"; got {mode!r} and {strategy!r}.'
             )
         for name, number in (("epochs", epochs), ("steps", steps), ("batch_size", batch_size)):
             if number is not None:
                 whole(name, number)
         if not 0 < rate < float("inf"):
-            raise InputError(f"The learning rate is above 0 and finite; came {rate}.")
+            raise InputError(f"The learning rate is above 0 and finite; got {rate}.")
         self.model, self.classes, self.alphas, self.strategy = model, (first, second), steps_of(alphas), strategy
         self._batch_size = batch_size
         self.recipe = Recipe(mode, rate, epochs, steps, batch_size or _BATCH, seed, autocast)
@@ -132,7 +132,7 @@ class GAD:
             )
         if strategy == "interpolated" and not on_one_line(self.alphas):
             raise InputError(
-                "Weights can be interpolated only where each distance is one share of the last, for both classes; came "
+                "Weights can be interpolated only where each distance is one share of the last, for both classes; got "
                 f"{alphas!r}. Take strategy='trained'."
             )
         if folder is None:
@@ -407,7 +407,7 @@ class GAD:
         """The other class of the pair."""
         given = [target] if isinstance(target, int) else list(target)
         if not set(given) <= set(self.classes):
-            raise InputError(f"Only classes of the pair, {self.classes}, have controls; came {target}.")
+            raise InputError(f"Only classes of the pair, {self.classes}, have controls; got {target}.")
         others = [self.classes[self.classes.index(c) - 1] for c in given]
         return others[0] if isinstance(target, int) else others
 

@@ -225,7 +225,7 @@ def evaluate(
         black = ends[0]
     if black is not None and black.shape != (batch.shape[1],):
         raise InputError(
-            f"A black pixel has a value for each of the {batch.shape[1]} channels; came shape {tuple(black.shape)}."
+            f"A black pixel has a value for each of the {batch.shape[1]} channels; got shape {tuple(black.shape)}."
         )
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
     chosen = tuple(as_method(method) for method in methods)

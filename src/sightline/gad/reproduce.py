@@ -91,7 +91,7 @@ def reproduce(
     """
     scale, tuning = scale or Scale(), tuning or Tuning()
     if dataset not in NAMES:
-        raise InputError(f"The data set is cats_dogs or cub; came {dataset!r}.")
+        raise InputError(f"The data set is cats_dogs or cub; got {dataset!r}.")
     names, out = NAMES[dataset], Path(out)
     check_norms(model, scale.mode)
     tell = progress or (lambda *_: None)

@@ -102,7 +102,7 @@ def samples_of(data: object, classes: tuple[int, int], names: Labels = None, cla
         return _of_dataset(data, collate, numbers, None, 0)
     raise InputError(
         "Expected labelled images: what load_images returns, a pair of tensors (images, labels), a dataset of "
-        f"(image, label), or a DataLoader over one; came {type(data).__name__}."
+        f"(image, label), or a DataLoader over one; got {type(data).__name__}."
     )
 
 

@@ -87,7 +87,7 @@ def _asked(
         for part, (images, given) in zip(parts, samples.batches(parts), strict=True):
             if images.dim() != 4 or not images.is_floating_point() or given.shape != (len(images),):
                 raise InputError(
-                    "Images are floating point, of shape (batch, channel, height, width), with a label each; came "
+                    "Images are floating point, of shape (batch, channel, height, width), with a label each; got "
                     f"{images.dtype}, {tuple(images.shape)}, with labels of shape {tuple(given.shape)}."
                 )
             rows = ((given == classes[0]) | (given == classes[1])).nonzero().flatten()

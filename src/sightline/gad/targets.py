@@ -50,12 +50,12 @@ def steps_of(alphas: object) -> tuple[Step, ...]:
         )
     except (TypeError, ValueError):
         raise InputError(
-            f"Distances are numbers, or pairs of numbers (one for each class), such as (2, 4, 6, 8); came {alphas!r}."
+            f"Distances are numbers, or pairs of numbers (one for each class), such as (2, 4, 6, 8); got {alphas!r}."
         ) from None
     numbers = np.array([(0.0, 0.0), *steps])
     if not steps or not np.isfinite(numbers).all() or not (np.diff(numbers, axis=0) > 0).all():
         raise InputError(
-            f"Distances must be above 0 and rise from each support network to the next, as in (2, 4, 6, 8); came "
+            f"Distances must be above 0 and rise from each support network to the next, as in (2, 4, 6, 8); got "
             f"{alphas!r}."
         )
     return steps

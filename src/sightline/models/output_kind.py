@@ -11,7 +11,6 @@ from sightline.errors import InputError
 
 Kind = Literal["classes", "labels", "values"]
 Scale = Literal["logits", "probabilities", "log probabilities"]
-KINDS: tuple[str, ...] = get_args(Kind)
 CHOICES = (
     '"classes" (one class among all, by softmax), "labels" (each output a yes or no of its own, by sigmoid) or '
     '"values" (numbers as they are, as in regression)'

@@ -105,7 +105,7 @@ class Performer:
             def whole(values: Tensor) -> Tensor:
                 if values.numel() not in {1, channels}:
                     raise InputError(
-                        f"The range of a pixel is a number or one for each of the {channels} channels; came "
+                        f"The range of a pixel is a number or one for each of the {channels} channels; got "
                         f"{values.numel()} numbers."
                     )
                 return values.reshape(1, -1, 1, 1).expand(shape)

@@ -189,7 +189,7 @@ def _first(rule: First | None, epsilon: float, low: object = None, high: object 
             return shares.flat_rule(epsilon)
         case "box":
             return shares.box_rule(low, high, epsilon)
-    raise InputError(f"The first layer's rule is one of {', '.join(get_args(First))}, or None; came {rule!r}.")
+    raise InputError(f"The first layer's rule is one of {', '.join(get_args(First))}, or None; got {rule!r}.")
 
 
 def _titled(name: str, first: First | None, **settings: float) -> str:
@@ -203,7 +203,7 @@ def _stabiliser(epsilon: float) -> float:
 
 def _at_least_0(value: object, what: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{what} is a number of at least 0; came {value!r}.")
+        raise InputError(f"{what} is a number of at least 0; got {value!r}.")
     return float(value)
 
 
@@ -275,7 +275,7 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
         warnings.warn(notes[0], stacklevel=2)
     elif not math.isclose(alpha - beta, 1):
         raise InputError(
-            f"LRP-alpha-beta needs alpha, beta >= 0 and alpha - beta = 1, or relevance is not conserved; came "
+            f"LRP-alpha-beta needs alpha, beta >= 0 and alpha - beta = 1, or relevance is not conserved; got "
             f"alpha={alpha}, beta={beta}. Use (1, 0) or (2, 1)."
         )
     return _alpha_beta(alpha, beta, _stabiliser(epsilon), first, notes)
@@ -355,10 +355,10 @@ def _limits(low: object, high: object) -> str:
         rising = least.numel() > 0 and bool((least < most).all() and least.isfinite().all() and most.isfinite().all())
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
-            f"The range of a pixel is two numbers, or one of each per channel; came {low!r} and {high!r}."
+            f"The range of a pixel is two numbers, or one of each per channel; got {low!r} and {high!r}."
         ) from None
     if not rising:
-        raise InputError(f"A pixel's lowest value must be finite and below its highest; came {low} and {high}.")
+        raise InputError(f"A pixel's lowest value must be finite and below its highest; got {low} and {high}.")
     return f"low={low}, high={high}"
 
 

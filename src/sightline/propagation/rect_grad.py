@@ -37,7 +37,7 @@ def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pool
         InputError: q is no percentile.
     """
     if not isinstance(q, int | float) or not 0 <= q <= 100:
-        raise InputError(f"RectGrad's q is a percentile from 0 to 100; came {q!r}.")
+        raise InputError(f"RectGrad's q is a percentile from 0 to 100; got {q!r}.")
     return _rect_grad(float(q), bool(padding_trick), bool(proportional_pooling))
 
 

@@ -144,7 +144,7 @@ def _method(name: str) -> str:
 def _target(text: str | int) -> str:
     text = str(text)
     if text == "all" or text.startswith("per-image:"):
-        raise ValueError(f"a run takes each target by itself, and none for each image; came {text!r}")
+        raise ValueError(f"a run takes each target by itself, and none for each image; got {text!r}")
     if _WORDS.fullmatch(text):
         return text
     if _CLASS.fullmatch(text) and int(text) < _MOST:
@@ -156,7 +156,7 @@ def _target(text: str | int) -> str:
         return text
     raise ValueError(
         'a target is "predicted", "top-2" (the second likeliest class), a class by number or name (281, "tabby") or a '
-        f'pair ("281-207": why 281 and not 207); came {text!r}'
+        f'pair ("281-207": why 281 and not 207); got {text!r}'
     )
 
 
@@ -178,7 +178,7 @@ class Recipe(_Part):
     def _distinct(self) -> "Recipe":
         for name, given in (("methods", self.methods), ("targets", self.targets)):
             if len(set(given)) < len(given):
-                raise ValueError(f"{name} are named once each; came {', '.join(map(str, given))}")
+                raise ValueError(f"{name} are named once each; got {', '.join(map(str, given))}")
         return self
 
 
@@ -252,7 +252,7 @@ def _remedy(error: Any) -> str:
         return "it is missing; add it"
     message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     came = error.get("input")
-    shown = "" if isinstance(came, dict) or kind == "value_error" else f"; came {came!r}"
+    shown = "" if isinstance(came, dict) or kind == "value_error" else f"; got {came!r}"
     return f"{message[0].lower()}{message[1:]}{shown}"
 
 

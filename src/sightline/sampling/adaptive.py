@@ -44,7 +44,7 @@ class AdaptivePath(Sampling):
     def __post_init__(self) -> None:
         whole("most", self.most, len(_FIRST))
         if not 0 < self.tolerance < float("inf"):
-            raise InputError(f"An adaptive path needs a tolerance > 0; came tolerance={self.tolerance}.")
+            raise InputError(f"An adaptive path needs a tolerance > 0; got tolerance={self.tolerance}.")
         if isinstance(self.start, tuple):
             raise InputError("An adaptive path has one baseline; average the maps of several, or use Path.")
         object.__setattr__(self, "_identity", identity(self.start))

@@ -44,7 +44,7 @@ class Expected(Sampling):
     def __post_init__(self) -> None:
         whole("samples", self.samples)
         if not 0 <= self.sd < float("inf"):
-            raise InputError(f"Expected needs a finite sd >= 0; came sd={self.sd}.")
+            raise InputError(f"Expected needs a finite sd >= 0; got sd={self.sd}.")
         if self.references is not None:
             as_images(self.references, "References")
         object.__setattr__(self, "_identity", None if self.references is None else ByValue(self.references))

@@ -40,7 +40,7 @@ class Noise(Sampling):
     def __post_init__(self) -> None:
         whole("samples", self.samples)
         if not 0 <= self.sd < float("inf"):
-            raise InputError(f"Noise needs a finite sd >= 0; came sd={self.sd}.")
+            raise InputError(f"Noise needs a finite sd >= 0; got sd={self.sd}.")
         object.__setattr__(self, "reduction", _reduction(self.reduction))
         if self.before and self.reduction is not Reduction.MEAN:
             raise InputError(f"Terms are averaged before their signs are handled; {self.reduction} is for maps.")
@@ -75,4 +75,4 @@ def _reduction(value: object) -> Reduction:
     try:
         return Reduction(str(value))
     except ValueError:
-        raise InputError(f"A reduction is one of {', '.join(Reduction)}; came {value!r}.") from None
+        raise InputError(f"A reduction is one of {', '.join(Reduction)}; got {value!r}.") from None

@@ -82,20 +82,20 @@ def identity(start: object) -> object:
     """What tells baselines apart; checks them on the way."""
     starts = start if isinstance(start, tuple) else (start,)
     if not starts:
-        raise InputError("A path needs at least one baseline; came an empty tuple.")
+        raise InputError("A path needs at least one baseline; got an empty tuple.")
     for one in starts:
         if isinstance(one, str):
             if one not in {"black", "white"}:
-                raise InputError(f'A baseline by name is "black" or "white"; came {one!r}.')
+                raise InputError(f'A baseline by name is "black" or "white"; got {one!r}.')
             continue
         if not isinstance(one, Tensor | Real):
             raise InputError(
-                f'A baseline is a number, a tensor, "black" or "white", or a tuple of these; came {type(one).__name__}.'
+                f'A baseline is a number, a tensor, "black" or "white", or a tuple of these; got {type(one).__name__}.'
             )
         values = one if isinstance(one, Tensor) else torch.tensor(float(one))
         if values.dim() > 3 or not bool(values.isfinite().all()):
             raise InputError(
-                "A baseline is one finite number, or finite numbers that broadcast to (channel, height, width); came "
+                "A baseline is one finite number, or finite numbers that broadcast to (channel, height, width); got "
                 f"shape {tuple(values.shape)}. For a baseline per image, explain the images one by one."
             )
     return tuple(ByValue(one) if isinstance(one, Tensor) else one for one in starts)
