@@ -163,7 +163,7 @@ def test_methods_that_cannot_be_judged_are_named(model: nn.Module, images: Tenso
         ("constant", "not finite.*24 of 24"),
         ("silent", "not finite.*24 of 24"),
         ("flat", r"flat.*shape.*\(24, 5\)"),
-        ("none", "came NoneType"),
+        ("none", "got NoneType"),
         ("broken", "broken.*KeyError: 'x'"),
         ("expected_gradients", "references"),
     ):
