@@ -193,7 +193,7 @@ def test_wrong_images_are_refused_in_a_sentence(model: nn.Module, images, messag
         ("gradint", r"gradint\b.*\bgradient\b"),
         ([], "none came"),
         (["gradient", "gradient"], "gradient came twice"),
-        ([3], "came 3"),
+        ([3], "got 3"),
         ("gradient@conv1", "reads no layer"),
     ],
 )

@@ -93,6 +93,7 @@ def test_figures_are_those_of_torch_and_scipy(model: nn.Module, images: Tensor) 
     assert finding.figure == pytest.approx((value - floor) / (ceiling - floor))
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_gets_the_same_scores_as_the_row_it_repeats(model: nn.Module, images: Tensor) -> None:
     methods = ["gradient", from_callable(gradient_of), from_callable(lambda *a: gradient_of(*a).numpy(), "in numpy")]
     found = audit(model, images, methods, block=7)
@@ -333,6 +334,7 @@ def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Te
     pd.testing.assert_frame_equal(together.found().verdicts, whole.found().verdicts)
 
 
+@pytest.mark.slow
 def test_blocks_change_nothing_but_which_image_is_the_other(model: nn.Module, images: Tensor) -> None:
     one, several = (audit(model, images, ["gradient", NOISY], block=block).scores for block in (24, 5))
     keys = ["test", "case", "method", "measure", "image"]
@@ -376,7 +378,7 @@ def test_rules_by_hand() -> None:
 def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> None:
     for settings, said in (
         ({"tests": ["colour"]}, "class_sensitivity.*colour"),
-        ({"tests": []}, "came none"),
+        ({"tests": []}, "got none"),
         ({"tests": ["localisation"]}, "needs masks="),
         ({"masks": torch.ones(24, 12, 11)}, r"\(24, 12, 12\).*\(24, 12, 11\)"),
         ({"methods": []}, "none came"),

@@ -554,6 +554,7 @@ def test_the_mean_reading_holds_its_control_to_the_same_pixels(model: nn.Module,
         assert (same["gain"].dropna() == 0).all()
 
 
+@pytest.mark.slow
 def test_no_gain_without_every_control(model: nn.Module, data) -> None:
     gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=20).fit(data, controls=False)
     verdicts = gad.evaluate(data[0], ["saliency"], Consistency(share=0.2), black=torch.zeros(3)).verdicts
@@ -563,6 +564,7 @@ def test_no_gain_without_every_control(model: nn.Module, data) -> None:
     assert "too few" not in set(verdicts.filter(like="at equal").to_numpy().ravel())
 
 
+@pytest.mark.slow
 def test_hulls_of_components_are_matched_as_such(model: nn.Module, data) -> None:
     gad = sl.GAD(model, CLASSES, (1,), rate=0.01, steps=5).fit(data)
     rows = gad.evaluate(

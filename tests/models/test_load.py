@@ -553,6 +553,7 @@ def test_a_torchvision_for_another_torch_is_a_sentence(tmp_path, broken):
     assert "pip install" in done.stdout
 
 
+@pytest.mark.slow
 def test_sightline_itself_needs_none_of_them():
     program = "import sys, sightline; print({'torchvision', 'timm', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

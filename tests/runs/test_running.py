@@ -340,6 +340,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_and_one_that_cannot_be_written(place: Path, small: Path) -> None:
     whole = tree_of(sl.run(recipe(place, folder="whole", chunk=1)), place / "whole")
     path = recipe(place, folder=str(small / "out"), chunk=1)

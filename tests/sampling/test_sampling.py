@@ -1178,6 +1178,7 @@ def test_wrong_settings_are_refused_in_a_sentence(kind: type[Sampling], given: d
         _unchecked(kind, **given)
 
 
+@pytest.mark.slow
 def test_a_baseline_by_another_name_is_refused_in_a_sentence() -> None:
     """In a process of its own, since the check of annotations comes first here, even within the sampling."""
     program = """

@@ -94,6 +94,7 @@ def test_elsewhere_keeps_the_kept_variants_and_nothing_else(some):
     assert some.elsewhere(1).creatures != some.elsewhere(2).creatures
 
 
+@pytest.mark.slow
 def test_simple_statistics_do_not_tell_the_class():
     creatures = Creatures(600, seed=5)
     pixels, body = creatures.pixels.double(), creatures.creature_masks[..., None].double()
@@ -155,6 +156,7 @@ def test_null_paint_is_the_encoding_s_zero():
             assert (painted == 0).all(0).float().mean() > 0.4
 
 
+@pytest.mark.slow
 def test_nearly_every_picture_has_decoys():
     """Without them, a shape would count wherever it lies."""
     counts = [len(creature.decoys) for creature in Creatures(1000, seed=1).creatures]
