@@ -114,7 +114,7 @@ def driven(method: str, scene: Scene, stages: int, *, alike: bool = True) -> Tak
         return found.mean(1, keepdim=True).numpy()
 
     def networks(self: PyTorchModel, **_: object) -> Iterator[tuple[str, nn.Module]]:
-        return ((stage.name, network) for stage, network in how.networks(self.model, plan))
+        return ((stage.name, network) for stage, network in how.cascade(self.model, plan))
 
     walk = networks if alike else PyTorchModel.get_random_layer_generator
     metric = MPRT(layer_order="top_down", abs=False, normalise=False, disable_warnings=True)

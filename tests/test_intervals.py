@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sightline.intervals import FEWEST, mean_interval, share_interval
+from sightline.intervals import FEWEST, holm, mean_interval
 
 
 def test_the_interval_of_a_mean_covers_what_is_skewed() -> None:
@@ -27,26 +27,8 @@ def test_values_that_differ_by_their_last_bit_have_a_mean() -> None:
     assert mean_interval(np.array([0.3] * 20 + [0.1 + 0.2])) == pytest.approx((0.3, 0.3))
 
 
-def test_the_interval_of_a_share_covers_what_is_so() -> None:
-    rng = np.random.default_rng(0)
-    missed = 0
-    for _ in range(300):
-        level = rng.normal(size=30)
-        low, high = share_interval(
-            level + 2 + rng.normal(size=30), level + rng.normal(size=30), level + 4 + rng.normal(size=30)
-        )
-        missed += not low <= 0.5 <= high
-    assert missed / 300 < 0.12
-
-
-def test_the_interval_of_a_share_draws_images_together() -> None:
-    # Each image by itself says a quarter, however far its floor and ceiling lie apart.
-    gap = np.random.default_rng(2).uniform(1, 9, size=25)
-    assert share_interval(gap / 4, np.zeros(25), gap) == pytest.approx((0.25, 0.25))
-
-
-@pytest.mark.parametrize("apart", [0, 1, 2])
-def test_a_share_of_next_to_nothing_has_no_end(apart: int) -> None:
-    ceiling = np.r_[np.zeros(FEWEST - apart), np.ones(apart)]
-    for value in (np.ones(FEWEST), np.zeros(FEWEST), ceiling):
-        assert share_interval(value, np.zeros(FEWEST), ceiling) == (-np.inf, np.inf)
+def test_many_tests_at_once_by_hand() -> None:
+    # Of four: .01 * 4, .02 * 3, then .04 * 2 = .08 and .05 * 1, which is raised to the one before.
+    assert holm([0.05, 0.01, np.nan, 0.04, 0.02]) == pytest.approx([0.08, 0.04, np.nan, 0.08, 0.06], nan_ok=True)
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,5 +1,7 @@
 """Intervals over images: how sure a mean is."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
@@ -24,14 +26,20 @@ def mean_interval(values: Values) -> tuple[float, float]:
     return float(start + span * low), float(start + span * high)
 
 
-def share_interval(value: Values, floor: Values, ceiling: Values) -> tuple[float, float]:
-    """A 95 % bootstrap interval of (mean value - mean floor) / (mean ceiling - mean floor), images drawn together.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Probabilities adjusted for many tests at once, so that any is falsely significant with at most the level.
 
-    It is endless where floor and ceiling are the same on so many images that a draw may have nothing between them.
+    p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), with p_(1) the smallest of m. Holm 1979, A simple
+    sequentially rejective multiple test procedure.
+
+    Args:
+        p_values: of the tests; NaN where a test says nothing, which stays and does not count.
     """
-    draws = np.random.default_rng(0).integers(0, len(value), (2000, len(value)))
-    low, middle, high = (values[draws].mean(1) for values in (floor, value, ceiling))
-    if np.any(high == low):
-        return -np.inf, np.inf
-    start, end = np.percentile((middle - low) / (high - low), [2.5, 97.5])
-    return float(start), float(end)
+    given = np.asarray(p_values, dtype=float)
+    found = np.full(len(given), np.nan)
+    order = [i for i in np.argsort(given, kind="stable") if np.isfinite(given[i])]
+    highest = 0.0
+    for done, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - done) * given[i]))
+        found[i] = highest
+    return [float(p) for p in found]

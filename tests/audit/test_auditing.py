@@ -15,9 +15,9 @@ from torch.nn import functional as F
 import sightline as sl
 from sightline.audit import Randomisation, audit, from_callable
 from sightline.audit.auditing import Plan
-from sightline.audit.block import CEILING, FLOOR, REFERENCE
+from sightline.audit.block import CEILING, FLOOR, REFERENCE, SAME_CLASS
 from sightline.audit.subjects import CONTROLS
-from sightline.audit.verdicts import Rule, Said, judge
+from sightline.audit.verdicts import Evidence, Rule, Said, judge
 from sightline.models.fingerprint import fingerprint
 from sightline.sampling import Noise
 
@@ -63,20 +63,28 @@ def test_figures_are_those_of_torch_and_scipy(model: nn.Module, images: Tensor) 
 
     def scores(test: str, case: str, measure: str = "spearman") -> np.ndarray:
         rows = found.scores.query("test == @test and case == @case and method == 'gradient' and measure == @measure")
-        return rows.sort_values("image")["value"].to_numpy()
+        return rows.sort_values(["network", "image"])["value"].to_numpy()
 
     expected = [spearmanr(a, b).statistic for a, b in zip(base, least, strict=True)]
     np.testing.assert_allclose(scores("class_sensitivity", "least likely class"), expected, atol=1e-6)
     expected = [spearmanr(abs(a), abs(b)).statistic for a, b in zip(base, least, strict=True)]
     np.testing.assert_allclose(scores("class_sensitivity", "least likely class", "spearman_abs"), expected, atol=1e-6)
-    expected = [spearmanr(base[i], base[i - 1]).statistic for i in range(24)]
+    pairs = found.sample.others.partners
+    classes = order[:, 0]
+    assert (classes != classes[pairs]).all()
+    expected = [spearmanr(base[i], base[pairs[i]]).statistic for i in range(24)]
     np.testing.assert_allclose(scores(REFERENCE, FLOOR), expected, atol=1e-6)
+    same = found.sample.alike.partners
+    asked = means(gradient_of(model, images[torch.as_tensor(same)], classes))
+    expected = [spearmanr(a, b).statistic for a, b in zip(base, asked, strict=True)]
+    np.testing.assert_allclose(scores("image_sensitivity", SAME_CLASS), expected, atol=1e-6)
     how = Randomisation(stages=2)
     stages = how.plan(model, images[:1])
     assert [stage.name for stage in stages] == ["6", "3 to 0"]
-    for number, (stage, other) in enumerate(how.networks(model, stages), 1):
-        maps = means(gradient_of(other, images, order[:, 0]))
-        expected = [spearmanr(a, b).statistic for a, b in zip(base, maps, strict=True)]
+    for number, (stage, other) in enumerate(how.cascade(model, stages), 1):
+        networks = [other, *(how.random(model, stages, draw) for draw in range(2, 6))][: 5 if number == 2 else 1]
+        maps = [means(gradient_of(network, images, order[:, 0])) for network in networks]
+        expected = [spearmanr(a, b).statistic for own in maps for a, b in zip(base, own, strict=True)]
         np.testing.assert_allclose(scores("parameter_randomization", f"{number}: {stage.name}"), expected, atol=1e-6)
     row = found.table.query(
         "test == 'parameter_randomization' and method == 'gradient' and measure == 'spearman'"
@@ -85,7 +93,7 @@ def test_figures_are_those_of_torch_and_scipy(model: nn.Module, images: Tensor) 
     assert row["floor"] == pytest.approx(scores(REFERENCE, FLOOR).mean())
     assert row["ceiling"] == pytest.approx(scores(REFERENCE, CEILING).mean())
     assert row["low"] < row["mean"] < row["high"]
-    assert row["images"] == 24
+    assert (row["images"], row["networks"]) == (24, 5)
     value, floor, ceiling = (
         np.abs(one).mean() for one in (expected, scores(REFERENCE, FLOOR), scores(REFERENCE, CEILING))
     )
@@ -301,7 +309,7 @@ def test_a_randomised_network_that_was_asked_is_not_asked_again(
     steps: list[str] = []
     resumed = audit(model, images, **settings, folder=tmp_path, progress=lambda words, n, _: steps.append(words))
     asked = [words.split(":")[1].strip() for words in steps if words.startswith("random")]
-    assert asked == ["2", "3"]
+    assert asked == ["2", "3", *(f"network {number} of 5" for number in range(2, 6))]
     pd.testing.assert_frame_equal(resumed.scores, audit(model, images, **settings).scores)
 
 
@@ -315,8 +323,8 @@ def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Te
         )  # fmt: skip
 
     assert plan(tmp_path / "x").shares(2) == [(0, 0, 1), (1, 0, 1)]
-    # Two blocks of three stages each give work to no more than eight.
-    assert len(plan(tmp_path / "x").shares(100)) == 8
+    # Two blocks of three stages and four further random networks each give work to no more than sixteen.
+    assert len(plan(tmp_path / "x").shares(100)) == 16
     shares = plan(tmp_path / "x").shares(5)
     assert len(shares) == 6
     seen: list[str] = []
@@ -325,7 +333,7 @@ def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Te
         alone.keep(*share)
         plan(tmp_path / "all").keep(*share)
         seen += [file.name for file in (tmp_path / f"share {i}").rglob("*.csv")]
-    assert len(seen) == len(set(seen)) == 2 * (1 + 1 + 3 + 1)
+    assert len(seen) == len(set(seen)) == 2 * (1 + 1 + 7 + 1)
     whole = plan(tmp_path / "whole")
     for number in range(whole.blocks):
         whole.keep(number)
@@ -337,8 +345,8 @@ def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Te
 @pytest.mark.slow
 def test_blocks_change_nothing_but_which_image_is_the_other(model: nn.Module, images: Tensor) -> None:
     one, several = (audit(model, images, ["gradient", NOISY], block=block).scores for block in (24, 5))
-    keys = ["test", "case", "method", "measure", "image"]
-    own = [frame[frame["case"] != FLOOR].sort_values(keys).reset_index(drop=True) for frame in (one, several)]
+    keys = ["test", "case", "method", "measure", "image", "network", "draw"]
+    own = [frame.sort_values(keys).reset_index(drop=True) for frame in (one, several)]
     noise = own[0]["method"] != CONTROLS[0]
     pd.testing.assert_frame_equal(own[0][noise], own[1][noise], atol=1e-5)
 
@@ -359,18 +367,18 @@ def test_rules_by_hand() -> None:
     spread = np.linspace(-0.1, 0.1, 30)
     for middle, low_is_good, said in ((0.3, True, Said.PASS), (0.9, True, Said.FAIL), (0.9, False, Said.PASS)):
         rule = Rule("test", "case", "spearman", 0.7, low_is_good, "words")
-        found = judge(rule, middle + spread, floor, ceiling)
+        found = judge(rule, Evidence(middle + spread, floor, ceiling))
         assert found.said is said
         assert found.figure == pytest.approx(middle)
         assert found.low < middle < found.high
     # (0.5 - 0.2) / (0.8 - 0.2)
-    assert judge(RULE, np.full(20, 0.5), np.full(20, 0.2), np.full(20, 0.8)).figure == pytest.approx(0.5)
-    near = judge(RULE, 0.69 + 3 * spread, floor, ceiling)
+    assert judge(RULE, Evidence(np.full(20, 0.5), np.full(20, 0.2), np.full(20, 0.8))).figure == pytest.approx(0.5)
+    near = judge(RULE, Evidence(0.69 + 3 * spread, floor, ceiling))
     assert near.said is Said.UNDECIDED
     assert "more images" in near.reason
-    alike = judge(RULE, np.full(20, 0.9), np.full(20, 0.85), np.full(20, 1.0))
+    alike = judge(RULE, Evidence(np.full(20, 0.9), np.full(20, 0.85), np.full(20, 1.0)))
     assert "likeness says nothing" in alike.reason
-    holes = judge(RULE, np.where(np.arange(30) < 12, np.nan, 0.1), floor, ceiling)
+    holes = judge(RULE, Evidence(np.where(np.arange(30) < 12, np.nan, 0.1), floor, ceiling))
     assert holes.images == 18
     assert "2 more" in holes.reason
 
@@ -384,7 +392,7 @@ def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> Non
         ({"methods": []}, "none came"),
         ({"methods": ["gradient", "gradient"]}, "came twice"),
         ({"methods": [from_callable(gradient_of, "control: edges")]}, "is a control's"),
-        ({"block": 1}, "at least 2"),
+        ({"block": 0}, "at least 1"),
     ):
         with pytest.raises(sl.InputError, match=said):
             audit(model, images, **{"methods": ["gradient"], **settings})

@@ -13,6 +13,7 @@ import sightline as sl
 from sightline.audit import audit
 from sightline.audit.block import CEILING, FLOOR, REFERENCE
 from sightline.audit.found import Audit
+from sightline.audit.pairs import Sample
 from sightline.audit.similarity import JUDGED
 from sightline.audit.subjects import Subjects
 from sightline.audit.verdicts import Rule
@@ -20,13 +21,15 @@ from sightline.report.writing import write_page
 
 IMAGES = 24
 RULE = Rule("parameter_randomization", "all random", JUDGED, 0.5, True, "the rule")
+_NAMES = [str(i) for i in range(IMAGES)]
+SAMPLE = Sample.of(_NAMES, _NAMES, np.arange(IMAGES) % 3, None, 0)
 BOUNDED = Rule("completeness", "sum", "missing", 0.05, True, "the rule", floor=0.0, ceiling=1.0)
 
 
 def rows(method: str, test: str, case: str, measure: str, mean: float) -> list[dict[str, object]]:
     """A score for each image, a little apart."""
     apart = np.linspace(-0.01, 0.01, IMAGES)
-    keys = {"test": test, "case": case, "method": method, "measure": measure}
+    keys = {"test": test, "case": case, "method": method, "measure": measure, "network": 0, "draw": 0}
     return [keys | {"image": image, "value": mean + apart[image]} for image in range(IMAGES)]
 
 
@@ -41,7 +44,7 @@ def found(likeness: dict[str, tuple[float, float]], **settings: object) -> Audit
         scores += rows(method, RULE.test, RULE.case, JUDGED, value)
     subjects = Subjects(list(likeness))
     return Audit.of(
-        pd.DataFrame(scores), subjects, {RULE.test: RULE}, {RULE.test: ""}, {}, [str(i) for i in range(IMAGES)],
+        pd.DataFrame(scores), subjects, {RULE.test: RULE}, {RULE.test: ""}, {}, SAMPLE,
         {"weights": "as given", **settings},
     )  # fmt: skip
 
@@ -98,7 +101,7 @@ def test_a_share_may_be_above_one() -> None:
     audited = found({"gradient": (0.1, 0.15)})
     finding = audited.findings[RULE.test, "gradient"]._replace(figure=3.2, low=3.1, high=3.3)
     other = Audit(
-        audited.scores, {(BOUNDED.test, "gradient"): finding}, {BOUNDED.test: BOUNDED}, {}, audited.names, {}
+        audited.scores, {(BOUNDED.test, "gradient"): finding}, {BOUNDED.test: BOUNDED}, {}, audited.sample, {}
     )  # fmt: skip
     assert other.shown(BOUNDED.test, "gradient") == "3.20 [3.10, 3.30]"
 
@@ -133,11 +136,13 @@ def test_several_values_are_audited_by_one_drawn_for_each_image() -> None:
         # The first output is always the largest, and by far.
         model[1].bias[0] += 100
     images = torch.rand(24, 3, 4, 4)
-    audited = audit(model, images, "gradient", ["class_sensitivity"], output="values")
+    audited = audit(model, images, "gradient", ["class_sensitivity", "image_sensitivity"], output="values")
     # Of 24 images a third or so has each; that all have the first would be the largest.
     assert audited.settings["output"]["kind"] == "values"
     likeness = audited.scores.query(
         "method == 'gradient' and test == @REFERENCE and case == @FLOOR and measure == 'cosine'"
     )["value"]
-    # A linear model's map depends on the output alone: 1 where two neighbours have the same, less where not.
-    assert 0 < (likeness < 0.99).sum() < 24
+    # A linear model's map depends on the output alone: another where another was drawn for the other image.
+    assert (likeness < 0.99).all()
+    same = audited.scores.query("method == 'gradient' and test == 'image_sensitivity' and measure == 'cosine'")["value"]
+    np.testing.assert_allclose(same, 1)

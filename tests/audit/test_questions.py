@@ -207,7 +207,7 @@ def test_smooth_randomisation_averages_over_noise_and_the_image_itself(model: nn
 
     torch.manual_seed(0)
     wide = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Linear(6 * 46 * 46, 3)).eval()
-    how = Randomisation(order="whole", smooth=4)
+    how = Randomisation(order="whole", smooth=4, networks=1)
     found = audit(wide, images, [from_callable(record)], ["parameter_randomization"], randomisation=how, block=4)
     # The trained network's four, then the random one's, at the end; the same draws for both.
     trained, random = seen[-8:-4], seen[-4:]

@@ -78,7 +78,7 @@ def test_stages_of_each_order(model: nn.Module, order: Order) -> None:
     everything = set(dict(model.named_parameters()))
     assert set().union(*names) == everything
     expected: set[str] = set()
-    for (stage, network), own in zip(how.networks(model, stages), names, strict=True):
+    for (stage, network), own in zip(how.cascade(model, stages), names, strict=True):
         expected = own if order is Order.ALONE else expected | own
         assert differing(model, network) == expected, stage.name
         for buffer, other in zip(model.buffers(), network.buffers(), strict=True):
@@ -94,18 +94,16 @@ def test_stages_of_each_order(model: nn.Module, order: Order) -> None:
 def test_a_layer_is_reset_by_its_own_class_from_a_generator_of_its_own(model: nn.Module) -> None:
     how = Randomisation(stages=100, seed=5)
     state = torch.get_rng_state()
-    networks = {stage.name: copy.deepcopy(n) for stage, n in how.networks(model, how.plan(model, IMAGE))}
+    networks = {stage.name: copy.deepcopy(n) for stage, n in how.cascade(model, how.plan(model, IMAGE))}
     assert torch.equal(state, torch.get_rng_state())
     last = networks["stem" if "stem" in networks else list(networks)[-1]]
     # Whatever else is random, and in whatever order: the same layer gets the same weights.
     whole = next(
-        n for _, n in Randomisation(Order.WHOLE, seed=5).networks(model, Randomisation("whole").plan(model, IMAGE))
+        n for _, n in Randomisation(Order.WHOLE, seed=5).cascade(model, Randomisation("whole").plan(model, IMAGE))
     )
     complete = list(networks.values())[-1]
     assert not differing(whole, complete)
-    other = next(
-        n for _, n in Randomisation("whole", seed=6).networks(model, Randomisation("whole").plan(model, IMAGE))
-    )
+    other = next(n for _, n in Randomisation("whole", seed=6).cascade(model, Randomisation("whole").plan(model, IMAGE)))
     assert "stem.weight" in differing(whole, other)
     # A batch norm's own initialisation is 1 and 0; its statistics stay.
     assert torch.equal(last.norm.weight, torch.ones(4))
@@ -113,7 +111,7 @@ def test_a_layer_is_reset_by_its_own_class_from_a_generator_of_its_own(model: nn
     # torch's own bound for convolutions: 1 / sqrt(27), reached within a tenth by one of 108 draws.
     assert 0.9 / 27**0.5 < float(last.stem.weight.detach().abs().max()) <= 1 / 27**0.5
     emptied = Randomisation("whole", reset_buffers=True)
-    _, reset = next(emptied.networks(model, emptied.plan(model, IMAGE)))
+    _, reset = next(emptied.cascade(model, emptied.plan(model, IMAGE)))
     assert torch.equal(reset.norm.running_mean, torch.zeros(4))
 
 
@@ -121,7 +119,7 @@ def test_layers_of_one_shape_get_different_weights() -> None:
     """Quantus seeds alike before every layer, so that layers of one shape get the same weights."""
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)).eval()
     how = Randomisation("whole")
-    _, network = next(how.networks(model, how.plan(model, IMAGE)))
+    _, network = next(how.cascade(model, how.plan(model, IMAGE)))
     first, second, third = (layer.weight for layer in network)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
@@ -135,14 +133,14 @@ def test_what_has_no_initialisation_is_permuted(model: nn.Module) -> None:
     assert table.loc["norm.bias", "how"] == "reset"
     untrained = how.table(network_of(model), how.plan(model, IMAGE)).set_index("parameter")
     assert untrained.loc["norm.bias", "how"] == "the same"
-    _, network = next(how.networks(model, how.plan(model, IMAGE)))
+    _, network = next(how.cascade(model, how.plan(model, IMAGE)))
     assert torch.equal(network.scale.flatten().sort().values, model.scale.flatten().sort().values)
     parametrised = nn.Sequential(
         nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.Flatten(), nn.Linear(144, 2)
     )
     table = how.table(parametrised, how.plan(parametrised, IMAGE)).set_index("parameter")
     assert table.loc["0.parametrizations.weight.original1", "how"] == "permuted"
-    _, network = next(how.networks(parametrised, how.plan(parametrised, IMAGE)))
+    _, network = next(how.cascade(parametrised, how.plan(parametrised, IMAGE)))
     assert not torch.equal(network[0].weight, parametrised[0].weight)
 
 
@@ -156,7 +154,7 @@ def test_what_cannot_be_randomised_is_said() -> None:
     model = nn.Linear(3, 3)
     model.table = model.weight * 2
     with pytest.raises(sl.InputError, match="cannot be copied"):
-        next(Randomisation().networks(model, Randomisation().plan(model, torch.zeros(1, 3))))
+        next(Randomisation().cascade(model, Randomisation().plan(model, torch.zeros(1, 3))))
 
 
 def test_one_layer_is_one_stage() -> None:

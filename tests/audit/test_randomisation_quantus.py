@@ -73,7 +73,7 @@ def test_a_layer_gets_its_own_weights_whatever_else_is_random() -> None:
     for order in Order:
         for count in (2, 4):
             how = Randomisation(order, stages=count)
-            for stage, network in how.networks(model, how.plan(model, image)):
+            for stage, network in how.cascade(model, how.plan(model, image)):
                 for layer in stage.layers:
                     weight = network.get_submodule(layer.name).weight
                     found.setdefault(layer.name, []).append(weight.detach().clone())

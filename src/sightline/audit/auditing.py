@@ -1,6 +1,7 @@
 """`audit`: a model, images and methods in; figures, intervals and verdicts out."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline.audit.block import Block
+from sightline.audit.block import Block, Partners, ordered_outputs
 from sightline.audit.found import Audit
+from sightline.audit.pairs import Paired, Sample
 from sightline.audit.questions import (
     ClassSensitivity,
     Completeness,
     Convergence,
     Faithfulness,
+    ImageSensitivity,
     InputBias,
     Localisation,
     ParameterRandomization,
@@ -29,6 +32,7 @@ from sightline.audit.store import ScoreStore
 from sightline.audit.subjects import Asked, Custom, Subjects
 from sightline.audit.verdicts import Rule
 from sightline.catalogue import as_method
+from sightline.checksums import checksum
 from sightline.encoded import as_images, encoding_of, whole
 from sightline.errors import InputError
 from sightline.explanation import described
@@ -40,10 +44,12 @@ from sightline.models import model_info
 from sightline.models.asking import ask, output_of
 from sightline.models.fingerprint import fingerprint
 from sightline.models.home import home_of
-from sightline.models.output_kind import as_kind
+from sightline.models.output_kind import OutputKind, as_kind
 from sightline.sampling.seeds import image_key
 
-TESTS = ("class_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability")
+TESTS = (
+    "class_sensitivity", "image_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability",
+)  # fmt: skip
 """What is asked unless told otherwise."""
 FURTHER = ("convergence", "faithfulness", "localisation")
 _FLOATS = 1 << 25
@@ -63,6 +69,7 @@ def audit(
     masks: object = None,
     threshold: float | None = None,
     ignore: object = None,
+    groups: Sequence[Hashable] | None = None,
     seed: int = 0,
     block: int | None = None,
     folder: str | Path | None = None,
@@ -70,18 +77,19 @@ def audit(
 ) -> Audit:
     """Ask of some methods whether their maps explain this model.
 
-    Every figure stands between a floor (the map of another image) and a ceiling (the map of the same image under slight
-    noise) that are measured in the same run, with an interval over images. Four controls are audited beside the
-    methods: noise, the input itself, an edge detector, and the gradient.
+    Every figure stands between a floor (the map of another image, of another predicted class) and a ceiling (the map of
+    the same image under slight noise) that are measured in the same run, with an interval over images, or groups of
+    them, and random networks. Verdicts are corrected for their number. Four controls are audited beside the methods:
+    noise, the input itself, an edge detector, and the gradient.
 
     Args:
         model: a network in evaluation mode (or any callable from a batch of images to its output).
         images: see `sightline.explain`; a verdict needs at least twenty.
         methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or
             several.
-        tests: `class_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, `stability`, by default all
-            of these; `convergence`; `faithfulness`, which is costly; `localisation`, which is asked wherever there are
-            masks.
+        tests: `class_sensitivity`, `image_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`,
+            `stability`, by default all of these; `convergence`; `faithfulness`, which is costly; `localisation`, which
+            is asked wherever there are masks.
         output: see `sightline.explain`. Of several values none is predicted, so that for each image one is drawn.
         randomisation: how parameters are made random; by default in at most ten steps from the output.
         references: see `sightline.explain`.
@@ -90,6 +98,10 @@ def audit(
         threshold: for masks of numbers from 0 to 1, from which on a pixel belongs to the object.
         ignore: the value, or values, of mask pixels that are neither object nor background (a border, an unlabelled
             region), such as 255; localisation leaves them out.
+        groups: what each image belongs to where some belong together, such as slices of one patient or tiles of one
+            scene: a name or number for each. Images of one group tell less than as many of different groups, so that
+            intervals are over groups, of which a verdict needs at least five, and no image is compared with one of its
+            own group.
         seed: base of all randomness.
         block: images that are looked at together; by default as many as fit a fixed share of memory.
         folder: where scores are kept while the audit runs; one that was interrupted goes on from there.
@@ -102,7 +114,7 @@ def audit(
     plan = Plan(
         model, images, methods, tests,
         output=output, randomisation=randomisation, references=references, masks=masks, threshold=threshold,
-        ignore=ignore, seed=seed, block=block, folder=folder,
+        ignore=ignore, groups=groups, seed=seed, block=block, folder=folder,
     )  # fmt: skip
     for number in range(plan.blocks):
         plan.keep(number, progress=progress)
@@ -125,6 +137,7 @@ class Plan:
         masks: see `audit`.
         threshold: see `audit`.
         ignore: see `audit`.
+        groups: see `audit`.
         seed: see `audit`.
         block: see `audit`.
         folder: see `audit`.
@@ -150,6 +163,7 @@ class Plan:
         masks: object = None,
         threshold: float | None = None,
         ignore: object = None,
+        groups: Sequence[Hashable] | None = None,
         seed: int = 0,
         block: int | None = None,
         folder: str | Path | None = None,
@@ -166,7 +180,11 @@ class Plan:
         how = randomisation or Randomisation(seed=seed)
         self._logits = ask(model, batch, 64)
         self._output = output_of(model, batch, self._logits, as_kind(output))
-        self._questions = _questions(model, batch, tests, how, self._subjects, marked)
+        self._questions = _questions(model, batch, tests, how, self._subjects, marked, self._output)
+        self._explained = ordered_outputs(self._logits, self._output, batch, seed)[:, 0]
+        names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
+        keys = [image_key(image) for image in batch]
+        self._sample = Sample.of(names, keys, self._explained.numpy(), groups, seed)
         size = _block_size(batch, len(self._subjects.names), block)
         self._identity = {
             "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
@@ -177,6 +195,11 @@ class Plan:
             "randomisation": asdict(how),
             "references": None if references is None else image_key(as_images(_tensor(references))),
             "encoding": str(encoding_of(model, images)),
+            "groups": None if groups is None else checksum(json.dumps(self._sample.groups.tolist())),
+            "floor": {
+                "pairs": int(self._sample.others.known.sum()),
+                "of other classes": int(self._sample.others.kept.sum()),
+            },
             "masks": None if marked is None else image_key(torch.stack([marked.objects, marked.counted])),
             "seed": seed,
             "block": size,
@@ -184,9 +207,6 @@ class Plan:
         self._store = ScoreStore(folder, self._identity)
         self._names: dict[int, list[tuple[Question, list[str]]]] = {}
         starts = list(range(0, len(batch), size))
-        if len(starts) > 1 and len(batch) - starts[-1] == 1:
-            # One image alone has no other to be compared with.
-            starts.pop()
         self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
         self.blocks = len(starts)
 
@@ -243,7 +263,16 @@ class Plan:
         return Block(
             self._model, self._images[rows.start : rows.stop], rows, self._logits[rows.start : rows.stop],
             self._output, self._subjects, self._seed, compares,
+            self._partners(rows, self._sample.others, own=True), self._partners(rows, self._sample.alike, own=False),
         )  # fmt: skip
+
+    def _partners(self, rows: range, pairs: Paired, *, own: bool) -> Partners | None:
+        """Images elsewhere in the audit to compare with, asked about their own class or about that of these."""
+        partners = pairs.partners[rows.start : rows.stop].tolist()
+        known = torch.from_numpy(pairs.known[rows.start : rows.stop])
+        if not bool(known.any()):
+            return None
+        return Partners(self._images[partners], self._explained[partners if own else list(rows)], known)
 
     def _parts(self, block: Block) -> list[tuple[Question, list[str]]]:
         """What is asked of a block, and under which names the scores of its parts are kept."""
@@ -266,7 +295,6 @@ class Plan:
         scores = self._store.scores(kept)
         # Which blocks came before the refusal depends on who saw to them.
         scores = scores[~scores["method"].isin(self._subjects.refused)].reset_index(drop=True)
-        names = self._images.names if isinstance(self._images, ImageBatch) else [f"image {i}" for i in self._all]
         rules: dict[str, Rule | None] = {}
         reasons: dict[str, str] = {}
         told = {question.name: question.told for question in self._questions}
@@ -283,13 +311,9 @@ class Plan:
             rules,
             reasons,
             told,
-            names,
+            self._sample,
             settings,
         )
-
-    @property
-    def _all(self) -> range:
-        return range(len(self._batch))
 
 
 def _tensor(images: Asked) -> Tensor:
@@ -310,12 +334,19 @@ def _named(row: Method) -> dict[str, Any]:
 
 
 def _questions(
-    model: Any, batch: Tensor, tests: Sequence[str], how: Randomisation, subjects: Subjects, masks: Masks | None
+    model: Any,
+    batch: Tensor,
+    tests: Sequence[str],
+    how: Randomisation,
+    subjects: Subjects,
+    masks: Masks | None,
+    output: OutputKind,
 ) -> list[Question]:
     local = [found for row in subjects.rows if (found := row.without_input) is not None]
     again = Subjects(local, subjects.seed, subjects.references, alone=True) if local else None
     made: dict[str, Callable[[], Question]] = {
-        "class_sensitivity": ClassSensitivity,
+        "class_sensitivity": lambda: ClassSensitivity(output),
+        "image_sensitivity": ImageSensitivity,
         "parameter_randomization": lambda: ParameterRandomization(how, _stages(model, batch, how)),
         "input_bias": lambda: InputBias(float(batch.double().std()), again),
         "completeness": Completeness,
@@ -359,8 +390,8 @@ def _share(part: int, parts: int, of: int) -> int:
 
 
 def _block_size(batch: Tensor, methods: int, asked: int | None) -> int:
-    """Images of a block: the maps of all methods for four classes and some more fit a fixed share of memory."""
+    """Images of a block: the maps of all methods for six classes and some more fit a fixed share of memory."""
     if asked is not None:
-        whole("block", asked, 2)
+        whole("block", asked)
         return asked
-    return int(np.clip(_FLOATS // (8 * methods * int(batch[0, 0].numel())), 2, 32))
+    return int(np.clip(_FLOATS // (10 * methods * int(batch[0, 0].numel())), 2, 32))

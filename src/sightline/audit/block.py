@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sightline.audit.similarity import MEASURES, Ranked, likeness
@@ -22,6 +22,9 @@ SLIGHT = 0.01
 SMOOTH = 0.1
 """The same of the noise over which smooth randomisation averages (Hedström et al. 2024, arXiv 2405.02383)."""
 REFERENCE, FLOOR, CEILING = "reference", "another image", "slight noise"
+SAME_CLASS = "another image, same class"
+RANDOM_CLASSES = 3
+"""How many other classes are drawn for each image."""
 
 
 class Score(NamedTuple):
@@ -34,6 +37,8 @@ class Score(NamedTuple):
         measure: in which measure.
         image: the image's number.
         value: the number; NaN where there is none.
+        network: which of several random networks was asked, from 1; 0 for the trained one.
+        draw: which of several draws for each image this is, from 0.
     """
 
     test: str
@@ -42,6 +47,23 @@ class Score(NamedTuple):
     measure: str
     image: int
     value: float
+    network: int = 0
+    draw: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Partners:
+    """For each image of a block another image of the audit, and the class whose map is asked of that.
+
+    Attributes:
+        images: the other images.
+        classes: shape (image,): the classes.
+        known: shape (image,): false where there is no such image, and an image stands for itself.
+    """
+
+    images: Asked
+    classes: Int[Tensor, " batch"]
+    known: Bool[Tensor, " batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +79,8 @@ class Block:
         subjects: the methods.
         seed: base of all randomness.
         compares: whether classes other than the predicted one will be asked about.
+        others: for each image one of another predicted class, with its own class.
+        alike: for each image one of the same predicted class where there is one, with that class.
     """
 
     model: Any
@@ -67,6 +91,8 @@ class Block:
     subjects: Subjects
     seed: int
     compares: bool = True
+    others: Partners | None = None
+    alike: Partners | None = None
 
     @property
     def tensor(self) -> Tensor:
@@ -74,29 +100,38 @@ class Block:
         return self.images.tensor if isinstance(self.images, ImageBatch) else self.images
 
     @cached_property
-    def classes(self) -> dict[str, Int[Tensor, " batch"]]:
-        """The predicted class, and those whose maps are compared with its map, by name.
+    def _order(self) -> Int[Tensor, "batch class"]:
+        return ordered_outputs(self.logits, self.output, self.tensor, self.seed)
 
-        Of several values none is predicted: for each image one of them is drawn, and the others follow in their order.
-        """
-        order = self.logits.argsort(dim=1, descending=True, stable=True)
-        count = order.shape[1]
-        if not self.output.predicts:
-            first = [seed_of(self.seed, "output", image_key(image)) % count for image in self.tensor]
-            order = (torch.tensor(first)[:, None] + torch.arange(count)) % count
-        found = {"predicted": order[:, 0]}
+    @property
+    def predicted(self) -> Int[Tensor, " batch"]:
+        """The predicted class of each image, or the output that was drawn for it."""
+        return self._order[:, 0]
+
+    @cached_property
+    def _other_classes(self) -> list[tuple[str, int, Int[Tensor, " batch"]]]:
+        """The classes whose maps are compared with that of the predicted one: names, draws, and numbers."""
+        order, count = self._order, self._order.shape[1]
+        if not self.compares or count < 2:
+            return []
+        noun = self.output.noun
         if count == 2:
-            found["other class"] = order[:, 1]
-        elif count > 2:
-            drawn = [1 + seed_of(self.seed, "class", image_key(image)) % (count - 1) for image in self.tensor]
-            found["second class"] = order[:, 1]
-            found["random class"] = order.gather(1, torch.tensor(drawn)[:, None]).squeeze(1)
-            found["least likely class"] = order[:, -1]
+            return [(f"random {noun}", 0, order[:, 1])]
+        places = [
+            torch.randperm(
+                count - 1, generator=torch.Generator().manual_seed(seed_of(self.seed, "class", image_key(image)))
+            )[:RANDOM_CLASSES]
+            for image in self.tensor
+        ]
+        drawn = order.gather(1, 1 + torch.stack(places))
+        found = [(f"random {noun}", draw, column) for draw, column in enumerate(drawn.unbind(1))]
+        if self.output.predicts:
+            found = [(f"second {noun}", 0, order[:, 1]), *found, (f"least likely {noun}", 0, order[:, -1])]
         return found
 
     @cached_property
     def _answers(self) -> Answers:
-        classes = list(self.classes.values())[: None if self.compares else 1]
+        classes = [self.predicted, *(chosen for _, _, chosen in self._other_classes)]
         found = self.subjects.maps(self.model, self.images, classes, "classes")
         self.subjects.refused |= found.refused
         asked = {*(row.name for row in self.subjects.rows), *(custom.name for custom in self.subjects.custom)}
@@ -105,12 +140,11 @@ class Block:
             raise RefusalError(" ".join(dict.fromkeys(self.subjects.refused.values())))
         return found
 
-    def others(self) -> Iterator[tuple[str, Maps]]:
-        """The maps for each of the other classes, by name, once: they are not kept."""
+    def other_classes(self) -> Iterator[tuple[str, int, Maps]]:
+        """The maps for each of the other classes, by name and draw, once: they are not kept."""
         maps = self._answers.maps
-        names = list(self.classes)[1 : len(maps)]
-        for name in names:
-            yield name, maps.pop(1)
+        for name, draw, _ in self._other_classes:
+            yield name, draw, maps.pop(1)
 
     @property
     def sums(self) -> Sums:
@@ -130,7 +164,16 @@ class Block:
     def noisy(self, draw: int = 0) -> Maps:
         """The maps of the predicted class under slight noise on the images."""
         images = self._with_noise(SLIGHT, draw)
-        return self.subjects.maps(self.model, images, [self.classes["predicted"]], f"noise {draw}").maps[0]
+        return self.subjects.maps(self.model, images, [self.predicted], f"noise {draw}").maps[0]
+
+    def of(self, partners: Partners, about: str) -> Maps:
+        """The maps of other images.
+
+        Args:
+            partners: the images.
+            about: see `Subjects.maps`.
+        """
+        return self.subjects.maps(self.model, partners.images, [partners.classes], about).maps[0]
 
     def smoothed(self, network: Any, draws: int, about: str, classes: Tensor | None = None) -> Maps:
         """The maps of a network for the predicted class, averaged over noise on the images.
@@ -141,7 +184,7 @@ class Block:
             about: see `Subjects.maps`.
             classes: other classes to explain.
         """
-        asked = [self.classes["predicted"] if classes is None else classes]
+        asked = [self.predicted if classes is None else classes]
         total: Maps = {}
         for draw in range(max(draws, 1)):
             images = self._with_noise(SMOOTH, draw) if draw < draws - 1 else self.images
@@ -166,13 +209,23 @@ class Block:
             noisy = noisy.clamp(low, high)
         return with_tensor(self.images, noisy)
 
-    def each(self, test: str, case: str, method: str, measure: str, values: Tensor) -> Iterator[Score]:
+    def each(
+        self, test: str, case: str, method: str, measure: str, values: Tensor, *, network: int = 0, draw: int = 0
+    ) -> Iterator[Score]:
         """One number for each image."""
         for number, value in zip(self.numbers, values.tolist(), strict=True):
-            yield Score(test, case, method, measure, number, value)
+            yield Score(test, case, method, measure, number, value, network, draw)
 
     def compared(
-        self, test: str, case: str, maps: Maps, *, shift: int = 0, base: dict[str, Ranked] | None = None
+        self,
+        test: str,
+        case: str,
+        maps: Maps,
+        *,
+        base: dict[str, Ranked] | None = None,
+        known: Tensor | None = None,
+        network: int = 0,
+        draw: int = 0,
     ) -> Iterator[Score]:
         """How alike maps are to those of the predicted class, in every measure.
 
@@ -180,16 +233,32 @@ class Block:
             test: the test.
             case: the case.
             maps: the other maps, by method; where one is missing, there is no number.
-            shift: by how many images they are shifted, to compare with other images.
             base: other maps to compare them with.
+            known: for which images there is something to compare.
+            network: see `Score`.
+            draw: see `Score`.
         """
         for method, first in (self.ranked if base is None else base).items():
             found = dict.fromkeys(MEASURES, torch.full((len(first.maps),), torch.nan))
             if method in maps:
                 second = first if maps[method] is first.maps else Ranked(maps[method])
-                found = likeness(first, second.rolled(shift) if shift else second)
+                found = likeness(first, second)
             for name, values in found.items():
-                yield from self.each(test, case, method, name, values)
+                told = values if known is None else torch.where(known.to(values.device), values, torch.nan)
+                yield from self.each(test, case, method, name, told, network=network, draw=draw)
+
+
+def ordered_outputs(logits: Tensor, output: OutputKind, images: Tensor, seed: int) -> Int[Tensor, "batch output"]:
+    """For each image the outputs, first that which is explained, then the others.
+
+    Classes are ordered by their scores. Of several values none is predicted: for each image one of them is drawn, and
+    the others follow in their order.
+    """
+    if output.predicts:
+        return logits.argsort(dim=1, descending=True, stable=True)
+    count = logits.shape[1]
+    first = [seed_of(seed, "output", image_key(image)) % count for image in images]
+    return (torch.tensor(first)[:, None] + torch.arange(count)) % count
 
 
 def ranked(maps: Maps) -> dict[str, Ranked]:

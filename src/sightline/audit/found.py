@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sightline.audit.block import CEILING, FLOOR, REFERENCE
+from sightline.audit.block import CEILING, FLOOR, REFERENCE, SAME_CLASS
+from sightline.audit.contrast import Mean, estimate
+from sightline.audit.pairs import Sample
 from sightline.audit.questions.input_bias import PATCH, SEEN, WITHOUT, InputBias
 from sightline.audit.similarity import JUDGED
 from sightline.audit.subjects import CONTROLS, Subjects
-from sightline.audit.verdicts import Finding, Rule, Said, judge, overall, reported, undecided
+from sightline.audit.verdicts import Evidence, Finding, Rule, Said, corrected, judge, overall, reported, undecided
 from sightline.checksums import checksum_of, sealed, unsealed
 from sightline.equality import Compared
 from sightline.errors import InputError
 from sightline.explanation import FORMAT, versions
-from sightline.intervals import mean_interval
+from sightline.intervals import Values
 from sightline.words import counted
 from sightline.written import whole_files
 
@@ -42,7 +44,7 @@ class Audit(Compared):
         findings: for each test and method, the verdict and what it rests on.
         rules: for each test, the rule that decides it; none where it only reports.
         refused: for each method that could not be audited, why.
-        names: of the images.
+        sample: the images: their names, groups and pairs.
         settings: what was audited and how.
     """
 
@@ -50,8 +52,13 @@ class Audit(Compared):
     findings: Mapping[tuple[str, str], Finding]
     rules: Mapping[str, Rule | None]
     refused: Mapping[str, str]
-    names: Sequence[str]
+    sample: Sample
     settings: Mapping[str, Any]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What the images are called."""
+        return self.sample.names
 
     @classmethod
     def of(
@@ -61,7 +68,7 @@ class Audit(Compared):
         rules: Mapping[str, Rule | None],
         reasons: Mapping[str, str],
         told: Mapping[str, Callable[[pd.DataFrame], str]],
-        names: Sequence[str],
+        sample: Sample,
         settings: Mapping[str, Any],
     ) -> "Audit":
         """Judge scores by rules.
@@ -72,10 +79,10 @@ class Audit(Compared):
             rules: see `Audit`.
             reasons: why a test cannot bite on this model; empty where it can.
             told: of a test without a rule, what the scores of one method say in words.
-            names: see `Audit`.
+            sample: see `Audit`.
             settings: see `Audit`.
         """
-        findings = {}
+        findings: dict[tuple[str, str], Finding] = {}
         for test, rule in rules.items():
             for method in subjects.names:
                 if method in subjects.refused:
@@ -86,8 +93,10 @@ class Audit(Compared):
                     own = scores[(scores["test"] == test) & (scores["method"] == method)]
                     found = reported(told[test](own))
                 else:
-                    found = _judged(scores, rule, method, len(names))
+                    found = _judged(scores, rule, method, sample)
                 findings[test, method] = found
+        findings |= corrected(findings)
+        for test, rule in rules.items():
             witness = findings.get((test, rule.witness)) if rule is not None else None
             if rule is not None and witness is not None and witness.said is Said.FAIL:
                 reason = (
@@ -95,7 +104,7 @@ class Audit(Compared):
                     "that on this model the test has nothing to see"
                 )
                 findings |= {(test, method): undecided(reason, witness.images) for method in subjects.names}
-        return cls(scores, findings, rules, dict(subjects.refused), names, {**settings, "versions": versions()})
+        return cls(scores, findings, rules, dict(subjects.refused), sample, {**settings, "versions": versions()})
 
     def __repr__(self) -> str:
         return f"Audit({counted(len(self.names), 'image')})\n{self.verdicts.to_string()}"
@@ -120,16 +129,23 @@ class Audit(Compared):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each test, case, method and measure: the mean with its interval, floor, ceiling, and images."""
+        """A row for each test, case, method and measure: the mean with its interval, floor, ceiling, and counts.
+
+        `images` and `networks` are how many images and how many random networks the mean is over; of the trained
+        network alone, that is 0 networks.
+        """
         rows = []
+        count = len(self.names)
+        pairs = {FLOOR: self.sample.others.partners, SAME_CLASS: self.sample.alike.partners}
+        none, one = Mean.of(np.zeros(count)), Mean.of(np.ones(count))
         means = self.scores[self.scores["test"] == REFERENCE].groupby(["case", "method", "measure"])["value"].mean()
         keys = ["test", "case", "method", "measure"]
         for key, group in self.scores.groupby(keys, sort=False):
-            values = group["value"].to_numpy()
-            known = values[np.isfinite(values)]
-            low, high = mean_interval(known)
-            row = dict(zip(keys, key, strict=True)) | {"mean": known.mean() if len(known) else math.nan}
-            row |= {"low": low, "high": high, "images": len(known)}
+            cells = _cells(group, count)
+            mean = Mean.of(cells, pairs.get(str(key[1])))
+            found = estimate(mean, none, one, 0.0, self.sample.groups)
+            row = dict(zip(keys, key, strict=True)) | {"mean": mean.value, "low": found.low, "high": found.high}
+            row |= {"images": int(mean.known.sum()), "networks": group.loc[group["network"] > 0, "network"].nunique()}
             for name, case in (("floor", FLOOR), ("ceiling", CEILING)):
                 row[name] = means.get((case, *key[2:]), math.nan)
             rows.append(row)
@@ -137,10 +153,14 @@ class Audit(Compared):
 
     @property
     def reasons(self) -> pd.DataFrame:
-        """For each test and method the verdict, the figure it rests on with its interval, and why it is undecided."""
+        """For each test and method the verdict, the figure it rests on with its interval, and why it is undecided.
+
+        `said` is corrected for all verdicts of the audit, `alone` is not; `raw` is the likeness itself, before it is
+        set between `floor` and `ceiling`.
+        """
         return pd.DataFrame(
             [
-                {"test": test, "method": method, **found._asdict(), "said": str(found.said)}
+                {"test": test, "method": method, **found._asdict(), "said": str(found.said), "alone": str(found.alone)}
                 | {"shown": self.shown(test, method)}
                 for (test, method), found in self.findings.items()
             ]
@@ -334,26 +354,40 @@ def is_saved(folder: Path) -> bool:
         return False
 
 
-def _judged(scores: pd.DataFrame, rule: Rule, method: str, count: int) -> Finding:
-    own = scores[scores["method"] == method]
+def _judged(scores: pd.DataFrame, rule: Rule, method: str, sample: Sample) -> Finding:
+    own, count = scores[scores["method"] == method], len(sample.names)
     if rule.silent and own[(own["test"] == rule.test) & (own["measure"] == rule.measure)].empty:
         return reported(rule.silent)
 
-    def values(test: str, case: str, measure: str = rule.measure) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+    def values(test: str, case: str, measure: str = rule.measure) -> Values:
         rows = own[(own["test"] == test) & (own["case"] == case) & (own["measure"] == measure)]
-        found = np.full(count, np.nan)
-        found[rows["image"].to_numpy()] = rows["value"].to_numpy()
-        return found
+        return _cells(rows, count)
 
-    value, floor, ceiling = values(rule.test, rule.case), values(REFERENCE, FLOOR), values(REFERENCE, CEILING)
-    floor = floor if rule.floor is None else np.full(count, rule.floor)
-    ceiling = ceiling if rule.ceiling is None else np.full(count, rule.ceiling)
-    found = judge(rule, value, floor, ceiling)
+    floor = values(REFERENCE, FLOOR)[:, 0] if rule.floor is None else np.full(count, rule.floor)
+    ceiling = values(REFERENCE, CEILING)[:, 0] if rule.ceiling is None else np.full(count, rule.ceiling)
+    evidence = Evidence(
+        values(rule.test, rule.case), floor, ceiling, sample.groups,
+        sample.alike.partners if rule.case == SAME_CLASS else None,
+        sample.others.partners if rule.floor is None else None,
+    )  # fmt: skip
+    found = judge(rule, evidence)
     # Of a constant map no rank is known, whatever the measure of the rule.
     silent = int(np.isnan(values(REFERENCE, CEILING, "spearman")).sum())
     if silent * 2 > count:
         return undecided(f"its map is constant or not finite on {silent} of {count} images", found.images)
     return found
+
+
+def _cells(rows: pd.DataFrame, count: int) -> Values:
+    """The numbers of a case, shape (image, network), the mean of several draws; NaN where there is none."""
+    networks, columns = np.unique(rows["network"].to_numpy(), return_inverse=True)
+    shape = (count, max(len(networks), 1))
+    values = rows["value"].to_numpy(dtype=float)
+    known = np.isfinite(values)
+    places = rows["image"].to_numpy(dtype=int)[known] * shape[1] + columns[known]
+    sums, numbers = (np.bincount(places, weights, count * shape[1]) for weights in (values[known], None))
+    with np.errstate(invalid="ignore"):
+        return (sums / numbers).reshape(shape)
 
 
 def _and(names: Sequence[str]) -> str:

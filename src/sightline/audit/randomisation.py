@@ -64,6 +64,8 @@ class Randomisation:
         reset_buffers: whether buffers are initialised too.
         seed: base of all randomness.
         target: whether the explained class is `kept`, or `re-predicted` by each randomised network.
+        networks: how many networks with all layers random are asked, each with weights of its own draw; those between
+            the trained one and the first of these are one cascade. A verdict needs at least five.
         smooth: average all maps over so many draws of noise on the images (smooth MPRT; Hedström et al. 2024, arXiv
             2405.02383, takes 50); 0 for the maps themselves.
 
@@ -77,6 +79,7 @@ class Randomisation:
     seed: int = 0
     target: Explained | str = Explained.KEPT
     smooth: int = 0
+    networks: int = 5
 
     def __post_init__(self) -> None:
         if self.order not in set(Order):
@@ -87,6 +90,7 @@ class Randomisation:
         object.__setattr__(self, "target", Explained(self.target))
         whole("smooth", self.smooth, 0)
         whole("stages", self.stages)
+        whole("networks", self.networks)
 
     def plan(self, model: nn.Module, image: Tensor) -> list[Stage]:
         """The stages for a model, in order.
@@ -106,7 +110,7 @@ class Randomisation:
         starts = [0, *ends[:-1]] if ends else [0]
         return [_stage(layers[start:end]) for start, end in zip(starts, ends or [len(layers)], strict=True)]
 
-    def networks(self, model: nn.Module, stages: Sequence[Stage]) -> Iterator[tuple[Stage, nn.Module]]:
+    def cascade(self, model: nn.Module, stages: Sequence[Stage]) -> Iterator[tuple[Stage, nn.Module]]:
         """The randomised network of each stage; each takes the place of the one before, and the model stays.
 
         Args:
@@ -121,6 +125,20 @@ class Randomisation:
             for layer in stage.layers:
                 randomise(network, layer, self.seed, reset_buffers=self.reset_buffers)
             yield stage, network
+
+    def random(self, model: nn.Module, stages: Sequence[Stage], number: int) -> nn.Module:
+        """A network with all layers random.
+
+        Args:
+            model: the network, which stays as it is.
+            stages: from `plan`.
+            number: which draw of weights, from 2; the first is the last network of the cascade.
+        """
+        network, seed = _copy(model), seed_of(self.seed, "network", number)
+        for stage in stages:
+            for layer in stage.layers:
+                randomise(network, layer, seed, reset_buffers=self.reset_buffers)
+        return network
 
     def table(self, model: nn.Module, stages: Sequence[Stage]) -> pd.DataFrame:
         """What happens to each parameter: its stage, its layer, and whether it is reset, permuted or stays the same."""

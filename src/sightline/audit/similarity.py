@@ -2,14 +2,15 @@
 
 Every measure ignores a positive factor on either map, works in float64 on the maps' device, and has no number, so NaN,
 for a map that is not finite or says nothing: one that is constant, for `cosine` one that is zero. `likeness` gives all
-of them at once, and shares what they have in common.
+of them at once, and shares what they have in common; there, a map that says nothing and one that says something are not
+alike, which is 0.
 """
 
 from collections.abc import Callable
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.errors import InputError
@@ -168,15 +169,12 @@ class Ranked:
         """The same of magnitudes."""
         return _centred_ranks(self.maps.abs())
 
-    def rolled(self, shift: int) -> "Ranked":
-        """The same maps in another order, each `shift` places on."""
-        found = Ranked(self.maps.roll(shift, 0))
-        found.ranks, found.magnitude_ranks = self.ranks.roll(shift, 0), self.magnitude_ranks.roll(shift, 0)
-        return found
-
 
 def likeness(first: Ranked, second: Ranked) -> dict[str, Float[Tensor, " batch"]]:
     """All measures at once, by name.
+
+    Where one map is empty (constant, for `cosine` zero) and the other is not, they are not alike: 0. Where both are
+    empty, or one is not finite, there is no number: NaN.
 
     Raises:
         InputError: the shapes differ, or are not those of maps.
@@ -184,7 +182,7 @@ def likeness(first: Ranked, second: Ranked) -> dict[str, Float[Tensor, " batch"]
     _check(first.maps, second.maps)
     signed = _cosine(first.ranks.double(), second.ranks.double())
     plain, flipped = _structural(first.maps, second.maps)
-    return {
+    found = {
         "spearman": signed,
         "spearman_abs": _cosine(first.magnitude_ranks.double(), second.magnitude_ranks.double()),
         "flip_spearman": signed.abs(),
@@ -192,6 +190,16 @@ def likeness(first: Ranked, second: Ranked) -> dict[str, Float[Tensor, " batch"]
         "flip_ssim": torch.maximum(plain, flipped),
         "cosine": cosine(first.maps, second.maps),
     }
+    pairs = {
+        "cosine": (_zero(first.maps), _zero(second.maps)),
+        "spearman_abs": (_constant(first.maps.abs()), _constant(second.maps.abs())),
+    }
+    constant = _constant(first.maps), _constant(second.maps)
+    finite = first.maps.isfinite().all((1, 2)) & second.maps.isfinite().all((1, 2))
+    for name, values in found.items():
+        one, other = pairs.get(name, constant)
+        found[name] = torch.where(finite & (one ^ other), torch.zeros_like(values), values)
+    return found
 
 
 def _check(first: Tensor, second: Tensor) -> None:
@@ -213,6 +221,14 @@ def _normalised(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "bat
     scaled = _scaled(maps)
     varied = scaled.amax((1, 2), keepdim=True) > scaled.amin((1, 2), keepdim=True)
     return torch.where(varied, scaled / scaled.square().mean((1, 2), keepdim=True).sqrt(), torch.nan)
+
+
+def _constant(maps: Float[Tensor, "batch height width"]) -> Bool[Tensor, " batch"]:
+    return maps.amax((1, 2)) == maps.amin((1, 2))
+
+
+def _zero(maps: Float[Tensor, "batch height width"]) -> Bool[Tensor, " batch"]:
+    return (maps == 0).all(2).all(1)
 
 
 def _cosine(first: Float[Tensor, "batch pixels"], second: Float[Tensor, "batch pixels"]) -> Float[Tensor, " batch"]:

@@ -127,7 +127,7 @@ _CURRENT: ContextVar[Reuse | None] = ContextVar("reuse", default=None)
 
 
 @contextmanager
-def reusing(reuse: Reuse) -> Iterator[None]:
+def reusing(reuse: Reuse | None) -> Iterator[None]:
     """Have passes of that network keep results, and take those that are kept."""
     token = _CURRENT.set(reuse)
     try:

@@ -2,6 +2,7 @@
 
 - `question`: what they have in common.
 - `references`: how alike are maps of different images, and of the same under slight noise?
+- `image_sensitivity`: is the map of another image, for the same class, another map?
 - `class_sensitivity`: is the map of another class another map?
 - `parameter_randomization`: is the map of a network that has learned nothing another map?
 - `input_bias`: does the map stay where only the encoding of the pictures changes, and what colour is invisible to it?
@@ -16,6 +17,7 @@ from sightline.audit.questions.class_sensitivity import ClassSensitivity
 from sightline.audit.questions.completeness import Completeness
 from sightline.audit.questions.convergence import Convergence
 from sightline.audit.questions.faithfulness import Faithfulness
+from sightline.audit.questions.image_sensitivity import ImageSensitivity
 from sightline.audit.questions.input_bias import InputBias
 from sightline.audit.questions.localisation import Localisation
 from sightline.audit.questions.parameter_randomization import ParameterRandomization
@@ -28,6 +30,7 @@ __all__ = [
     "Completeness",
     "Convergence",
     "Faithfulness",
+    "ImageSensitivity",
     "InputBias",
     "Localisation",
     "ParameterRandomization",

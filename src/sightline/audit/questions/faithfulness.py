@@ -36,7 +36,7 @@ class Faithfulness(Question):
     steps: int = 10
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
-        chosen = block.classes["predicted"]
+        chosen = block.predicted
 
         def said(images: Tensor) -> Tensor:
             read = block.output.read(ask(block.model, images, 64))

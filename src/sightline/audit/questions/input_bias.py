@@ -67,7 +67,7 @@ class InputBias(Question):
         return f"input {shift:+g} spreads"
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
-        predicted = [block.classes["predicted"]]
+        predicted = [block.predicted]
         yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)
         yield from self._patches(block)
         local = {}
@@ -99,7 +99,7 @@ class InputBias(Question):
         for name, colour in colours.items():
             case = PATCH + name
             images = with_tensor(block.images, torch.where(patch, colour[:, None, None], tensor))
-            found = block.subjects.maps(block.model, images, [block.classes["predicted"]], case).maps[0]
+            found = block.subjects.maps(block.model, images, [block.predicted], case).maps[0]
             for method, maps in found.items():
                 magnitude = maps.double().abs()
                 seen = magnitude[:, patch].mean(1) / magnitude[:, ~patch].mean(1)

@@ -24,6 +24,9 @@ class ParameterRandomization(Question):
     map's histogram (efficient MPRT; Hedström et al. 2024, arXiv 2405.02383): a map that carries something is simpler
     than one of a random network.
 
+    How the weights are drawn decides as much as the images do, so that several networks with all layers random are
+    asked, and the verdict's interval covers both.
+
     Attributes:
         how: how the network is randomised, and which class is explained then.
         stages: the steps of it.
@@ -40,7 +43,8 @@ class ParameterRandomization(Question):
         rule = Rule(
             self.name, self.case(len(self.stages)), JUDGED, 0.5, True,
             "with all layers random the map is, but for its sign, less than 0.5 as like the map of the trained network "
-            "as that map under slight noise (0: as another image's map)",
+            "as that map under slight noise (0: as another image's map), over random networks and images",
+            networks=True,
         )  # fmt: skip
         return (rule,)
 
@@ -54,7 +58,12 @@ class ParameterRandomization(Question):
 
     @property
     def parts(self) -> int:  # noqa: D102
-        return len(self.stages)
+        return len(self.stages) + self._further
+
+    @property
+    def _further(self) -> int:
+        """Networks with all layers random besides the last of the cascade."""
+        return self.how.networks - 1 if self.rules else 0
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         for _, found in self.by_part(block, tell, range(self.parts)):
@@ -66,24 +75,31 @@ class ParameterRandomization(Question):
         noise = self.how.smooth
         trained = ranked(block.smoothed(block.model, noise, "trained")) if noise else block.ranked
         entropies = {method: entropy(one.maps) for method, one in trained.items()}
+
+        def asked(network: nn.Module, number: int, reuse: Reuse | None = None, draw: int = 1) -> list[Score]:
+            case = self.case(number)
+            tell(f"random: {case}" if draw == 1 else f"random: network {draw} of {self.how.networks}")
+            chosen = block.predicted
+            if self.how.target is Explained.PREDICTED:
+                chosen = ask(network, block.tensor, 64).argmax(1)
+            with reusing(reuse):
+                found = block.smoothed(network, noise, f"stage {number}, network {draw}", chosen)
+            scores = list(block.compared(self.name, case, found, base=trained, network=draw))
+            for method, maps in found.items():
+                rise = entropy(maps) / entropies[method] - 1
+                scores += block.each(self.name, case, method, "entropy_rise", rise, network=draw)
+            return scores
+
         reuse: Reuse | None = None
-        for number, (stage, network) in enumerate(self.how.networks(block.model, self.stages), 1):
+        for number, (stage, network) in enumerate(self.how.cascade(block.model, self.stages), 1):
             # Each network is the one before with more of its layers random, so that layers below are as they were.
             reuse = reuse or Reuse(network)
             for layer in stage.layers:
                 reuse.changed(network.get_submodule(layer.name))
-            if number - 1 not in wanted:
-                continue
-            tell(f"random: {self.case(number)}")
-            chosen = block.classes["predicted"]
-            if self.how.target is Explained.PREDICTED:
-                chosen = ask(network, block.tensor, 64).argmax(1)
-            with reusing(reuse):
-                found = block.smoothed(network, noise, f"stage {number}", chosen)
-            scores = list(block.compared(self.name, self.case(number), found, base=trained))
-            for method, maps in found.items():
-                rise = entropy(maps) / entropies[method] - 1
-                scores += block.each(self.name, self.case(number), method, "entropy_rise", rise)
-            # While the next network is asked, the maps of this one would only take room.
-            del found, maps
-            yield number - 1, scores
+            if number - 1 in wanted:
+                yield number - 1, asked(network, number, reuse)
+        last = len(self.stages)
+        for draw in range(2, 2 + self._further):
+            if last + draw - 2 in wanted:
+                network = self.how.random(block.model, self.stages, draw)
+                yield last + draw - 2, asked(network, last, draw=draw)

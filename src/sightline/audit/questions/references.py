@@ -10,12 +10,17 @@ from sightline.audit.questions.question import Question
 
 @dataclass(frozen=True)
 class References(Question):
-    """Floor and ceiling: maps of another image, and of the same under slight noise."""
+    """Floor and ceiling: maps of another image, and of the same under slight noise.
+
+    The other image of each is one of another predicted class, drawn by content, so that the order of files and the
+    size of blocks change nothing. Where the network predicts one class for nearly all images, it is any other.
+    """
 
     name: ClassVar[str] = REFERENCE
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("slight noise")
-        if len(block.numbers) > 1:
-            yield from block.compared(self.name, FLOOR, block.base, shift=1)
+        if block.others is not None:
+            maps = block.of(block.others, FLOOR)
+            yield from block.compared(self.name, FLOOR, maps, known=block.others.known)
         yield from block.compared(self.name, CEILING, block.noisy())

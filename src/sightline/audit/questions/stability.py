@@ -35,7 +35,7 @@ class Stability(Question):
         return (rule,)
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
-        predicted = [block.classes["predicted"]]
+        predicted = [block.predicted]
         subjects = block.subjects
         tell("asked again")
         again = subjects.maps(block.model, block.images, predicted, "again")
