@@ -256,6 +256,13 @@ _ROWS = (
         cost=3.26,
     ),
     Method(
+        name="deep_taylor_w_squared",
+        propagation=deep_taylor(first="w_squared"),
+        formula="R = max(z, 0), z+ without biases, w^2 at the first layer, for inputs that have no range",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, sections 4.1 and 5",
+        cost=3,
+    ),
+    Method(
         name="excitation_backprop",
         propagation=excitation_backprop(),
         formula="P = 1, P_i = sum_j (x_i w_ij)^+ / sum_i (x_i w_ij)^+ P_j",

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -175,6 +176,43 @@ def test_a_range_of_pixels_is_asked_for_and_checked(model: nn.Module, images: Te
         deep_taylor(1.0, 0.0)
     with pytest.raises(sl.InputError, match="both ends"):
         epsilon_gamma_box(low=0.0)
+
+
+def test_inputs_without_a_range_have_deep_taylor_by_name() -> None:
+    """Standardised maps of one channel, in the matrix form of Montavon et al. 2017, sections 4.1 and 5.
+
+    h = max(W1 x + b1, 0), z = w2 h: R_h = w2^+ h / (w2^+ h) max(z, 0), R_x = W1^2 / sum_i W1^2 R_h.
+    """
+    rng = np.random.default_rng(4)
+    hidden, bias, out = rng.normal(size=(7, 16)), rng.normal(size=7), rng.normal(size=(1, 7))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 7), nn.ReLU(), nn.Linear(7, 1)).double().eval()
+    for layer, weight, shift in ((model[1], hidden, bias), (model[3], out, np.zeros(1))):
+        layer.weight.data, layer.bias.data = torch.from_numpy(weight), torch.from_numpy(shift)
+    maps = rng.normal(size=(20, 1, 4, 4)) * 3
+    images = torch.from_numpy(maps)
+    with pytest.raises(sl.RefusalError, match=r"deep_taylor_w_squared"):
+        sl.explain(model, images, "deep_taylor", 0, output="values")
+    unbounded = sl.Method(propagation=deep_taylor(-1.0, 1.0), name="too narrow")
+    with pytest.raises(sl.RefusalError, match=r"propagation\.deep_taylor\(low.*deep_taylor_w_squared"):
+        sl.explain(model, images, unbounded, 0, output="values")
+    found = sl.explain(model, images, "deep_taylor_w_squared", 0, output="values")["deep_taylor_w_squared"]
+    signs = set()
+    for x, relevance in zip(maps.reshape(20, 16), found.flatten(1).numpy(), strict=True):
+        h = np.maximum(hidden @ x + bias, 0)
+        value = float(out[0] @ h)
+        shares = np.maximum(out[0], 0) * h
+        at_hidden = shares / (shares.sum() + 1e-6) * max(value, 0)
+        expected = (hidden**2 / ((hidden**2).sum(1, keepdims=True) + 1e-6)).T @ at_hidden
+        np.testing.assert_allclose(relevance, expected, rtol=1e-9, atol=1e-12)
+        signs.add(value > 0)
+    assert signs == {True, False}
+
+
+def test_a_range_has_no_meaning_for_the_w_squared_rule() -> None:
+    with pytest.raises(sl.InputError, match="low and high"):
+        deep_taylor(0.0, 1.0, first="w_squared")
+    with pytest.raises(sl.InputError, match="flat"):
+        deep_taylor(first="flat")
 
 
 def test_the_range_of_pixels_comes_from_the_models_encoding(tmp_path: Path) -> None:
