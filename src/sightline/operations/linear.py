@@ -244,14 +244,11 @@ class Linear:
         least, most = torch.minimum(first, second).expand_as(x), torch.maximum(first, second).expand_as(x)
         slack = 1e-4 * (most - least).amax()
         if bool(((x < least - slack) | (x > most + slack)).any()):
+            naming = f"sightline.propagation.{name}(low=..., high=...)" if name else ""
             raise RefusalError(
                 f"The images have pixels outside the range {_listed(low)} to {_listed(high)} that the first layer's "
                 "rule was told, so that rule is not defined for them. "
-                + (
-                    f"Name the range that your images have: sightline.propagation.{name}(low=..., high=...). "
-                    if name
-                    else ""
-                )
+                + (f"Name the range that your images have: {naming}. " if naming else "")
                 + _UNBOUNDED
             )
         return least, most
@@ -366,8 +363,8 @@ def _listed(limit: object) -> str:
 
 
 _UNBOUNDED = (
-    "For inputs that have no range, such as standardised measurements, there is deep_taylor_w_squared: Deep Taylor with "
-    "the w^2 rule at the first layer."
+    "For inputs that have no range, such as standardised measurements, there is deep_taylor_w_squared: Deep Taylor "
+    "with the w^2 rule at the first layer."
 )
 _NAME_RANGE = (
     "Name the range: sightline.Method(propagation=sightline.propagation.{factory}(low=..., high=...), "

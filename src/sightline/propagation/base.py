@@ -106,6 +106,11 @@ class Propagation:
         return _restored, ({**given, "rules": dict(self.rules)},)
 
     @property
+    def times_input(self) -> bool:
+        """Whether the signal at the input has the input as a factor."""
+        return self.without_input is not None
+
+    @property
     def _identity(self) -> Hashable:
         """What two propagations have in common that are the same: how they were made, or all that they are."""
         if self._made is not None:

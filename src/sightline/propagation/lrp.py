@@ -180,8 +180,8 @@ def _promise(starts: str, rules: list[LayerRule]) -> str:
     match min(rule.keeps for rule in rules):
         case Keeps.ALL:
             return (
-                f"{starts}, whatever the biases; but for the stabiliser, results to which nothing positive contributes, "
-                "and constants that the model adds or pads with"
+                f"{starts}, whatever the biases; constants that the model adds or pads with receive their share, and "
+                "that of a result to which nothing contributes is lost"
             )
         case Keeps.BUT_BIASES:
             return (
