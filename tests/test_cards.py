@@ -140,7 +140,7 @@ def test_only_complete_maps_are_said_to_sum_to_something() -> None:
 def test_a_card_promises_nothing_for_later_and_names_the_patents_on_relevance(name: str) -> None:
     text = "\n".join(f"{heading}: {said}" for heading, said in card(ROWS[name]).rows)
     assert "not measured" not in text
-    concerned = name.startswith("lrp_") or name == "deep_taylor" or "excitation_backprop" in name
+    concerned = name.startswith(("lrp_", "deep_taylor")) or "excitation_backprop" in name
     assert ("EP 3271863 B1" in text) == concerned
     assert ("no legal advice" in text) == concerned
 

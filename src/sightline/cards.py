@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from sightline.aggregation import CAM, FullGrad, InputTimesSignal, Sign
+from sightline.aggregation import CAM, FullGrad, InputSignal, InputTimesSignal, Sign
 from sightline.method import Method
 from sightline.operations import Kind, Operation
 from sightline.propagation import GRADIENT
@@ -14,8 +14,6 @@ _PATENTS = (
     "layer-wise relevance propagation is covered by patents in some countries (EP 3271863 B1, US 12061966, CA 2979579; "
     "owner: Fraunhofer-Gesellschaft); docs/licences.md says what is known; no legal advice"
 )
-# Rules of the first layer that do not multiply by the pixel.
-_WITHOUT_INPUT = ("first=", "w_squared", "flat", "gamma_box", "deep_taylor")
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class Card:
         name: the method.
         formula: the map as a formula.
         source: the paper and place it is defined in.
+        differs: how its map differs from what its authors' code gives, and the setting that gives theirs.
         choices: its sampling, propagation and aggregation, with their settings.
         coincides: other methods, each with when it gives the same numbers.
         determinism: whether the same call gives the same map.
@@ -33,8 +32,10 @@ class Card:
         model_scope: for which models it is defined; elsewhere it is refused.
         cost: matrix work in forward passes.
         semantic_directness: what one value of the map means.
-        input_sensitivity: to which pixels the map is blind by its formula. Whether it moves with the image, the class
+        input_sensitivity: to which pixels the map is blind by its formula, and what makes it change with the encoding
+            of the pictures while the function stays. Whether it moves with the image, the class
             and the trained weights depends on the model, and is what an audit measures.
+        adds_up: to what its map adds up, and under which condition; empty where it need not add up.
         minimality: how much of the image it marks.
         visual_coherence: how it looks, and where that misleads.
         patents: those that are known to concern it.
@@ -43,6 +44,7 @@ class Card:
     name: str
     formula: str
     source: str
+    differs: str
     choices: str
     coincides: str
     determinism: str
@@ -51,6 +53,7 @@ class Card:
     cost: str
     semantic_directness: str
     input_sensitivity: str
+    adds_up: str
     minimality: str
     visual_coherence: str
     patents: str
@@ -68,6 +71,7 @@ def card(method: Method) -> Card:
         name=method.name,
         formula=method.formula,
         source=method.source or "a method of your own",
+        differs=method.differs,
         choices=choices(method),
         coincides="; ".join(f"{name}: {when}" for name, when in method.coincides),
         determinism=_determinism(method),
@@ -76,6 +80,7 @@ def card(method: Method) -> Card:
         cost="not counted" if method.cost is None else f"{method.cost:g} forward passes (ResNet-18, 224 px)",
         semantic_directness=_directness(method),
         input_sensitivity=_blind(method),
+        adds_up=_adds_up(method),
         minimality=_minimality(method),
         visual_coherence=_coherence(method),
         patents=_PATENTS if _propagates_relevance(method) else "",
@@ -179,12 +184,28 @@ def _directness(method: Method) -> str:
 
 
 def _blind(method: Method) -> str:
-    first_layer_has_none = any(word in method.propagation.name for word in _WITHOUT_INPUT)
-    relevance = method.propagation.relevance and not first_layer_has_none
-    if not (isinstance(method.aggregation, InputTimesSignal) or relevance) or isinstance(method.aggregation, CAM):
-        return ""
-    where = "of the baseline's colour" if method.sampling.from_baseline else "that the encoding maps to zero"
-    return f"by its formula blind to pixels {where}"
+    said = []
+    reads_input = isinstance(method.aggregation, InputSignal | InputTimesSignal)
+    if isinstance(method.aggregation, InputTimesSignal) or (reads_input and method.propagation.times_input):
+        where = "of the baseline's colour" if method.sampling.from_baseline else "that the encoding maps to zero"
+        said.append(f"by its formula blind to pixels {where}")
+    if method.encoding_enters:
+        said.append(f"changes with the encoding of the pictures: {method.encoding_enters}")
+    return "; ".join(said)
+
+
+def _adds_up(method: Method) -> str:
+    """To what the map adds up."""
+    if method.complete:
+        return "to the value less the baseline's, up to quadrature"
+    if method.decomposes:
+        signed = isinstance(method.aggregation, FullGrad) and method.aggregation.sign is Sign.SIGNED
+        return (
+            "its map and the terms of layers without height and width, which the checks list, to the value"
+            if signed
+            else "to nothing; the terms that it is drawn from, with their signs, to the value"
+        )
+    return f"to {method.propagation.promise}" if method.has_books and method.propagation.promise else ""
 
 
 def _minimality(method: Method) -> str:

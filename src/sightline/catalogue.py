@@ -39,6 +39,14 @@ GRAD_CAM = Method(
     ),
 )
 
+_NO_FRAME = (
+    "the authors' code also zeroes the outermost pixels of the signal at convolutions that keep the size (its padding "
+    "trick): rect_grad(padding_trick=True)"
+)
+_CORNERS = (
+    "layers are resized with their borders on the image's, so that each cell stays where it looks; the authors' code "
+    "aligns the centres of the corner cells instead: FullGrad(align_corners=True)"
+)
 _ROWS = (
     Method(
         name="gradient",
@@ -130,6 +138,7 @@ _ROWS = (
         formula="x * dz/dx with R * 1[a R > 98th percentile of a R] at each rectifier",
         source="Kim et al. 2019, arXiv 1902.04893, equation 4",
         cost=2,
+        differs=_NO_FRAME,
         coincides=(
             ("rect_grad_no_input", "times the input"),
             ("guided_backprop", "times the input, where only what is positive passes"),
@@ -148,6 +157,7 @@ _ROWS = (
         propagation=rect_grad(),
         formula="dz/dx with R * 1[a R > 98th percentile of a R] at each rectifier",
         source="Brocki and Chung 2020, arXiv 2011.05002",
+        differs=_NO_FRAME,
         cost=2,
     ),
     Method(
@@ -163,6 +173,10 @@ _ROWS = (
         propagation=lrp_epsilon(),
         formula="R_i = sum_j x_i w_ij / (z_j + 0.001 sign z_j) R_j",
         source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 58",
+        differs=(
+            "sums, adds, averages and resampling have the stabiliser too, which the equation gives to weighted layers; "
+            "lrp_epsilon(sums_epsilon=0) leaves them without, and 1e-6 there is what Zennit takes"
+        ),
         cost=2,
         coincides=(("lrp_0", "as epsilon goes to zero"),),
     ),
@@ -256,6 +270,13 @@ _ROWS = (
         cost=3.26,
     ),
     Method(
+        name="deep_taylor_w_squared",
+        propagation=deep_taylor(first="w_squared"),
+        formula="R = max(z, 0), z+ without biases, w^2 at the first layer, for inputs that have no range",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, sections 4.1 and 5",
+        cost=3,
+    ),
+    Method(
         name="excitation_backprop",
         propagation=excitation_backprop(),
         formula="P = 1, P_i = sum_j (x_i w_ij)^+ / sum_i (x_i w_ij)^+ P_j",
@@ -339,6 +360,7 @@ _ROWS = (
         aggregation=FullGrad(),
         formula="p(x * dz/dx) + sum_l Up(p(b_l * dz/dh_l)), p(t) = sum over channels of |t| brought to 0..1",
         source="Srinivas and Fleuret 2019, arXiv 1905.00780, equation 4",
+        differs=_CORNERS,
         cost=2,
     ),
     Method(
@@ -346,6 +368,7 @@ _ROWS = (
         aggregation=FullGrad(Sign.POSITIVE),
         formula="as full_grad, max(t, 0) in place of |t|",
         source="full_grad with another sign; the name is ours",
+        differs=_CORNERS,
         cost=2,
     ),
     Method(
@@ -361,6 +384,7 @@ _ROWS = (
         aggregation=FullGrad(biases=False),
         formula="p(x * dz/dx) + sum_l Up(p(dz/dh_l)) over the layers l that have a bias",
         source="the authors' code of full_grad",
+        differs=_CORNERS,
         cost=2,
     ),
     Method(
@@ -369,6 +393,7 @@ _ROWS = (
         aggregation=FullGrad(join_input=True),
         formula="as full_grad, each term averaged over x + e_n, as in smooth_grad; the input's channels summed first",
         source="the authors' code of full_grad",
+        differs=_CORNERS,
         cost=51,
     ),
 )

@@ -256,7 +256,7 @@ def _summary(found: Sequence[Explanation], said: Sequence[str]) -> None:
 
 def _sums(result: Explanation) -> Iterator[str]:
     for name, residual in result.checks.completeness.items():
-        if name not in result.checks.decomposition:
+        if name not in result.checks.decomposition and name not in result.checks.conservation:
             worst = float(residual.abs().max())
             yield f"{name}: its sum misses the change in value from the baseline by at most {worst:.2g}"
     for name, parts in result.checks.decomposition.items():

@@ -12,6 +12,8 @@ from sightline.words import counted
 
 _EXPLODES = 100.0
 _LITTLE = 0.1
+_NOTHING = 1e-3
+"""The share of the relevance that counts as none; rounding stays below it."""
 _OF_SUMS = (
     "take lrp_epsilon with a larger epsilon, which holds at adds and averages too, or a method that needs only the "
     "gradient."
@@ -75,6 +77,17 @@ class Conservation(Compared):
         known = self.start != 0
         shares = {name: float((part / self.start)[known].mean()) for name, part in parts.items()}
         return {**shares, "elsewhere": 1 - sum(shares.values())}
+
+    @property
+    def residual(self) -> Tensor:
+        """What arrived less what set out, shape (image,): what a rule that conserves relevance misses.
+
+        NaN where biases or other constants received a share, since no rule promises that the image receives that too.
+        """
+        received, sent, _ = self.amounts.nansum(0).unbind(1)
+        elsewhere = self.start - self.arrived - (received - sent)
+        given = self.amounts[..., 2].abs().nansum(0) + elsewhere.abs()
+        return torch.where(given <= _NOTHING * self.start.abs(), self.arrived - self.start, torch.nan)
 
     def note(self, names: Sequence[str]) -> str:
         """A sentence where relevance grew out of all proportion, or where little of it arrived; empty elsewhere."""

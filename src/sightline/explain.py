@@ -224,10 +224,17 @@ def _assembled(
         for row in rows
         if (flow := results.flows.get(row.name))
     }
+    promised = {
+        row.name: residual
+        for row in rows
+        if row.propagation.promise
+        and row.name in conservation
+        and bool((residual := conservation[row.name].residual).isfinite().any())
+    }
     nan = {name: 0 if is_finite(tensor) else int((~tensor.isfinite()).sum()) for name, tensor in maps.items()}
     checks = Checks(
         operations=results.operations,
-        completeness={name: residual.cpu() for name, residual in results.completeness.items()},
+        completeness={name: residual.cpu() for name, residual in results.completeness.items()} | promised,
         conservation=conservation,
         decomposition=results.decompositions,
         evaluations={name: counts.cpu() for name, counts in results.evaluations.items()},

@@ -47,7 +47,9 @@ class Checks(Compared):
         operations: for each method, how many operations on the way from the input were `ruled`, `passed` and
             `not covered`.
         completeness: for each method that promises it, the residual sum of map - (value - value of the baseline),
-            shape (image,); for FullGrad, the sum of all parts of the decomposition less the value.
+            shape (image,); for FullGrad, the sum of all parts of the decomposition less the value; for relevance that
+            a propagation promises to conserve, the sum of the map less the relevance that set out, NaN for images where
+            biases or other constants received a share.
         conservation: for each method of relevance, how much of the explained value arrived, and where the rest went.
         decomposition: for each method that draws the exact decomposition of the explained value (FullGrad), its parts.
         evaluations: for each method that chooses where to ask, how often it asked, shape (image,).
@@ -73,7 +75,9 @@ class Checks(Compared):
                 **counts,
                 "not finite": self.nan.get(name, 0),
                 "completeness residual": (
-                    float(self.completeness[name].abs().max()) if name in self.completeness else float("nan")
+                    float(np.nanmax(self.completeness[name].abs().numpy()))
+                    if name in self.completeness
+                    else float("nan")
                 ),
                 "relevance arrived": (
                     self.conservation[name].lost["arrived"] if name in self.conservation else float("nan")

@@ -28,6 +28,7 @@ class Method:
         source: the paper and place it is defined in.
         cost: matrix work in forward passes, counted on ResNet-18 at 224 px; None where nobody counted.
         reduction: how `heatmap` joins the channels of an input-space map: the signed `mean`, or the `max`.
+        differs: how its map differs from what its authors' code gives, and the setting that gives theirs.
         times: another method whose map, brought to this one's size, multiplies it (Guided Grad-CAM).
         coincides: names of other methods, each with when it gives the same numbers.
 
@@ -43,6 +44,7 @@ class Method:
     source: str = ""
     cost: float | None = None
     reduction: Reduced = "mean"
+    differs: str = ""
     times: "Method | None" = None
     coincides: tuple[tuple[str, str], ...] = ()
 
@@ -131,15 +133,48 @@ class Method:
         )
 
     @property
+    def input_factor(self) -> str:
+        """Where in its formula the input, or the way to it from a baseline, is a factor; empty where nowhere."""
+        own = getattr(self.aggregation, "input_factor", "")
+        if not own and self.propagation.times_input and isinstance(self.aggregation, InputSignal):
+            own = "the rule of the first layer multiplies by the input"
+        return own or ("" if self.times is None else self.times.input_factor)
+
+    @property
+    def encoding_enters(self) -> str:
+        """Why its map changes where the same function reads the same pictures in another encoding; empty if it stays.
+
+        A baseline by name, or references, are encoded as the images are, and so is the way from there.
+        """
+        if self.sampling.from_baseline:
+            fixed = self.sampling.fixed_baseline
+            own = "its baseline is a number of the encoding, which is another colour in another one" if fixed else ""
+        else:
+            own = replace(self, times=None).input_factor
+        return own or ("" if self.times is None else self.times.encoding_enters)
+
+    @property
     def without_input(self) -> "Method | None":
         """The same method without its factor of the input, named after it; None where that has no meaning."""
+        if not self.input_factor:
+            return None
         name = f"{self.name} without the input"
-        # An adaptive path is steered by what that factor makes complete.
-        if isinstance(self.aggregation, InputTimesSignal) and not self.sampling.steered:
-            return replace(self, aggregation=InputSignal(), name=name, coincides=())
-        if self.propagation.without_input is not None and isinstance(self.aggregation, InputSignal):
-            return replace(self, propagation=without_input_of(self.propagation), name=name, coincides=())
-        return None
+        times = self.times
+        if times is not None and times.input_factor and (times := times.without_input) is None:
+            return None
+        bare = replace(self, times=times, name=name, coincides=())
+        if isinstance(self.aggregation, InputTimesSignal):
+            # An adaptive path is steered by what that factor makes complete.
+            return None if self.sampling.steered else replace(bare, aggregation=InputSignal())
+        if isinstance(self.aggregation, FullGrad) and self.aggregation.times_input:
+            return (
+                None
+                if self.aggregation.biases
+                else replace(bare, aggregation=replace(self.aggregation, times_input=False))
+            )
+        if self.propagation.times_input and isinstance(self.aggregation, InputSignal):
+            return replace(bare, propagation=without_input_of(self.propagation))
+        return bare
 
     def at(self, layer: str | nn.Module) -> "Method":
         """The same method reading another layer: a class activation map's, or relevance as it arrives there.

@@ -1392,3 +1392,33 @@ def test_operations_on_one_value_for_each_row_are_heard(choose: Callable[[Tensor
     parts = found.checks.decomposition["full_grad"]
     with torch.no_grad():
         torch.testing.assert_close(parts.amounts.sum(0), choose(model(images)), rtol=1e-12, atol=0)
+
+
+def test_layers_can_be_resized_as_the_authors_code_does() -> None:
+    """Corner centres on corner centres: pixel p reads position p (n - 1) / (N - 1) of n cells, linear in between."""
+    torch.manual_seed(0)
+    stem, head = nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.Linear(3 * 16, 2)
+    model = nn.Sequential(stem, nn.ReLU(), nn.Flatten(), head).double().eval()
+    image = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    method = sl.Method(aggregation=FullGrad(align_corners=True), name="authors")
+    found = sl.explain(model, image, [method, "full_grad"], 1)
+
+    hidden = (head.weight[1].reshape(3, 4, 4) * (stem(image)[0] > 0)).detach().numpy()
+    leaf = image.clone().requires_grad_()
+    gradient = torch.autograd.grad(model(leaf)[0, 1], leaf)[0][0].numpy()
+
+    def brought(term: Array) -> Array:
+        size = np.abs(term)
+        return ((size - size.min()) / (size.max() - size.min() + 1e-6)).sum(0)
+
+    matrix = np.zeros((8, 4))
+    for pixel in range(8):
+        place = pixel * 3 / 7
+        cell = min(int(place), 2)
+        matrix[pixel, cell], matrix[pixel, cell + 1] = cell + 1 - place, place - cell
+    at_layer = brought(stem.bias.detach().numpy()[:, None, None] * hidden)
+    expected = brought(image[0].numpy() * gradient) + matrix @ at_layer @ matrix.T
+    np.testing.assert_allclose(found["authors"][0, 0].numpy(), expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(found["full_grad"], found["authors"], rtol=0.01)
+    with pytest.raises(sl.InputError, match="sums"):
+        FullGrad(Sign.SIGNED, rescale=False, align_corners=True)

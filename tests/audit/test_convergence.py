@@ -12,7 +12,7 @@ from torch.nn.grad import conv2d_input
 
 import sightline as sl
 from sightline.audit import convergence as module
-from sightline.audit.convergence import LOST, Convergence, chance, convergence, csc, random_logits
+from sightline.audit.convergence import LOGITS, LOST, Convergence, chance, convergence, csc, random_vectors
 from sightline.models import ModelInfo, Preprocessing
 from sightline.operations import INPUT
 
@@ -37,7 +37,7 @@ def series(found: Convergence, method: str, image: int = 0) -> dict[str, float]:
 
 
 def vectors(image: Tensor, count: int, draws: int = 5, seed: int = 0) -> np.ndarray:
-    return random_logits(image, count, draws, seed).numpy()
+    return random_vectors(image, (count,), draws, seed).numpy()
 
 
 def positive_chain(depth: int, width: int = 6, classes: int = 4) -> tuple[nn.Module, list[np.ndarray]]:
@@ -74,7 +74,9 @@ def test_chains_of_positive_matrices_in_numpy_and_that_they_converge() -> None:
             assert values[-1] == pytest.approx(1, abs=1e-6)
     assert found.lost_at("gradient") == next(layer for layer, each in expected.items() if np.mean(each) > 0.99)
     table = found.values
-    assert table.columns.tolist() == ["method", "layer", "depth", "image", "csc", "chance", "layer_cosine"]
+    columns = ["method", "start", "layer", "depth", "image", "csc", "csc_signed", "chance", "layer_cosine"]
+    assert table.columns.tolist() == columns
+    assert set(table["start"]) == {LOGITS}
     assert table["method"].tolist() == ["lrp_z_plus"] * 26 + ["gradient"] * 26
     assert table["layer"].tolist()[:26:2] == [*names[::-1], INPUT]
     assert table["image"].tolist() == [0, 1] * 26
@@ -155,6 +157,81 @@ def test_backwards_written_by_hand(images: Tensor, method: str) -> None:
             drawn.append([signal[0].detach().numpy() for signal in (at_two, at_one, at_input)])
         expected = [by_hand(list(each)) for each in zip(*drawn, strict=True)]
         np.testing.assert_allclose(list(series(found, method, image).values()), expected, rtol=1e-10)
+
+
+def signed_by_hand(drawn: list[np.ndarray]) -> float:
+    """The median cosine over positions and pairs of arrays of shape (channel, ...), with its sign."""
+    rows = [one.reshape(len(one), -1).T for one in drawn]
+    pairs = [pair for first, second in combinations(rows, 2) for pair in zip(first, second, strict=True)]
+    return float(np.median([x @ y / np.linalg.norm(x) / np.linalg.norm(y) for x, y in pairs]))
+
+
+def test_random_relevance_begins_at_inner_layers_too(images: Tensor) -> None:
+    """Vectors of each start's own shape, sent down in numpy: z+ through one convolution of one pixel and another.
+
+    R_in[i, p] = x[i, p] sum_j w_ji^+ R[j, p] / (sum_i x[i, p] w_ji^+) for x >= 0, at each position by itself.
+    """
+    torch.manual_seed(2)
+    one, two, head = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 4, 1), nn.Linear(4 * 64, 3)
+    layers = [one, nn.ReLU(inplace=True), two, nn.ReLU(inplace=True)]
+    model = nn.Sequential(*layers, nn.Flatten(), head).double().eval()
+    pixels = images.abs()
+    found = convergence(model, pixels, ["lrp_z_plus", "gradient"], layers=["0", "2"], start=["2", "0", LOGITS])
+    table = found.values
+    assert table["start"].drop_duplicates().tolist() == ["2", "0", LOGITS]
+    for image in range(3):
+        x = pixels[image].flatten(1).numpy()
+        w1, w2 = (layer.weight.detach().numpy()[:, :, 0, 0] for layer in (one, two))
+        before = w1 @ x + one.bias.detach().numpy()[:, None]
+        h = np.maximum(before, 0)
+
+        def z_plus(values: np.ndarray, weight: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+            kept = np.maximum(weight, 0)
+            return values * (kept.T @ (relevance / (kept @ values + 1e-6)))
+
+        at_two = list(random_vectors(pixels[image], (4, 8, 8), 5, 0, "2").flatten(2).numpy())
+        at_one = list(random_vectors(pixels[image], (5, 8, 8), 5, 0, "0").flatten(2).numpy())
+        expected = {
+            ("lrp_z_plus", "2", "0"): [z_plus(h, w2, r) for r in at_two],
+            ("lrp_z_plus", "2", INPUT): [z_plus(x, w1, z_plus(h, w2, r)) for r in at_two],
+            ("lrp_z_plus", "0", INPUT): [z_plus(x, w1, r) for r in at_one],
+            ("gradient", "2", "0"): [(before > 0) * (w2.T @ r) for r in at_two],
+            ("gradient", "2", INPUT): [w1.T @ ((before > 0) * (w2.T @ r)) for r in at_two],
+            ("gradient", "0", INPUT): [w1.T @ r for r in at_one],
+        }
+        rows = table.query("image == @image").set_index(["method", "start", "layer"])
+        assert set(rows.index) == {*expected, *((m, LOGITS, n) for m in found.values["method"] for n in "20"), *(
+            (m, LOGITS, INPUT) for m in found.values["method"]
+        )}  # fmt: skip
+        for key, drawn in expected.items():
+            live = drawn[0].any(0)
+            kept = [one[:, live] for one in drawn]
+            assert rows.loc[key, "csc"] == pytest.approx(by_hand(kept), abs=1e-9)
+            assert rows.loc[key, "csc_signed"] == pytest.approx(signed_by_hand(kept), abs=1e-9)
+        assert rows.loc[("gradient", "2", INPUT), "chance"] == chance(3)
+    logits = convergence(model, pixels, ["lrp_z_plus"], layers=["0", "2"]).values
+    from_logits = table.query("method == 'lrp_z_plus' and start == @LOGITS").reset_index(drop=True)
+    np.testing.assert_allclose(from_logits["csc"], logits["csc"], rtol=1e-12)
+    assert found.lost_at("gradient", "2") is None
+    with pytest.raises(sl.InputError, match="'3' was not asked for"):
+        found.lost_at("gradient", "3")
+
+
+def test_a_sign_tells_a_line_from_a_direction() -> None:
+    """Draws along one line, some of them the other way: |cos| is 1, and the cosines of 4 of 6 pairs are -1."""
+    direction = torch.tensor([1.0, -2.0, 0.5]).view(1, 1, 3, 1)
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(4, 1, 1, 1)
+    assert csc(signs * direction) == pytest.approx([1])
+    assert csc(signs * direction, signed=True) == pytest.approx([-1])
+    assert csc(direction.expand(4, 1, 3, 1), signed=True) == pytest.approx([1])
+
+
+def test_a_start_is_a_layer_with_vectors_that_depends_on_the_image(images: Tensor) -> None:
+    with pytest.raises(sl.InputError, match="no layer 'nine'"):
+        convergence(Convolutional(), images, ["gradient"], start="nine")
+    tokens = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5), nn.Flatten(), nn.Linear(15, 3)).double().eval()
+    with pytest.raises(sl.RefusalError, match=r"'1'.*\(3, 3, 5\)"):
+        convergence(tokens, images, ["gradient"], start="1")
 
 
 def test_chance() -> None:

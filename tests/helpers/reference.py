@@ -674,6 +674,7 @@ def methods(q: float, low: float, high: float) -> dict[str, Method]:
         "lrp_epsilon_alpha2_beta1_flat": replace(epsilon_alpha2_beta1, first=flat),
         "lrp_epsilon_gamma_box": Relevance(gamma_rule(0.25), epsilon_rule, box, low=low, high=high),
         "deep_taylor": lrp(z_plus, box, start=lambda z: np.maximum(z, 0), low=low, high=high),
+        "deep_taylor_w_squared": lrp(z_plus, w_squared, start=lambda z: np.maximum(z, 0)),
         "excitation_backprop": excitation,
         "contrastive_excitation_backprop": replace(excitation, contrastive=True),
     }

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import InputTimesSignal
+from sightline.cards import card
 from sightline.propagation import (
+    Propagation,
     deep_taylor,
     epsilon_gamma_box,
     epsilon_plus,
@@ -95,6 +98,93 @@ def test_a_constant_takes_its_share_of_a_sum(images: Tensor) -> None:
     )
 
 
+def test_what_a_rule_promises_is_held_against_it() -> None:
+    """Two layers by hand: what each rule of the catalogue hands on of the value, with biases and without.
+
+    x = (1, 2), h = (x1 + x2 - 1, -x1 - 5), z = 3 h1 + h2 + 1 = 7 after the rectifier, of which the biases hold
+    1 of z and -1 of each of three h1: under LRP-0, h1 receives 7 * 6 / 7 = 6 and the image 6 * 3 / 2 = 9.
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double().eval()
+    images = torch.tensor([1.0, 2.0], dtype=torch.float64).view(1, 2, 1, 1)
+    weights = [[[1.0, 1.0], [-1.0, 0.0]], [[3.0, 1.0]]]
+    for layer, weight, bias in zip((model[1], model[3]), weights, ([-1.0, -5.0], [1.0]), strict=True):
+        layer.weight.data, layer.bias.data = torch.tensor(weight).double(), torch.tensor(bias).double()
+    rows = [*RELEVANCE, sl.Method(propagation=lrp_alpha_beta_11(), name="alpha 1 beta 1")]
+    rows = [next((row for row in ROWS if getattr(row, "name", "") == name), name) for name in rows]
+    rows = [
+        sl.Method(propagation=replace_range(row.propagation), name=row.name) if isinstance(row, sl.Method) else row
+        for row in rows
+    ]
+    checks = sl.explain(model, images, rows, 0, output="values").checks
+    assert float(checks.conservation["lrp_0"].arrived) == pytest.approx(9)
+    # Biases have no part in these, so that the image receives all: 7, or 1 where the probability starts at 1.
+    without = {"lrp_z_plus", "lrp_w_squared", "lrp_flat", "deep_taylor", "deep_taylor_w_squared", "excitation_backprop"}
+    assert set(checks.completeness) == without
+    for name in without:
+        start = 1.0 if name == "excitation_backprop" else 7.0
+        assert float(checks.conservation[name].start) == start
+        assert float(checks.completeness[name]) == pytest.approx(0, abs=1e-4)
+    with torch.no_grad():
+        model[1].bias.zero_(), model[3].bias.zero_()
+    checks = sl.explain(model, images, rows, 0, output="values").checks
+    # z = 9; nothing in it is negative, so that alpha 2, beta 1 gives out 2 z at each of the two layers.
+    assert set(checks.completeness) == set(RELEVANCE) - {"contrastive_excitation_backprop"}
+    missed = {name: float(residual) for name, residual in checks.completeness.items()}
+    assert missed.pop("lrp_alpha2_beta1") == pytest.approx(4 * 9 - 9, rel=1e-3)
+    assert max(map(abs, missed.values())) < 0.01
+
+
+def test_a_result_to_which_nothing_contributes_and_a_constant_that_is_added(images: Tensor) -> None:
+    """z+ hands nothing on where no contribution is positive, and a constant in a sum receives its share."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 1)).double().eval()
+    with torch.no_grad():
+        model[1].weight.copy_(-images[:1].flatten(1)), model[1].bias.fill_(100.0)
+    checks = sl.explain(model, images[:1], "lrp_z_plus", 0, output="values").checks
+    assert float(checks.conservation["lrp_z_plus"].arrived) == 0
+    assert float(checks.completeness["lrp_z_plus"]) == pytest.approx(-float(checks.conservation["lrp_z_plus"].start))
+    added = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 1), Plus(2.0)).double().eval()
+    assert "lrp_z_plus" not in sl.explain(added, images, "lrp_z_plus", 0).checks.completeness
+
+
+def test_the_card_says_what_is_promised() -> None:
+    said = {name: card(sl.catalogue()[name]).adds_up for name in sl.catalogue()}
+    assert all("whatever the biases" in said[name] for name in ("lrp_z_plus", "lrp_flat", "deep_taylor_w_squared"))
+    assert all("biases" in said[name] and "whatever" not in said[name] for name in ("lrp_0", "lrp_epsilon_plus_flat"))
+    assert said["gradient"] == said["grad_cam"] == said["contrastive_excitation_backprop"] == ""
+    assert said["excitation_backprop"].startswith("to one")
+    assert card(sl.Method(propagation=lrp_epsilon(first="gradient"))).adds_up == ""
+
+
+def lrp_alpha_beta_11() -> Propagation:
+    with pytest.warns(UserWarning, match="not conserve"):
+        return lrp_alpha_beta(1.0, 1.0)
+
+
+def replace_range(propagation: Propagation) -> Propagation:
+    """The same for pixels from 0 to 3."""
+    if "box" in propagation.name:
+        return epsilon_gamma_box(0.0, 3.0)
+    return deep_taylor(0.0, 3.0) if "low" in propagation.name else propagation
+
+
+def test_sums_can_have_a_stabiliser_of_their_own() -> None:
+    """y = (x1 + x2) / 2 by average pooling, z = 2 y: epsilon at both, at the layer alone, and 1 at the sum alone.
+
+    x = (1, 3): y = 2, z = 4; y receives 4 * 4 / (4 + e), and x_i receives (x_i / 2) / (2 + s) of that.
+    """
+    model = nn.Sequential(nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(1, 1, bias=False)).double().eval()
+    model[2].weight.data.fill_(2.0)
+    images = torch.tensor([1.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)
+    for epsilon, at_sums, stabiliser in ((0.5, None, 0.5), (0.5, 0.0, 0.0), (0.0, 1.0, 1.0)):
+        method = sl.Method(propagation=lrp_epsilon(epsilon, sums_epsilon=at_sums), name="mine")
+        found = sl.explain(model, images, method, 0, output="values")["mine"].flatten()
+        expected = 16 / (4 + epsilon) / (2 + stabiliser) * images.flatten() / 2
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(sl.InputError, match="sums_epsilon"):
+        lrp_epsilon(sums_epsilon=-1.0)
+    assert "sums_epsilon" in card(sl.catalogue()["lrp_epsilon"]).differs
+
+
 class Plus(nn.Module):
     def __init__(self, constant: float) -> None:
         super().__init__()
@@ -175,6 +265,43 @@ def test_a_range_of_pixels_is_asked_for_and_checked(model: nn.Module, images: Te
         deep_taylor(1.0, 0.0)
     with pytest.raises(sl.InputError, match="both ends"):
         epsilon_gamma_box(low=0.0)
+
+
+def test_inputs_without_a_range_have_deep_taylor_by_name() -> None:
+    """Standardised maps of one channel, in the matrix form of Montavon et al. 2017, sections 4.1 and 5.
+
+    h = max(W1 x + b1, 0), z = w2 h: R_h = w2^+ h / (w2^+ h) max(z, 0), R_x = W1^2 / sum_i W1^2 R_h.
+    """
+    rng = np.random.default_rng(4)
+    hidden, bias, out = rng.normal(size=(7, 16)), rng.normal(size=7), rng.normal(size=(1, 7))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 7), nn.ReLU(), nn.Linear(7, 1)).double().eval()
+    for layer, weight, shift in ((model[1], hidden, bias), (model[3], out, np.zeros(1))):
+        layer.weight.data, layer.bias.data = torch.from_numpy(weight), torch.from_numpy(shift)
+    maps = rng.normal(size=(20, 1, 4, 4)) * 3
+    images = torch.from_numpy(maps)
+    with pytest.raises(sl.RefusalError, match=r"deep_taylor_w_squared"):
+        sl.explain(model, images, "deep_taylor", 0, output="values")
+    unbounded = sl.Method(propagation=deep_taylor(-1.0, 1.0), name="too narrow")
+    with pytest.raises(sl.RefusalError, match=r"propagation\.deep_taylor\(low.*deep_taylor_w_squared"):
+        sl.explain(model, images, unbounded, 0, output="values")
+    found = sl.explain(model, images, "deep_taylor_w_squared", 0, output="values")["deep_taylor_w_squared"]
+    signs = set()
+    for x, relevance in zip(maps.reshape(20, 16), found.flatten(1).numpy(), strict=True):
+        h = np.maximum(hidden @ x + bias, 0)
+        value = float(out[0] @ h)
+        shares = np.maximum(out[0], 0) * h
+        at_hidden = shares / (shares.sum() + 1e-6) * max(value, 0)
+        expected = (hidden**2 / ((hidden**2).sum(1, keepdims=True) + 1e-6)).T @ at_hidden
+        np.testing.assert_allclose(relevance, expected, rtol=1e-9, atol=1e-12)
+        signs.add(value > 0)
+    assert signs == {True, False}
+
+
+def test_a_range_has_no_meaning_for_the_w_squared_rule() -> None:
+    with pytest.raises(sl.InputError, match="low and high"):
+        deep_taylor(0.0, 1.0, first="w_squared")
+    with pytest.raises(sl.InputError, match="flat"):
+        deep_taylor(first="flat")
 
 
 def test_the_range_of_pixels_comes_from_the_models_encoding(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ class Aggregation(Protocol):
     Attributes:
         places: the places it reads, see `sightline.operations.places`.
         reads: what it makes of the signal.
+        input_factor: (optional, empty by default) where in its formula the input, or the way from a baseline to it, is
+            a factor.
         on_grid: (optional, false by default) whether it reads inner results as (batch, channel, *space), whatever the
             order of their axes.
     """

@@ -6,7 +6,7 @@ z = x . dz/dx + sum over layers l and positions of b_l dz/dh_l holds exactly, wi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -33,18 +33,33 @@ class FullGrad:
             some (simple FullGrad): weighted layers, batch norms and other normalisations. The latter needs no
             decomposition, so that an operation whose intercept is unknown does not matter to it.
         join_input: whether the input's term is summed over channels before its sign is handled (smooth FullGrad).
+        times_input: whether the term of the input is x * dz/dx, or dz/dx alone. The latter has a meaning without
+            biases only: x * dz/dx and the bias of the first layer trade what an encoding shifts, so that neither term
+            of the decomposition can be left out.
+        align_corners: whether the centres of a layer's corner cells are brought to the centres of the image's corner
+            pixels, as in the authors' code, or its borders to the image's. The former does not keep sums.
 
     Raises:
-        InputError: signed terms are to be rescaled, or the sign is unknown.
+        InputError: signed terms are to be rescaled, the sign is unknown, or two settings contradict each other.
     """
 
     sign: Sign = Sign.ABSOLUTE
     rescale: bool = True
     biases: bool = True
     join_input: bool = False
+    times_input: bool = True
+    align_corners: bool = False
 
     places = (INPUT,)
     reads = Reads.DERIVATIVE
+
+    @property
+    def input_factor(self) -> str:
+        """Where the input is a factor."""
+        if not self.times_input:
+            return ""
+        bias = ", and the bias of the first layer, another term, depends on the encoding" if self.biases else ""
+        return f"its term of the input multiplies by the input{bias}"
 
     def __post_init__(self) -> None:
         try:
@@ -54,6 +69,17 @@ class FullGrad:
         if self.sign is Sign.SIGNED and self.rescale:
             raise InputError(
                 "Bringing signed terms to 0..1 would hide their sign: FullGrad(Sign.SIGNED, rescale=False)."
+            )
+
+        if self.biases and not self.times_input:
+            raise InputError(
+                "FullGrad's terms with biases are a decomposition of the value, of which x * dz/dx is a part: "
+                "times_input=False needs biases=False."
+            )
+        if self.align_corners and not self.rescale:
+            raise InputError(
+                "Resizing with align_corners=True does not keep sums, which is what terms that are not rescaled are "
+                "for. Use align_corners=False, or rescale=True."
             )
 
     def hears(self, intercept: Intercept) -> bool:
@@ -66,7 +92,7 @@ class FullGrad:
 
     def input_term(self, values: Tensor, signal: Tensor) -> Tensor:
         """The input's term."""
-        term = values * signal
+        term = values * signal if self.times_input else signal
         return term.sum(1, keepdim=True) if self.join_input else term
 
     def part(self, term: Tensor) -> Tensor:
@@ -107,7 +133,7 @@ class FullGrad:
                 part = placement.draw(part) if self.rescale else placement.spread_over(part)
             shape = tuple(part.shape[2:])
             by_size[shape] = part if shape not in by_size else by_size[shape] + part
-        up = resized if self.rescale else spread
+        up = partial(resized, align_corners=self.align_corners) if self.rescale else spread
         return sum((up(part, size) for part in by_size.values()), start=parts[0][0].new_zeros(()))
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:

@@ -31,6 +31,7 @@ class InputTimesSignal:
 
     places = (INPUT,)
     reads = Reads.PRODUCT
+    input_factor = "it multiplies by the input"
 
     def __call__(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map:  # noqa: D102
         return wide(results[INPUT]) * wide(signals[INPUT])

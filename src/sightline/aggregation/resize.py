@@ -7,8 +7,14 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 
-def resized(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation to (height, width), corners not aligned; averages of areas where the map is the larger."""
+def resized(values: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Bilinear interpolation to (height, width); averages of areas where the map is the larger.
+
+    With `align_corners` it is interpolation in both cases, from centre to centre of the corner cells.
+    """
+    if align_corners:
+        same = tuple(values.shape[2:]) == tuple(size)
+        return values if same else interpolate(values, size=tuple(size), mode="bilinear", align_corners=True)
     smaller = (min(values.shape[2], size[0]), min(values.shape[3], size[1]))
     if tuple(values.shape[2:]) != smaller:
         values = adaptive_avg_pool2d(values, smaller)

@@ -9,6 +9,10 @@ arrives, but for a factor. Here the relevance of the logits is replaced by rando
 with r_l(v)_p the relevance of all channels at a position. At 1 the channels of a position say nothing of the class any
 more. How much each position gets may still depend on it, and a rule that gives all channels the same share (flat) is at
 1 by itself; so the cosine over all channels and positions of the layer stands beside it.
+
+Sixt et al. also begin at inner layers, where v has the shape of the layer's result, and a method's own rules lead from
+there; `start` names such layers. The median of the cosines with their sign tells apart what arrives as one vector from
+what arrives as a line, on which half of the pairs are opposite.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +46,9 @@ from sightline.sampling.seeds import image_key, seed_of
 LOST = 0.99
 """The mean over images above which a layer has lost the class: what two logit vectors send to a position is then within
 8 degrees."""
-_COLUMNS = ["method", "layer", "depth", "image", "csc", "chance", "layer_cosine"]
+LOGITS = "<logits>"
+"""The start of a propagation that begins at the network's scores."""
+_COLUMNS = ["method", "start", "layer", "depth", "image", "csc", "csc_signed", "chance", "layer_cosine"]
 LAYERS = 10
 """Layers that are read besides the input, unless they are named."""
 
@@ -52,18 +58,19 @@ class Convergence(Compared):
     """How alike the relevance of random logits becomes on its way down.
 
     Attributes:
-        values: a row for each `method`, `layer` and `image`. `depth` counts layers from the output down, the input
-            last; `csc` is NaN where no position has two vectors that are finite and not zero; `chance` is what
-            independent vectors would give, of as many dimensions as there are channels or, if fewer, logits;
-            `layer_cosine` is the median |cos| of whole layers.
+        values: a row for each `method`, `start`, `layer` and `image`. `depth` counts layers from the start down, the
+            input last; `csc` is NaN where no position has two vectors that are finite and not zero; `csc_signed` is the
+            median of the same cosines with their sign; `chance` is the `csc` that independent vectors would give, of as
+            many dimensions as there are channels or, if fewer, values at the start; `layer_cosine` is the median |cos|
+            of whole layers.
         refused: for each method without a number, why.
     """
 
     values: pd.DataFrame
     refused: Mapping[str, str]
 
-    def lost_at(self, method: str) -> str | None:
-        """The first layer from the output down whose mean over images is above `LOST`; None where there is none.
+    def lost_at(self, method: str, start: str = LOGITS) -> str | None:
+        """The first layer from the start down whose mean over images is above `LOST`; None where there is none.
 
         That is where the channels of each position have lost the class. A layer where chance is above `LOST` too (one
         channel, or one logit) says nothing, and is passed over.
@@ -74,10 +81,12 @@ class Convergence(Compared):
         """
         if method in self.refused:
             raise RefusalError(self.refused[method])
-        rows = self.values[self.values["method"] == method]
-        if rows.empty:
-            known = alternatives(method, list(self.values["method"].unique()))
-            raise InputError(f"The convergence of {method!r} was not asked for. {known}")
+        rows = self.values
+        for column, asked in (("method", method), ("start", start)):
+            known = list(rows[column].unique())
+            if asked not in known:
+                raise InputError(f"The convergence of {asked!r} was not asked for. {alternatives(asked, known)}")
+            rows = rows[rows[column] == asked]
         return first_lost(rows.groupby("depth").agg({"layer": "first", "csc": "mean", "chance": "first"}))
 
 
@@ -88,9 +97,10 @@ def convergence(
     *,
     draws: int = 5,
     layers: Sequence[str] | None = None,
+    start: str | Sequence[str] = LOGITS,
     seed: int = 0,
 ) -> Convergence:
-    """Propagate random logits down a network by the rules of some methods, and compare what arrives at its layers.
+    """Propagate random vectors down a network by the rules of some methods, and compare what arrives at its layers.
 
     What counts of a method is its propagation, so that methods which share one share their numbers.
 
@@ -101,11 +111,16 @@ def convergence(
         draws: random vectors for each image.
         layers: modules whose results are read besides the input; by default at most ten, evenly chosen from those that
             all ways from the input to the logits pass. Elsewhere what one branch loses another may still carry.
+        start: where the random vectors begin: the logits, or a layer by its module's name; one, or several, each of
+            which is followed to the layers below it.
         seed: base of the randomness, which is each image's own by its content.
 
     Raises:
-        InputError: images, methods, layers or draws cannot be used.
+        InputError: images, methods, layers, starts or draws cannot be used.
         RefusalError: the model gives no class scores or draws at random, or a named layer has no vectors to compare.
+
+    Example:
+        `convergence(model, images, "lrp_z_plus", start=["layer4", "layer3"]).lost_at("lrp_z_plus", "layer4")`
     """
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
     whole("draws", draws, 2)
@@ -120,28 +135,38 @@ def convergence(
             sharing.setdefault(one.propagation, []).append(one.name)
     ruled = {kind for propagation in sharing for kind in propagation.rules}
     pixel_range = Context(ends_of(model, images, batch.shape[1])).pixel_range
-    found: list[tuple[str, str, int, int, float, float, float]] = []
+    found: list[tuple[Any, ...]] = []
     with torch.inference_mode(mode=False), torch.enable_grad(), untouched(model):
         inputs = batch.detach().to(*home_of(model, batch))
         names = _layers(model, inputs[:1]) if layers is None else _named(model, layers)
+        starts = list(dict.fromkeys([start] if isinstance(start, str) else start))
+        begun = _named(model, [one for one in starts if one != LOGITS])
         for numbers in torch.arange(len(inputs)).split(first_chunk(inputs[0])):
-            tape = Tape(model, ruled, names, pixel_range)
+            tape = Tape(model, ruled, list(dict.fromkeys([*names, *begun])), pixel_range)
             scores = _scores(tape, inputs[numbers])
-            places = _places(tape, names)
-            vectors = [random_logits(image, scores.shape[1], draws, seed) for image in batch[numbers]]
+            below = {one: _places(tape, names, one) for one in starts}
             for propagation, sharers in list(sharing.items()):
                 try:
-                    signals = _signals(tape, scores, propagation, places, torch.stack(vectors, 1).to(scores))
+                    if propagation.passes is not None:
+                        gates = Kind.GATING not in propagation.rules
+                        propagation.check(tape.walk(scores, _places(tape, names), gates=gates))
+                    for one, places in below.items():
+                        values = scores if one == LOGITS else tape.places[one].values
+                        vectors = [
+                            random_vectors(image, values.shape[1:], draws, seed, one) for image in batch[numbers]
+                        ]
+                        given = torch.stack(vectors, 1).to(values)
+                        signals = _signals(tape, values, propagation, places, given, one)
+                        for depth, (place, signal) in enumerate(signals.items()):
+                            by_chance = chance(min(signal.shape[2], values[0].numel()))
+                            columns = csc(signal), csc(signal, signed=True), csc(signal.flatten(2))
+                            for number, plain, signed, whole_layer in zip(numbers.tolist(), *columns, strict=True):
+                                row = (one, place, depth, number, plain, signed, by_chance, whole_layer)
+                                found += [(name, *row) for name in sharers]
                 except RefusalError as error:
                     refused |= dict.fromkeys(sharing.pop(propagation), str(error))
-                    continue
-                for depth, (place, signal) in enumerate(signals.items()):
-                    by_chance = chance(min(signal.shape[2], scores.shape[1]))
-                    for number, value, all_of_it in zip(
-                        numbers.tolist(), csc(signal), csc(signal.flatten(2)), strict=True
-                    ):
-                        found += [(name, place, depth, number, value, by_chance, all_of_it) for name in sharers]
-    rows = sorted((row for row in found if row[0] not in refused), key=lambda row: (order[row[0]], *row[2:4]))
+    rows = [row for row in found if row[0] not in refused]
+    rows.sort(key=lambda row: (order[row[0]], starts.index(row[1]), *row[3:5]))
     return Convergence(pd.DataFrame(rows, columns=_COLUMNS), refused)
 
 
@@ -155,20 +180,27 @@ def first_lost(layers: pd.DataFrame) -> str | None:
     return None if lost.empty else str(lost.iloc[0])
 
 
-def random_logits(image: Tensor, count: int, draws: int, seed: int) -> Float[Tensor, "draw class"]:
-    """The vectors v ~ N(0, 1) that take the place of an image's logits, in double precision."""
-    generator = torch.Generator().manual_seed(seed_of(seed, "convergence", image_key(image)))
-    return torch.randn(draws, count, generator=generator, dtype=torch.float64)
+def random_vectors(image: Tensor, shape: Sequence[int], draws: int, seed: int, start: str = LOGITS) -> Tensor:
+    """The v ~ N(0, 1) in place of an image's logits, or of a layer's relevance: shape (draws, *shape), float64."""
+    where = () if start == LOGITS else (start,)
+    generator = torch.Generator().manual_seed(seed_of(seed, "convergence", *where, image_key(image)))
+    return torch.randn(draws, *shape, generator=generator, dtype=torch.float64)
 
 
-def csc(signals: Float[Tensor, "draw batch channel *position"]) -> list[float]:
-    """For each image the median |cos| over positions and pairs of draws; NaN where no pair has an angle."""
+def csc(signals: Float[Tensor, "draw batch channel *position"], *, signed: bool = False) -> list[float]:
+    """For each image the median |cos| over positions and pairs of draws; NaN where no pair has an angle.
+
+    Args:
+        signals: what each draw sends.
+        signed: whether the cosines keep their sign.
+    """
     wide = signals.double()
     # By the largest magnitude first, against over- and underflow of squares.
     scaled = wide / wide.abs().amax(2, keepdim=True)
     units = scaled / scaled.square().sum(2, keepdim=True).sqrt()
-    pairs = [(units[a] * units[b]).sum(1).abs() for a, b in combinations(range(len(units)), 2)]
-    every = [row[~row.isnan()].numpy() for row in torch.stack(pairs, 1).flatten(1).cpu()]
+    pairs = [(units[a] * units[b]).sum(1) for a, b in combinations(range(len(units)), 2)]
+    cosines = torch.stack(pairs, 1).flatten(1)
+    every = [row[~row.isnan()].numpy() for row in (cosines if signed else cosines.abs()).cpu()]
     return [float(np.median(row)) if len(row) else float("nan") for row in every]
 
 
@@ -226,15 +258,22 @@ def _scores(tape: Tape, inputs: Tensor) -> Tensor:
     return tape.select(lambda said: class_scores(said, len(inputs)), output)
 
 
-def _places(tape: Tape, names: Sequence[str]) -> list[str]:
-    """The layers of a pass and the input, from the output down."""
-    for name in names:
+def _places(tape: Tape, names: Sequence[str], start: str = LOGITS) -> list[str]:
+    """The layers of a pass that are read and the input, from the start down."""
+    for name in (*names, *(() if start == LOGITS else (start,))):
         if not _has_vectors(values := tape.places[name].values):
             raise RefusalError(
                 "Relevance is compared over the channels of results of shape (batch, channel) or (batch, channel, "
                 f"height, width); the layer {name!r} gives {tuple(values.shape)}. Name another layer."
             )
-    return list(reversed(tape.places.kept))
+    read = [name for name in reversed(tape.places.kept) if name in {*names, INPUT}]
+    if start == LOGITS:
+        return read
+    begun = tape.places[start]
+    if begun.edge is None or begun.values.grad_fn is None:
+        raise RefusalError(f"The layer {start!r} does not depend on the image, so nothing can be sent down from it.")
+    reached = graph.ancestors(begun.values) - {begun.edge.node}
+    return [name for name in read if (edge := tape.places[name].edge) is not None and edge.node in reached]
 
 
 def _has_vectors(values: Tensor) -> bool:
@@ -242,21 +281,18 @@ def _has_vectors(values: Tensor) -> bool:
 
 
 def _signals(
-    tape: Tape, scores: Tensor, propagation: Propagation, places: Sequence[str], vectors: Tensor
+    tape: Tape, values: Tensor, propagation: Propagation, places: Sequence[str], vectors: Tensor, start: str
 ) -> dict[str, Tensor]:
-    """What arrives at each place, shape (draw, batch, channel, ...), from vectors of shape (draw, batch, class)."""
-    if propagation.passes is not None:
-        propagation.check(tape.walk(scores, places, gates=Kind.GATING not in propagation.rules))
+    """What arrives at each place, shape (draw, batch, channel, ...), from vectors of shape (draw, *values)."""
     given = iter(vectors)
     # One propagation for all draws, so that what depends on none of them is computed once.
     seeded = replace(propagation, start=lambda _: next(given))
     found: dict[str, list[Tensor]] = {place: [] for place in places}
     for left in reversed(range(len(vectors))):
-        signals, _ = tape.pull_back(scores, seeded, places, keep_graph=True, again=left > 0)
+        signals, _ = tape.pull_back(values, seeded, places, keep_graph=True, again=left > 0)
         for place, signal in signals.items():
             if signal is None:
-                raise RefusalError(
-                    f"{propagation.name} sends nothing from the logits to {place!r}. Name another layer."
-                )
+                origin = "the logits" if start == LOGITS else repr(start)
+                raise RefusalError(f"{propagation.name} sends nothing from {origin} to {place!r}. Name another layer.")
             found[place].append(signal)
     return {place: torch.stack(each) for place, each in found.items()}

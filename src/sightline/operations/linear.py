@@ -216,16 +216,16 @@ class Linear:
         Raises:
             RefusalError: the range is unknown, or something else than pixels enters this layer.
         """
+        made = getattr(self._active.propagation, "_made", None)
+        name = made.make.__name__ if made and {"low", "high"} <= dict(made.settings).keys() else ""
         if low is None or high is None:
             if self._active.pixel_range is None:
-                made = getattr(self._active.propagation, "_made", None)
-                name = made.make.__name__ if made and {"low", "high"} <= dict(made.settings).keys() else ""
                 raise RefusalError(
                     "The first layer's rule needs the range of a pixel as the model sees it, and nothing says how the "
                     "images are encoded. "
                     + (_NAME_RANGE.format(factory=name) if name else "")
                     + "sightline.load_model(model, mean=..., std=...) tells it for images normalised so; the command "
-                    "line knows it."
+                    f"line knows it. {_UNBOUNDED}"
                 )
             low, high = self._active.pixel_range
         if self.from_image is None:
@@ -244,10 +244,12 @@ class Linear:
         least, most = torch.minimum(first, second).expand_as(x), torch.maximum(first, second).expand_as(x)
         slack = 1e-4 * (most - least).amax()
         if bool(((x < least - slack) | (x > most + slack)).any()):
+            naming = f"sightline.propagation.{name}(low=..., high=...)" if name else ""
             raise RefusalError(
                 f"The images have pixels outside the range {_listed(low)} to {_listed(high)} that the first layer's "
-                "rule was told, so that rule is not defined for them. Name the range that your images have: "
-                "sightline.propagation.epsilon_gamma_box(low=..., high=...)."
+                "rule was told, so that rule is not defined for them. "
+                + (f"Name the range that your images have: {naming}. " if naming else "")
+                + _UNBOUNDED
             )
         return least, most
 
@@ -360,6 +362,10 @@ def _listed(limit: object) -> str:
     return ", ".join(f"{value:.4g}" for value in torch.as_tensor(limit).flatten().tolist())
 
 
+_UNBOUNDED = (
+    "For inputs that have no range, such as standardised measurements, there is deep_taylor_w_squared: Deep Taylor "
+    "with the w^2 rule at the first layer."
+)
 _NAME_RANGE = (
     "Name the range: sightline.Method(propagation=sightline.propagation.{factory}(low=..., high=...), "
     'name="{factory}"), each a number or one per channel, such as images.min() and images.max(). Or '

@@ -63,6 +63,7 @@ class Propagation:
             factor.
         start: (explained values) -> the signal to start with.
         conserves: whether relevance is meant to arrive in full, so that the map can be held against its start.
+        promise: to what its map adds up, in words, and under which condition; empty where it need not add up.
         explains_pairs: whether the difference of two classes has a meaning as a start.
         essential: the kind without which it would equal another method; with none of it on the way, it is refused.
         contrasts: whether its rules ask which weighted layer is the last.
@@ -82,6 +83,7 @@ class Propagation:
     relevance: bool = False
     start: Callable[[Tensor], Tensor] = torch.ones_like
     conserves: bool = False
+    promise: str = ""
     explains_pairs: bool = True
     essential: Kind | None = None
     contrasts: bool = False
@@ -102,6 +104,11 @@ class Propagation:
             return _made_again, (self._made.make, self._made.settings)
         given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
         return _restored, ({**given, "rules": dict(self.rules)},)
+
+    @property
+    def times_input(self) -> bool:
+        """Whether the signal at the input has the input as a factor."""
+        return self.without_input is not None
 
     @property
     def _identity(self) -> Hashable:

@@ -24,7 +24,7 @@ from sightline.operations.linear import Linear
 from sightline.operations.vocabulary import Kind
 from sightline.propagation import shares
 from sightline.propagation.base import Propagation, Rule, by_settings
-from sightline.propagation.shares import LayerRule
+from sightline.propagation.shares import Keeps, LayerRule
 
 First = Literal["gradient", "w_squared", "flat", "box"]
 """Rules for the first weighted layer that do not multiply by the input, so that no pixel value is invisible."""
@@ -110,8 +110,7 @@ def _evenly(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
     return pull(signal.to(result.dtype) / weights)
 
 
-def _alone(signal: Tensor, _layer: Linear) -> Tensor:
-    return signal
+_ALONE = LayerRule(_pass, Keeps.ALL, times_input=False)
 
 
 def _lrp(
@@ -122,10 +121,12 @@ def _lrp(
     first: First | None = None,
     box: tuple[object, object] = (None, None),
     last: LayerRule | None = None,
-    alone: LayerRule = _alone,
+    alone: LayerRule = _ALONE,
     sums: Rule | None = None,
     epsilon: float = EPSILON,
+    sums_epsilon: float | None = None,
     start: Callable[[Tensor], Tensor] = torch.clone,
+    starts: str = "the explained value",
     notes: tuple[str, ...] = (),
     positive: bool = False,
 ) -> Propagation:
@@ -141,10 +142,10 @@ def _lrp(
     def without_input() -> Propagation:
         return _lrp(
             f"{name} without the input", conv, dense, first="gradient", box=box, last=last, alone=alone, sums=sums,
-            epsilon=epsilon, start=start, notes=notes, positive=positive,
+            epsilon=epsilon, sums_epsilon=sums_epsilon, start=start, starts=starts, notes=notes, positive=positive,
         )  # fmt: skip
 
-    shared = sums or _in_proportion(epsilon)
+    shared = sums or _in_proportion(epsilon if sums_epsilon is None else sums_epsilon)
     rules: dict[Kind, Rule] = {
         Kind.LINEAR: weighted,
         Kind.BATCH_NORM: alone,
@@ -163,14 +164,32 @@ def _lrp(
         SCOPE,
         relevance=True,
         conserves=first != "gradient",
+        promise=_promise(starts, [conv, dense or conv, alone, entry or conv, last or conv]),
         # A probability of one, or an even share, knows no sign by which two classes could differ.
         explains_pairs=start is not torch.ones_like and sums is not _evenly,
         start=start,
         contrasts=last is not None,
         warnings=notes,
-        without_input=None if first else without_input,
+        without_input=without_input if (entry or conv).times_input else None,
         positive=positive,
     )
+
+
+def _promise(starts: str, rules: list[LayerRule]) -> str:
+    """To what a map made by these rules adds up, and under which condition; empty where it need not add up."""
+    match min(rule.keeps for rule in rules):
+        case Keeps.ALL:
+            return (
+                f"{starts}, whatever the biases; constants that the model adds or pads with receive their share, and "
+                "that of a result to which nothing contributes is lost"
+            )
+        case Keeps.BUT_BIASES:
+            return (
+                f"{starts} where the model adds no constants; biases, and shifts of batch norms, receive their share "
+                "of it"
+            )
+        case _:
+            return ""
 
 
 def _positive(values: Tensor) -> Tensor:
@@ -218,32 +237,43 @@ def lrp_0(*, first: First | None = None) -> Propagation:
     return _lrp(_titled("lrp_0", first), rule, first=first, alone=rule, epsilon=0.0)
 
 
-def lrp_epsilon(epsilon: float = 1e-3, *, signed: bool = True, first: First | None = None) -> Propagation:
-    """LRP-epsilon everywhere: R_i = sum_j x_i w_ij / (z_j + epsilon sign(z_j)) R_j.
+def lrp_epsilon(
+    epsilon: float = 1e-3, *, signed: bool = True, first: First | None = None, sums_epsilon: float | None = None
+) -> Propagation:
+    """LRP-epsilon: R_i = sum_j x_i w_ij / (z_j + epsilon sign(z_j)) R_j at weighted layers, sums, adds and averages.
 
     Args:
         epsilon: the stabiliser, in units of the layers' results.
         signed: whether it has the sign of z; without (as some print the rule), it has a pole at z = -epsilon.
         first: another rule for the first weighted layer.
+        sums_epsilon: the stabiliser of operations without weights (sums, adds, average pooling, resampling); by
+            default the same. 0 stabilises weighted layers only, 1e-6 is what Zennit takes.
 
     Raises:
-        InputError: epsilon is negative or not finite.
+        InputError: a stabiliser is negative or not finite.
+
+    Example:
+        `Method(propagation=lrp_epsilon(0.01, sums_epsilon=0), name="layers_only")`
     """
+    at_sums = None if sums_epsilon is None else _at_least_0(sums_epsilon, "The stabiliser sums_epsilon")
     if signed:
-        return _epsilon(_stabiliser(epsilon), signed, first, ())
+        return _epsilon(_stabiliser(epsilon), signed, first, (), at_sums)
     note = (
         f"The stabiliser of this LRP-epsilon has no sign, so relevance explodes where a result is near {-epsilon:g}. "
         "Use the signed form."
     )
     warnings.warn(note, stacklevel=2)
-    return _epsilon(_stabiliser(epsilon), signed, first, (note,))
+    return _epsilon(_stabiliser(epsilon), signed, first, (note,), at_sums)
 
 
 @by_settings
-def _epsilon(epsilon: float, signed: bool, first: First | None, notes: tuple[str, ...]) -> Propagation:
+def _epsilon(
+    epsilon: float, signed: bool, first: First | None, notes: tuple[str, ...], sums_epsilon: float | None
+) -> Propagation:
     rule = shares.epsilon_rule(epsilon, signed=signed)
-    name = _titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, epsilon=epsilon)
-    return _lrp(name, rule, first=first, alone=rule, epsilon=epsilon, notes=notes)
+    settings = {"epsilon": epsilon} | ({} if sums_epsilon is None else {"sums_epsilon": sums_epsilon})
+    name = _titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, **settings)
+    return _lrp(name, rule, first=first, alone=rule, epsilon=epsilon, sums_epsilon=sums_epsilon, notes=notes)
 
 
 @by_settings
@@ -383,8 +413,14 @@ def epsilon_gamma_box(
 
 
 @by_settings
-def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILON) -> Propagation:
-    """Deep Taylor decomposition: z+ without biases, z^B at the first weighted layer; starts at max(value, 0).
+def deep_taylor(
+    low: object = None,
+    high: object = None,
+    epsilon: float = EPSILON,
+    *,
+    first: Literal["box", "w_squared"] = "box",
+) -> Propagation:
+    """Deep Taylor decomposition: z+ without biases, another rule at the first weighted layer; starts at max(value, 0).
 
     Montavon et al. 2017, sections 4 and 5. z+ is used whether or not a rectifier follows the layer.
 
@@ -393,11 +429,32 @@ def deep_taylor(low: object = None, high: object = None, epsilon: float = EPSILO
             model encodes images.
         high: the highest.
         epsilon: the stabiliser everywhere.
+        first: the rule of the first weighted layer: "box" is z^B, for inputs between `low` and `high` (their section
+            4.2); "w_squared" is w^2, for inputs that can be any number, such as standardised measurements (4.1).
+
+    Raises:
+        InputError: another first rule, half a range, or a range for w^2, which has no use for it.
+
+    Example:
+        `Method(propagation=deep_taylor(first="w_squared"), name="unbounded")`
     """
-    conv = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
+    if first not in {"box", "w_squared"}:
+        raise InputError(f'The first layer\'s rule of Deep Taylor is "box" or "w_squared"; got {first!r}.')
     epsilon = _stabiliser(epsilon)
-    name = f"deep_taylor(epsilon={epsilon:g}, {_limits(low, high)})"
-    return _lrp(name, conv, first="box", box=(low, high), epsilon=epsilon, start=_positive, positive=True)
+    limits = _limits(low, high)
+    if first == "w_squared":
+        if low is not None:
+            raise InputError(
+                'The w^2 rule is for inputs without a range, so low and high have no meaning with first="w_squared"; '
+                "leave them out."
+            )
+        limits = "first=w_squared"
+    name = f"deep_taylor(epsilon={epsilon:g}, {limits})"
+    conv = shares.alpha_beta_rule(1.0, 0.0, epsilon, biases=False)
+    return _lrp(
+        name, conv, first=first, box=(low, high), epsilon=epsilon, start=_positive,
+        starts="the explained value where that is positive, else to zero", positive=True,
+    )  # fmt: skip
 
 
 @by_settings
@@ -408,7 +465,7 @@ def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """
     rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
     name = _titled("excitation_backprop", None, epsilon=epsilon)
-    return _lrp(name, rule, epsilon=epsilon, start=torch.ones_like, positive=True)
+    return _lrp(name, rule, epsilon=epsilon, start=torch.ones_like, starts="one", positive=True)
 
 
 @by_settings

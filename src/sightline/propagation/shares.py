@@ -5,14 +5,45 @@ stabilised: stab(z) = z + epsilon sign(z), sign(0) = 1; with epsilon 0, a quotie
 negative parts: a^+ = max(a, 0), a^- = min(a, 0).
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
 
 from sightline.operations.linear import Linear
 
-LayerRule = Callable[[Tensor, Linear], Tensor]
+
+class Keeps(IntEnum):
+    """How much of a layer's relevance its inputs receive, up to the stabiliser; the least comes first."""
+
+    NO_FIXED_SHARE = 0
+    """No fixed share."""
+    BUT_BIASES = 1
+    """All but what the biases receive, which is their share of the denominator."""
+    ALL = 2
+    """All, since biases have no part in the denominator."""
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """A rule, with what follows from its formula.
+
+    Attributes:
+        share: (relevance at the result, layer) -> relevance at the input.
+        keeps: how much of the relevance the inputs receive.
+        times_input: whether each share has the input x_i as a factor.
+    """
+
+    share: Callable[[Tensor, Linear], Tensor]
+    keeps: Keeps
+    times_input: bool = True
+
+    def __call__(self, relevance: Tensor, layer: Linear) -> Tensor:
+        """The relevance at the layer's input."""
+        return self.share(relevance, layer)
 
 
 def divide(relevance: Tensor, z: Tensor, epsilon: float) -> Tensor:
@@ -37,7 +68,7 @@ def epsilon_rule(epsilon: float, *, signed: bool = True) -> LayerRule:
         layer.to_biases(shares, layer.bias)
         return layer.pull_weights(shares).mul_(layer.x)
 
-    return rule
+    return LayerRule(rule, Keeps.BUT_BIASES if signed else Keeps.NO_FIXED_SHARE)
 
 
 def gradient_rule(epsilon: float) -> LayerRule:
@@ -49,7 +80,7 @@ def gradient_rule(epsilon: float) -> LayerRule:
     def rule(relevance: Tensor, layer: Linear) -> Tensor:
         return layer.pull_weights(divide(relevance, layer.result, epsilon))
 
-    return rule
+    return LayerRule(rule, Keeps.NO_FIXED_SHARE, times_input=False)
 
 
 def alpha_beta_rule(alpha: float, beta: float, epsilon: float, *, biases: bool = True) -> LayerRule:
@@ -107,7 +138,9 @@ def alpha_beta_rule(alpha: float, beta: float, epsilon: float, *, biases: bool =
         pulled = layer.pull_weights(plus - minus).mul_(x)
         return pulled.add_(layer.pull(plus.add_(minus), heft).mul_(size)).div_(2)
 
-    return rule
+    # Where all contributions to a result have one sign, the other part's share goes nowhere.
+    keeps = Keeps.BUT_BIASES if biases else Keeps.ALL
+    return LayerRule(rule, keeps if math.isclose(alpha - beta, 1) else Keeps.NO_FIXED_SHARE)
 
 
 def _without_bias(layer: Linear) -> Tensor:
@@ -155,7 +188,7 @@ def gamma_rule(gamma: float, epsilon: float) -> LayerRule:
                 found = found + part * layer.pull(shares, weights[k])
         return found
 
-    return rule
+    return LayerRule(rule, Keeps.BUT_BIASES)
 
 
 def box_rule(low: object, high: object, epsilon: float) -> LayerRule:
@@ -171,7 +204,7 @@ def box_rule(low: object, high: object, epsilon: float) -> LayerRule:
         terms = ((x, weight), (-least, weight.clamp(min=0)), (-most, weight.clamp(max=0)))
         return _shared(relevance, layer, terms, epsilon)
 
-    return rule
+    return LayerRule(rule, Keeps.ALL, times_input=False)
 
 
 def w_squared_rule(epsilon: float) -> LayerRule:
@@ -180,7 +213,7 @@ def w_squared_rule(epsilon: float) -> LayerRule:
     def rule(relevance: Tensor, layer: Linear) -> Tensor:
         return _shared(relevance, layer, ((torch.ones_like(layer.x), layer.weight.square()),), epsilon)
 
-    return rule
+    return LayerRule(rule, Keeps.ALL, times_input=False)
 
 
 def flat_rule(epsilon: float) -> LayerRule:
@@ -189,7 +222,7 @@ def flat_rule(epsilon: float) -> LayerRule:
     def rule(relevance: Tensor, layer: Linear) -> Tensor:
         return _shared(relevance, layer, ((torch.ones_like(layer.x), torch.ones_like(layer.weight)),), epsilon)
 
-    return rule
+    return LayerRule(rule, Keeps.ALL, times_input=False)
 
 
 def contrastive_rule(epsilon: float) -> LayerRule:

@@ -41,6 +41,10 @@ class AdaptivePath(Sampling):
     steered = True
     from_baseline = True
 
+    @property
+    def fixed_baseline(self) -> bool:  # noqa: D102
+        return not isinstance(self.start, str)
+
     def __post_init__(self) -> None:
         whole("most", self.most, len(_FIRST))
         if not 0 < self.tolerance < float("inf"):

@@ -80,6 +80,7 @@ class Sampling(ABC):
             handled, instead of to its finished maps.
         steered: whether the answers decide where to ask next; the weights are then known at the end.
         from_baseline: whether the inputs lie on the way from a baseline, which only has a meaning at the input.
+        fixed_baseline: whether that baseline is given in numbers, which are other colours in another encoding.
         random: whether the inputs are drawn.
     """
 
@@ -87,6 +88,11 @@ class Sampling(ABC):
     before: bool = False
     steered: bool = False
     from_baseline: bool = False
+
+    @property
+    def fixed_baseline(self) -> bool:  # noqa: D102
+        return False
+
     random: bool = False
 
     @property

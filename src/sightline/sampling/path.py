@@ -45,6 +45,10 @@ class Path(Sampling):
         object.__setattr__(self, "_identity", identity(self.start))
 
     @property
+    def fixed_baseline(self) -> bool:  # noqa: D102
+        return not all(isinstance(one, str) for one in listed(self.start))
+
+    @property
     def weights(self) -> tuple[float, ...]:  # noqa: D102
         starts = listed(self.start)
         return tuple(weight / len(starts) for weight in _gauss_legendre(self.steps)[1]) * len(starts)

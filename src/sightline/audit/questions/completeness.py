@@ -9,14 +9,24 @@ from sightline.audit.questions.question import Question
 from sightline.audit.subjects import ARRIVED, MISSING
 from sightline.audit.verdicts import Rule
 
+MISSED, PROMISED = "missed amount", "promised amount"
+
 
 @dataclass(frozen=True)
 class Completeness(Question):
     """Whether a map adds up to what it explains.
 
-    `missing`, for methods that promise it: |sum of the map - (value - value of the baseline)| as a share of that
-    difference; for FullGrad of the whole decomposition. `arrived`, for relevance: the share of the value that is in the
-    map; biases rightly take the rest, so it decides nothing.
+    `missing`, for methods that promise it: |sum of the map - what it promises to add up to| as a share of that. What
+    is promised depends on the method, and its card says it: the value less that of the baseline for integrated
+    gradients, the whole decomposition for FullGrad, the relevance that set out for rules that conserve it, on images
+    where neither biases nor other constants received a share.
+
+    `missed amount` and `promised amount` are both parts of that share. A mean of shares is ruled by images whose
+    promised amount is near zero; the sum of the missed amounts over the sum of the promised ones is not, and neither
+    is the median share.
+
+    `arrived`, for relevance: the share of the value that is in the map; biases rightly take the rest, so it decides
+    nothing.
     """
 
     name: ClassVar[str] = "completeness"
@@ -27,13 +37,14 @@ class Completeness(Question):
         rule = Rule(
             self.name, self.case, MISSING, 0.05, True,
             "the map adds up to what it explains but for 5 %",
-            floor=0.0, ceiling=1.0, silent="it does not promise to add up to anything",
+            floor=0.0, ceiling=1.0,
+            silent="it does not promise to add up to anything, or only for models without biases and other constants",
         )  # fmt: skip
         return (rule,)
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("sums")
         for method, sums in block.sums.items():
-            for measure in (MISSING, ARRIVED):
+            for measure in (MISSING, MISSED, PROMISED, ARRIVED):
                 if measure in sums:
                     yield from block.each(self.name, self.case, method, measure, sums[measure])

@@ -16,10 +16,10 @@ from sightline.operations import INPUT
 class Convergence(Question):
     """Whether a propagation still carries the class when it arrives at a layer (Sixt et al. 2020, arXiv 1912.09818).
 
-    `csc` is the median |cos| over positions between what random logits send to the layer, `layer_cosine` that over the
-    layer as a whole, `chance` what independent vectors would give. At 1 the class is lost. A high value at the input
-    need not show in the maps, since the strength at each position may still depend on the class, so this is reported
-    and decides nothing.
+    `csc` is the median |cos| over positions between what random logits send to the layer, `csc_signed` the median of
+    the same cosines with their sign, `layer_cosine` that of |cos| over the layer as a whole, `chance` the `csc` that
+    independent vectors would give. At 1 the class is lost. A high value at the input need not show in the maps, since
+    the strength at each position may still depend on the class, so this is reported and decides nothing.
     """
 
     name: ClassVar[str] = "convergence"
@@ -44,6 +44,6 @@ class Convergence(Question):
         found = convergence(block.model, block.images, rows, seed=block.seed).values
         for row in found.to_dict("records"):
             case = f"{row['depth'] + 1}: {row['layer']}"
-            for measure in ("csc", "layer_cosine", "chance"):
+            for measure in ("csc", "csc_signed", "layer_cosine", "chance"):
                 number = block.numbers[row["image"]]
                 yield Score(self.name, case, row["method"], measure, number, row[measure])

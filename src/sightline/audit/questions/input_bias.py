@@ -1,7 +1,7 @@
 """Input bias."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from sightline.audit.subjects import Maps, Subjects, with_tensor
 from sightline.audit.verdicts import Rule
 from sightline.encoded import ends_of
 from sightline.errors import RefusalError
+from sightline.images import ImageBatch
 
 PATCH, SEEN = "a patch of ", "seen"
 WITHOUT = "input_bias_without_the_input"
@@ -50,7 +51,8 @@ class InputBias(Question):
         rule = Rule(self.name, case, "cosine", 0.9, False, words, floor=0.0, ceiling=1.0)
         without = Rule(
             WITHOUT, case, "cosine", 0.9, False, f"without the factor of the input, {words}",
-            floor=0.0, ceiling=1.0, silent="it has no factor of the input", counts=False,
+            floor=0.0, ceiling=1.0, counts=False,
+            silent="it has no factor of the input that could be taken out; its card says what depends on the encoding",
         )  # fmt: skip
         return (rule,) if self.local is None else (rule, without)
 
@@ -78,11 +80,11 @@ class InputBias(Question):
             amount = shift * self.spread
             network, moved = shifted(block.model, block.tensor, amount)
             images = reencoded(block.images, moved, amount)
-            found = block.subjects.maps(network, images, predicted, self.case(shift)).maps[0]
+            found = _reencoded(block.subjects, amount).maps(network, images, predicted, self.case(shift)).maps[0]
             yield from block.compared(self.name, self.case(shift), found)
             yield from _with_input(self.name, self.case(shift), block, found, moved)
             if self.local is not None:
-                again = self.local.maps(network, images, predicted, self.case(shift)).maps[0]
+                again = _reencoded(self.local, amount).maps(network, images, predicted, self.case(shift)).maps[0]
                 for score in block.compared(WITHOUT, self.case(shift), again, base=local):
                     yield score._replace(method=score.method.removesuffix(" without the input"))
 
@@ -104,6 +106,15 @@ class InputBias(Question):
                 magnitude = maps.double().abs()
                 seen = magnitude[:, patch].mean(1) / magnitude[:, ~patch].mean(1)
                 yield from block.each(self.name, case, method, SEEN, seen)
+
+
+def _reencoded(subjects: Subjects, shift: float) -> Subjects:
+    """The same methods with their references in the encoding that the shifted network reads."""
+    references = subjects.references
+    if references is None:
+        return subjects
+    tensor = references.tensor if isinstance(references, ImageBatch) else references
+    return replace(subjects, references=reencoded(references, tensor + shift, shift))
 
 
 def _with_input(test: str, case: str, block: Block, maps: Maps, tensor: torch.Tensor) -> Iterator[Score]:
