@@ -51,7 +51,9 @@ Methods = Annotated[str, typer.Option(help="Names from `sightline methods`, with
 PaperMethods = Annotated[
     str, typer.Option("--methods", help="Names from `sightline methods`, with commas; or paper: its five.")
 ]
-ReadingName = Annotated[str, typer.Option(help='What "stays important" means: nested, mean, rank; or paper_like.')]
+ReadingName = Annotated[
+    str, typer.Option(help='What "stays important" means: nested, mean, rank, minmax, positive; or paper_like.')
+]
 Share = Annotated[
     float, typer.Option(help="Of the maximum, from which a pixel is important; for rank, of all pixels.", min=0, max=1)
 ]

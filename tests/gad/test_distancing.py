@@ -342,7 +342,7 @@ def test_the_three_readings_by_hand() -> None:
         assert (kept.scores > 0).sum() == 2
 
 
-@pytest.mark.parametrize("reading", ["nested", "mean", "rank"])
+@pytest.mark.parametrize("reading", ["nested", "mean", "rank", "positive"])
 def test_where_pixels_lie_decides_nothing(reading: str) -> None:
     # Few values, so that many are equal and half of them zero.
     stack = torch.randint(-2, 3, (3, 40, 6, 6), generator=torch.Generator().manual_seed(1)).float()

@@ -229,7 +229,7 @@ def evaluate(
         )
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
     chosen = tuple(as_method(method) for method in methods)
-    named = {_name(reading): reading for reading in readings}
+    named = {reading.name: reading for reading in readings}
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
     step = max(1, min(64, _PIXELS_AT_ONCE // int(batch[0, 0].numel())))
@@ -259,11 +259,6 @@ def evaluate(
         raise InputError(f"No method could be evaluated: {'; '.join(dict.fromkeys(refused.values()))}")
     frame = pd.DataFrame(rows)
     return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused, chosen)
-
-
-def _name(reading: Consistency) -> str:
-    new = " with new" if not reading.nested else ""
-    return f"{reading.reading} {reading.share:g}{new}"
 
 
 def _regions(
