@@ -1,5 +1,8 @@
 """Intervals over images: how sure a mean is."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
@@ -22,6 +25,26 @@ def mean_interval(values: Values) -> tuple[float, float]:
     found = bootstrap(scaled, np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(0))
     low, high = found.confidence_interval
     return float(start + span * low), float(start + span * high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values by Holm's method: rejecting those <= 0.05 makes a false rejection with 5 % probability at most.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6.
+
+    Args:
+        p_values: one for each comparison; NaN stays NaN and does not count.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    found, highest = [math.nan] * len(p_values), 0.0
+    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    for place, (p, i) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - place) * p))
+        found[i] = highest
+    return found
 
 
 def share_interval(value: Values, floor: Values, ceiling: Values) -> tuple[float, float]:

@@ -29,7 +29,7 @@ def test_minmax_scales_its_own_map_again() -> None:
 def test_minmax_takes_new_pixels_unless_told_otherwise() -> None:
     # Scaled: 1 .4 0 and .2 1 0, whose mean .6 .7 0 becomes .857 1 0.
     stack = torch.tensor([[[[10.0, 4.0, 0.0]]], [[[2.0, 10.0, 0.0]]]])
-    assert PAPER_LIKE == Consistency("minmax", 0.5)
+    assert Consistency("minmax", 0.5) == PAPER_LIKE
     assert PAPER_LIKE(stack).pixels.int().tolist() == [[[1, 1, 0]]]
     assert not PAPER_LIKE.nested
     held = Consistency("minmax", 0.5, allow_new=False)

@@ -20,8 +20,9 @@ from sightline.explain import explain_each
 from sightline.explanation import Explanation
 from sightline.gad import paper, record
 from sightline.gad.consistency import Consistency
-from sightline.gad.evaluation import Evaluation, evaluate
+from sightline.gad.evaluation import Evaluation
 from sightline.gad.explained import Controlled, GADExplanation
+from sightline.gad.measuring import evaluate
 from sightline.gad.networks import Kind, Networks, on_one_line
 from sightline.gad.samples import Labels, samples_of
 from sightline.gad.scores import ScoresOf, with_scores
