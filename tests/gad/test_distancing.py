@@ -394,7 +394,7 @@ def test_explaining_tells_how_much_of_all_networks_is_done(model: nn.Module, dat
 
 
 def test_maps_of_each_network_are_those_of_explain(model: nn.Module, data) -> None:
-    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data, controls=False)
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3, question="class").fit(data, controls=False)
     images = data[0][:3]
     first, second = gad.explain_each(images, ["gradient", "grad_cam"])
     for one, c in ((first, 2), (second, 0)):
@@ -419,7 +419,7 @@ def test_support_networks_explain_the_class_that_the_original_predicts(data) -> 
     model = network()
     gad = sl.GAD(model, CLASSES, (1, 30), rate=0.05, steps=30).fit(data, controls=False)
     images = data[0][:12]
-    (found,) = gad.explain_each(images, "gradient", [None])
+    (found,) = gad.explain_each(images, "gradient", [None], question="class")
     with torch.no_grad():
         predicted = model(images).argmax(1)
         supports = [n.network(images).argmax(1) for n in gad.networks.each()]
@@ -431,7 +431,7 @@ def test_support_networks_explain_the_class_that_the_original_predicts(data) -> 
 
 
 def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> None:
-    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data)
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3, question="class").fit(data)
     images, labels = data[0][:4], [2, 0, 0, 2]
     with FlopCounterMode(display=False) as two:
         sl.explain_each(model, images, "gradient", [0, 2])
@@ -520,7 +520,7 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
         model[1].weight.copy_(weights.view(2, 36))
     images = torch.ones(2, 1, 6, 6)
     gad = sl.GAD(model, (0, 1), (1,), rate=1e-12, steps=1).fit((images, torch.tensor([0, 1])))
-    found = gad.evaluate(images, ["input_x_gradient"], [Consistency(share=0.5)], black=torch.zeros(1))
+    found = gad.evaluate(images, ["input_x_gradient"], [Consistency(share=0.5)], black=torch.zeros(1), question="class")
     rows = found.rows.set_index(["image", "class", "arm"])
     # At half of the maximum three corners stay: a triangle of 4 + 3 + 2 + 1 pixels.
     for image in (0, 1):

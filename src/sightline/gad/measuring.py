@@ -12,7 +12,8 @@ from torch import Tensor
 from sightline.catalogue import as_method
 from sightline.encoded import as_images, ends_of
 from sightline.errors import InputError
-from sightline.gad.consistency import Consistency
+from sightline.gad.asking import Question, check_question
+from sightline.gad.consistency import PAPER_LIKE, Consistency
 from sightline.gad.controls import as_many, as_wide, orders
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.explained import GADExplanation
@@ -45,6 +46,7 @@ def evaluate(
     methods: Sequence[Any],
     readings: Sequence[Consistency],
     *,
+    question: Question | None = None,
     fills: Sequence[Fill | str] = (Fill.BLACK,),
     black: Tensor | None = None,
     per_component: bool = False,
@@ -63,29 +65,38 @@ def evaluate(
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
     chosen = tuple(as_method(method) for method in methods)
     named = {reading.name: reading for reading in readings}
+    questions: dict[Question, list[str]] = {}
+    for name, reading in named.items():
+        wanted = check_question(question or ("class" if reading == PAPER_LIKE else gad.question))
+        questions.setdefault(wanted, []).append(name)
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
     step = max(1, min(64, _PIXELS_AT_ONCE // int(batch[0, 0].numel())))
     for start in range(0, len(batch), step):
         part = images[start : start + step] if isinstance(images, ImageBatch) else batch[start : start + step]
-        found, control, pairs = gad.explain_with_controls(part, chosen, seed=seed)
         tensor = part.tensor if isinstance(part, ImageBatch) else part
         said = ask(gad.model, tensor, gad.recipe.batch_size)
-        for place, one in enumerate(found):
-            refused |= one.refused
-            for method in one.stacks:
-                beside = control[place].stacks.get(method) if control else None
-                rather = pairs[place].heatmap(method) if pairs and method in pairs[place].maps else None
-                for name, reading in named.items():
+        for asked, own in questions.items():
+            found, control, pairs = gad.explain_with_controls(part, chosen, question=asked, seed=seed)
+            # Asked about the pair, GAD starts from the original's map of the pair: this control is its threshold.
+            beside = pairs if asked == "class" else []
+            for place, one in enumerate(found):
+                refused |= one.refused
+                for method in one.stacks:
+                    shuffled = control[place].stacks.get(method) if control else None
+                    rather = beside[place].heatmap(method) if beside and method in beside[place].maps else None
                     seeds = [seed_of(seed, start + i, method, place) for i in range(len(tensor))]
-                    regions, new = _regions(one, method, reading, beside, rather, seeds, per_component=per_component)
-                    key = {"reading": name, "method": method, "class": place + 1, "question": "class"}
-                    for fill in painted:
-                        made = _measured(gad, tensor, said, place, regions, fill, black)
-                        for row in made:
-                            index = row["image"]
-                            about = {"image": start + index, "label": labels[start + index], "new": float(new[index])}
-                            rows.append({**key, **row, **about, "fill": fill.value})
+                    for name in own:
+                        regions, new = _regions(
+                            one, method, named[name], shuffled, rather, seeds, per_component=per_component
+                        )
+                        key = {"reading": name, "question": asked, "method": method, "class": place + 1}
+                        for fill in painted:
+                            for row in _measured(gad, tensor, said, place, regions, fill, black):
+                                index = row["image"]
+                                about = {"image": start + index, "label": labels[start + index]}
+                                about["new"] = float(new[index])
+                                rows.append({**key, **row, **about, "fill": fill.value})
         if progress is not None:
             progress(min(start + step, len(batch)), len(batch))
     if not rows:

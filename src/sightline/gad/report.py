@@ -257,11 +257,12 @@ def _draw(
     reading = next(iter(found.readings.values()))
     labels = [gad.classes[names.index(str(label))] for label in images.labels]
     rows = first_of_each(images.labels, names, 3)
-    few = gad.explain_each(images[rows], methods, reading=reading)
+    question = found.rows.loc[found.rows["reading"] == reading.name, "question"].iloc[0]
+    few = gad.explain_each(images[rows], methods, reading=reading, question=question, on_refusal="record")
     few[0].save(folder / "examples")
     first = methods[-1].name
     least = _least(before, gad.classes)
-    clues = gad.explain_each(images[least], methods, reading=reading)
+    clues = gad.explain_each(images[least], methods, reading=reading, question=question, on_refusal="record")
     made = {
         "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
         "maps.png": ("Original maps of both classes", figures.original_maps(few, first, names)),
