@@ -115,9 +115,9 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )  # fmt: skip
     assert evaluate.returncode == 0, evaluate.stderr
     rows = pd.read_csv(place / "e" / "regions.csv")
-    # Both classes of twelve pictures, two methods, and eleven arms: the original, GAD, what is left of the original,
-    # shuffled labels, and four controls at two matches.
-    assert len(rows) == 12 * 2 * 2 * (4 + 8)
+    # Both classes of twelve pictures, two methods, and these arms: the original, GAD, what is left of the original,
+    # the original clipped, shuffled labels, and five controls at two matches.
+    assert len(rows) == 12 * 2 * 2 * (5 + 10)
     assert set(rows["fill"]) == {"mean"}
     swapped = run(place, "evaluate", "net.py:build", "folders", "--gad", "g", "--labels", "dog,cat", "--out", "s")
     assert swapped.returncode == 2
@@ -126,7 +126,7 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for said in (
         "Class 1 is cat (output 1), class 2 dog (output 2).",
         "shift 1, shift 2: ",
-        "rs at equal pixels, rs at equal area: ",
+        "rs pair: ",
         "Complexity (table 1)",
         "Sensitivity (table 2)",
         "Verdicts",
@@ -136,8 +136,8 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert said in text
     page = html.unescape((place / "e" / "report.html").read_text())
     assert re.search(r"\bcat \(class 1\) and dog \(class 2\).*\b12 images", page)
-    # Two methods, two classes, three comparisons; twenty images are the fewest for a verdict.
-    assert re.search(r"\b12 comparisons.*\b0 neither.*\b12 have too few", page)
+    # Two methods, two classes, five comparisons; twenty images are the fewest for a verdict.
+    assert re.search(r"\b20 comparisons.*\b0 neither.*\b20 have too few", page)
     for name in ("logits", "maps", "alphas", "hulls", "gad", "clues"):
         assert (place / "e" / f"{name}.png").stat().st_size > 2000
 

@@ -14,6 +14,7 @@ from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced, s
 from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.errors import InputError, SightlineError
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, paper
+from sightline.gad.asking import Question
 from sightline.gad.classifier import Tuning
 from sightline.gad.distancing import Strategy
 from sightline.gad.report import FIT, VERDICTS, titled, write_evaluation
@@ -51,9 +52,19 @@ Methods = Annotated[str, typer.Option(help="Names from `sightline methods`, with
 PaperMethods = Annotated[
     str, typer.Option("--methods", help="Names from `sightline methods`, with commas; or paper: its five.")
 ]
-ReadingName = Annotated[str, typer.Option(help='What "stays important" means: nested, mean, rank; or paper_like.')]
+ReadingName = Annotated[
+    str, typer.Option(help='What "stays important" means: nested, mean, rank, minmax, positive; or paper_like.')
+]
 Share = Annotated[
     float, typer.Option(help="Of the maximum, from which a pixel is important; for rank, of all pixels.", min=0, max=1)
+]
+Asks = Annotated[
+    str | None,
+    typer.Option(
+        "--question",
+        help="pair: why a class and not the other; class: what speaks for it, as published. By default pair, and class "
+        "with --reading paper_like.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Base of all randomness.")]
 
@@ -137,6 +148,7 @@ def explain(
     ] = "likelier",
     reading: ReadingName = "nested",
     share: Share = 0.3,
+    question: Asks = None,
     out: Annotated[Path, typer.Option(help="Folder for maps.safetensors, manifest.json and gad.png.")] = Path(
         "gad-maps"
     ),
@@ -156,6 +168,7 @@ def explain(
             listed(methods),
             _target(target),
             reading=_reading(reading, share),
+            question=_question(question, reading),
             seed=seed,
             on_refusal="record",
             progress=advance,
@@ -183,6 +196,7 @@ def evaluate(
     methods: PaperMethods = "paper",
     reading: ReadingName = "nested",
     share: Share = 0.3,
+    question: Asks = None,
     fill: Annotated[str, typer.Option(help="Of an occluded region: black, mean, blur or inpainting.")] = "black",
     images: Annotated[int, typer.Option(min=1, help="How many pictures of each class.")] = 256,
     per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,
@@ -202,6 +216,7 @@ def evaluate(
             batch,
             paper.methods() if methods.strip() == "paper" else listed(methods),
             [_reading(reading, share)],
+            question=_question(question, reading),
             fills=[fill],
             per_component=per_component,
             seed=seed,
@@ -392,6 +407,10 @@ def _alphas(text: str) -> list[Alpha]:
 
 def _reading(name: str, share: float) -> Consistency:
     return PAPER_LIKE if name == "paper_like" else Consistency(cast("Reading", name), share)
+
+
+def _question(name: str | None, reading: str) -> Question | None:
+    return cast("Question | None", name) if name or reading != "paper_like" else "class"
 
 
 def _target(text: str) -> str | None:

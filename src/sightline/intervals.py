@@ -1,5 +1,6 @@
 """Intervals over images: how sure a mean is."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,19 +28,20 @@ def mean_interval(values: Values) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Probabilities adjusted for many tests at once, so that any is falsely significant with at most the level.
+    """Adjusted p-values by Holm's method: rejecting those <= 0.05 makes a false rejection with 5 % probability at most.
 
-    p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), with p_(1) the smallest of m. Holm 1979, A simple
-    sequentially rejective multiple test procedure.
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6.
 
     Args:
-        p_values: of the tests; NaN where a test says nothing, which stays and does not count.
+        p_values: one for each comparison; NaN stays NaN and does not count.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
-    given = np.asarray(p_values, dtype=float)
-    found = np.full(len(given), np.nan)
-    order = [i for i in np.argsort(given, kind="stable") if np.isfinite(given[i])]
-    highest = 0.0
-    for done, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - done) * given[i]))
+    found, highest = [math.nan] * len(p_values), 0.0
+    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    for place, (p, i) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - place) * p))
         found[i] = highest
-    return [float(p) for p in found]
+    return found

@@ -23,6 +23,8 @@ class By(StrEnum):
     MAXIMUM = "maximum"
     RANK = "rank"
     MASS = "mass"
+    MINMAX = "minmax"
+    POSITIVE = "positive"
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,10 @@ class Important:
     """Which pixels of a map v are important.
 
     By `maximum`: v >= share * max v. By `rank`: fewer than the share of all pixels lie above it. By `mass`: the fewest
-    highest pixels that hold the share of the sum of max(v, 0). Whatever the rule, only pixels with v > 0 are important,
-    and of pixels with equal values all or none, wherever they lie.
+    highest pixels that hold the share of the sum of max(v, 0). By `positive`: fewer than the share of all positive
+    pixels lie above it. By these rules only pixels with v > 0 are important. By `minmax`: (v - min v) / (max v - min v)
+    >= share, as a map is usually displayed; this may include negative pixels. A constant map has no important pixels.
+    Of pixels with equal values all or none are important, wherever they lie.
 
     Attributes:
         share: above 0, at most 1.
@@ -53,12 +57,17 @@ class Important:
 
     def __call__(self, heatmaps: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch height width"]:
         """True at the important pixels."""
+        if self.by is By.MINMAX:
+            # A constant map becomes 0 throughout, and nothing in it is important.
+            return minmax(heatmaps.detach()) >= self.share
         flat = heatmaps.detach().flatten(1).nan_to_num(-math.inf)
         top = flat.amax(1, keepdim=True)
         if self.by is By.MAXIMUM:
             chosen = flat >= self.share * top
         elif self.by is By.RANK:
             chosen = places(flat).above < math.ceil(self.share * flat.shape[1])
+        elif self.by is By.POSITIVE:
+            chosen = places(flat).above < (self.share * (flat > 0).sum(1, keepdim=True).double()).ceil()
         else:
             chosen = places(flat).above < self._heaviest(flat)[:, None]
         return (chosen & (flat > 0)).view_as(heatmaps)
@@ -69,6 +78,14 @@ class Important:
         held = positive.cumsum(1)
         # The sum itself may be missed by rounding where all of it is wanted.
         return 1 + (held < self.share * held[:, -1:] * (1 - 1e-12)).sum(1)
+
+
+def minmax(heatmaps: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width"]:
+    """Each map scaled by its own minimum and maximum to 0..1; 0 where it is constant or not finite."""
+    known = heatmaps.isfinite()
+    low = torch.where(known, heatmaps, math.inf).amin((-2, -1), keepdim=True)
+    high = torch.where(known, heatmaps, -math.inf).amax((-2, -1), keepdim=True)
+    return torch.where(known & (high > low), (heatmaps - low) / (high - low), 0)
 
 
 class Places(NamedTuple):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
-from sightline.gad import Consistency, Control, distanced
+from sightline.gad import PAPER_LIKE, Consistency, Control, distanced
 from sightline.gad.controls import as_many, as_wide, orders
 from sightline.gad.training import read
 from sightline.models.fingerprint import fingerprint
@@ -342,7 +342,7 @@ def test_the_three_readings_by_hand() -> None:
         assert (kept.scores > 0).sum() == 2
 
 
-@pytest.mark.parametrize("reading", ["nested", "mean", "rank"])
+@pytest.mark.parametrize("reading", ["nested", "mean", "rank", "positive"])
 def test_where_pixels_lie_decides_nothing(reading: str) -> None:
     # Few values, so that many are equal and half of them zero.
     stack = torch.randint(-2, 3, (3, 40, 6, 6), generator=torch.Generator().manual_seed(1)).float()
@@ -394,7 +394,7 @@ def test_explaining_tells_how_much_of_all_networks_is_done(model: nn.Module, dat
 
 
 def test_maps_of_each_network_are_those_of_explain(model: nn.Module, data) -> None:
-    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data, controls=False)
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3, question="class").fit(data, controls=False)
     images = data[0][:3]
     first, second = gad.explain_each(images, ["gradient", "grad_cam"])
     for one, c in ((first, 2), (second, 0)):
@@ -419,7 +419,7 @@ def test_support_networks_explain_the_class_that_the_original_predicts(data) -> 
     model = network()
     gad = sl.GAD(model, CLASSES, (1, 30), rate=0.05, steps=30).fit(data, controls=False)
     images = data[0][:12]
-    (found,) = gad.explain_each(images, "gradient", [None])
+    (found,) = gad.explain_each(images, "gradient", [None], question="class")
     with torch.no_grad():
         predicted = model(images).argmax(1)
         supports = [n.network(images).argmax(1) for n in gad.networks.each()]
@@ -431,7 +431,7 @@ def test_support_networks_explain_the_class_that_the_original_predicts(data) -> 
 
 
 def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> None:
-    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3).fit(data)
+    gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3, question="class").fit(data)
     images, labels = data[0][:4], [2, 0, 0, 2]
     with FlopCounterMode(display=False) as two:
         sl.explain_each(model, images, "gradient", [0, 2])
@@ -492,7 +492,9 @@ def test_orders_of_the_controls_by_hand() -> None:
     assert found[Control.THRESHOLD].tolist() == [[0, 1, 2, 3]]
     # By their own score; those without one as the original has them.
     assert found[Control.SHUFFLED].tolist() == [[3, 1, 0, 2]]
-    assert found[Control.PAIR].tolist() == [[1, 2, 3, 0]]
+    # Held to what was originally important, and free of it.
+    assert found[Control.PAIR].tolist() == [[1, 2, 0, 3]]
+    assert found[Control.PAIR_FREE].tolist() == [[1, 2, 3, 0]]
     assert sorted(found[Control.RANDOM][0][:3].tolist()) == [0, 1, 2]
 
 
@@ -518,7 +520,7 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
         model[1].weight.copy_(weights.view(2, 36))
     images = torch.ones(2, 1, 6, 6)
     gad = sl.GAD(model, (0, 1), (1,), rate=1e-12, steps=1).fit((images, torch.tensor([0, 1])))
-    found = gad.evaluate(images, ["input_x_gradient"], [Consistency(share=0.5)], black=torch.zeros(1))
+    found = gad.evaluate(images, ["input_x_gradient"], [Consistency(share=0.5)], black=torch.zeros(1), question="class")
     rows = found.rows.set_index(["image", "class", "arm"])
     # At half of the maximum three corners stay: a triangle of 4 + 3 + 2 + 1 pixels.
     for image in (0, 1):
@@ -527,18 +529,44 @@ def test_evaluation_of_a_linear_network_by_hand() -> None:
             assert (row["pixels"], row["area"]) == (3, 10)
             assert row["rs"] == pytest.approx(c * (1.0 + 0.9 + 0.8) / 10)
             assert rows.loc[(image, c, "threshold at equal pixels"), "area"] == 10
-            # Class 0 rather than 1 is -1 times the first map: the corners are last, and any zeros come first.
-            pair = rows.loc[(image, c, "pair at equal pixels")]
+            # Taken out, the corners change the difference of both logits by the first's weights.
+            assert row["rs pair"] == pytest.approx((1.0 + 0.9 + 0.8) / 10)
+            # Class 0 rather than 1 is -1 times the first map: the corners are last, and any zeros come first, unless
+            # only what was originally important is taken.
+            assert rows.loc[(image, c, "pair at equal pixels"), "area"] == 10
+            pair = rows.loc[(image, c, "pair_free at equal pixels")]
             assert pair["pixels"] == 3
             assert c == 1 or pair["area"] == 10
+            assert (rows.loc[(image, c, "clipped"), ["pixels", "area"]] == [3, 10]).all()
             # The networks did not move, so nothing is taken away, and nothing is left over.
             assert rows.loc[(image, c, "supplementary"), "area"] == 0
             assert np.isnan(rows.loc[(image, c, "supplementary"), "rs"])
     table = found.complexity.iloc[0]
-    assert (table["gad wins"], table["gad loses"], table["by construction"]) == (0, 2, True)
+    assert (table["gad wins"], table["gad ties"], table["gad loses"], table["by construction"]) == (0, 2, 0, True)
     gains = found.gains
     assert not gains["real"].any()
     assert (gains.loc[gains["control"] == "threshold", "gain"] == 0).all()
+
+
+def test_clipping_a_signed_map_alone_wins_the_papers_table() -> None:
+    """With minmax a map of both signs is important nearly everywhere, and clipped only at its peak."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2, bias=False))
+    weights = torch.zeros(2, 1, 6, 6)
+    # From -1 to 1: zeros lie at 0.5.
+    weights[0, 0, 2, 2], weights[0, 0, 2, 3], weights[0, 0, 3, 2], weights[0, 0, 0, 5] = 1.0, 0.8, 0.6, -1.0
+    weights[1] = -weights[0]
+    with torch.no_grad():
+        model[1].weight.copy_(weights.view(2, 36))
+    images = torch.ones(2, 1, 6, 6)
+    gad = sl.GAD(model, (0, 1), (1,), rate=1e-12, steps=1).fit((images, torch.tensor([0, 1])))
+    found = gad.evaluate(images, ["input_x_gradient"], PAPER_LIKE, black=torch.zeros(1))
+    rows = found.rows.set_index(["image", "class", "arm"])
+    # All but the negative pixel, whose hull leaves out that corner of the picture alone.
+    assert rows.loc[(0, 1, "original"), ["pixels", "area"]].tolist() == [35, 35]
+    for arm in ("gad", "clipped"):
+        assert rows.loc[(0, 1, arm), ["pixels", "area"]].tolist() == [3, 3]
+    table = found.complexity.iloc[0]
+    assert (table["gad wins"], table["clipped wins"], table["clipped ties"]) == (2, 2, 0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.equality import Compared
 from sightline.errors import InputError
-from sightline.regions import By, Important, places
+from sightline.regions import By, Important, minmax, places
 
 
 class Reading(StrEnum):
@@ -18,6 +18,13 @@ class Reading(StrEnum):
     NESTED = "nested"
     MEAN = "mean"
     RANK = "rank"
+    MINMAX = "minmax"
+    POSITIVE = "positive"
+
+
+_RULES = {Reading.RANK: By.RANK, Reading.MINMAX: By.MINMAX, Reading.POSITIVE: By.POSITIVE}
+_RETHRESHOLDED = {Reading.MEAN, Reading.MINMAX, Reading.POSITIVE}
+"""Readings that threshold GAD's own map, instead of the map of each network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +60,20 @@ class Consistency:
     - `rank`: s = min_k of the share of pixels that are not higher in map k, 0 where v_k <= 0, and it stays where s is
       above 1 - share: where it is positive and among the highest `share` of pixels in every map. Also nested.
 
+    With u_k = (v_k - min v_k) / (max v_k - min v_k), the map of network k scaled to 0..1 by its minimum and maximum:
+
+    - `minmax`: s = mean_k u_k where all v_k > 0, else 0; s is scaled in the same way, and a pixel stays where the
+      result is >= share. Originally important is u_0 >= share. In a signed map zero lies near the middle of 0..1, so
+      at 0.5 about half of the original map is important, and most of what GAD removes is what is not positive: see
+      the control `clipped`. This reading reproduces the paper's tables (`PAPER_LIKE`).
+    - `positive`: the same s, and a pixel stays where it is among the highest `share` of the pixels with s > 0.
+      Originally important is the highest `share` of the pixels with v_0 > 0.
+
     Attributes:
         reading: which.
         share: the threshold; the same decides what was important originally (of the maximum, or of the pixels).
         allow_new: whether a pixel may stay that was not important originally, which the paper's section 4 forbids and
-            its table 1 shows to have happened.
+            its table 1 shows to have happened; by default so for `minmax` and `positive` only.
 
     Raises:
         InputError: the share is not above 0 and at most 1.
@@ -65,22 +81,31 @@ class Consistency:
 
     reading: Reading | str = Reading.NESTED
     share: float = 0.3
-    allow_new: bool = False
+    allow_new: bool | None = None
 
     def __post_init__(self) -> None:
         if self.reading not in set(Reading):
-            raise InputError(f"A reading is nested, mean or rank; got {self.reading!r}.")
+            raise InputError(f"A reading is one of {', '.join(Reading)}; got {self.reading!r}.")
         object.__setattr__(self, "reading", Reading(self.reading))
+        if self.allow_new is None:
+            object.__setattr__(self, "allow_new", self.reading in {Reading.MINMAX, Reading.POSITIVE})
         _ = self._important
 
     @property
     def nested(self) -> bool:
         """Whether no pixel can be new, so that a smaller hull is no finding."""
-        return self.reading is not Reading.MEAN or not self.allow_new
+        return self.reading not in _RETHRESHOLDED or not self.allow_new
+
+    @property
+    def name(self) -> str:
+        """The reading in words, as tables name it; whether pixels may be new is said where it is not the default."""
+        usual = Consistency(self.reading, self.share).allow_new
+        new = "" if self.allow_new == usual or self.reading not in _RETHRESHOLDED else " with new"
+        return f"{self.reading} {self.share:g}{new if self.allow_new or not new else ' without new'}"
 
     @property
     def _important(self) -> Important:
-        return Important(self.share, By.RANK if self.reading is Reading.RANK else By.MAXIMUM)
+        return Important(self.share, _RULES.get(Reading(self.reading), By.MAXIMUM))
 
     def original(self, heatmaps: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch height width"]:
         """What is important in a single map."""
@@ -90,6 +115,8 @@ class Consistency:
         """How important each pixel stayed, 0 to 1."""
         if self.reading is Reading.RANK:
             return torch.stack([_later(heatmaps) for heatmaps in stack]).amin(0)
+        if self.reading in {Reading.MINMAX, Reading.POSITIVE}:
+            return torch.where((stack > 0).all(0), minmax(stack).mean(0), 0)
         positive = stack.clamp(min=0)
         normalised = positive / positive.amax((2, 3), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
         if self.reading is Reading.NESTED:
@@ -99,8 +126,8 @@ class Consistency:
     def __call__(self, stack: Float[Tensor, "network batch height width"]) -> Consistent:
         """Read the maps of the original network (first) and of the support networks."""
         scores, original = self.scores(stack), self.original(stack[0])
-        if self.reading is Reading.MEAN:
-            pixels = Important(self.share)(scores)
+        if self.reading in _RETHRESHOLDED:
+            pixels = self._important(scores)
             if not self.allow_new:
                 # Whoever takes pixels by their scores takes none of the new ones either.
                 pixels, scores = pixels & original, torch.where(original, scores, 0)
@@ -116,5 +143,5 @@ def _later(heatmaps: Tensor) -> Tensor:
     return torch.where(flat > 0, shares, 0).view_as(heatmaps)
 
 
-PAPER_LIKE = Consistency(Reading.NESTED, 0.5)
-"""The reading whose tables come closest to the paper's, with networks trained in train mode."""
+PAPER_LIKE = Consistency(Reading.MINMAX, 0.5)
+"""The reading that reproduces the paper's tables, with networks trained in train mode and `question="class"`."""

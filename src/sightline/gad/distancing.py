@@ -5,7 +5,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +18,11 @@ from sightline.errors import InputError, RefusalError
 from sightline.explain import explain_each
 from sightline.explanation import Explanation
 from sightline.gad import paper, record
+from sightline.gad.asking import Question, asked_of, changed, check_question, of_pair, stacked
 from sightline.gad.consistency import Consistency
-from sightline.gad.evaluation import Evaluation, evaluate
+from sightline.gad.evaluation import Evaluation
 from sightline.gad.explained import Controlled, GADExplanation
+from sightline.gad.measuring import evaluate
 from sightline.gad.networks import Kind, Networks, on_one_line
 from sightline.gad.samples import Labels, samples_of
 from sightline.gad.scores import ScoresOf, with_scores
@@ -30,15 +31,15 @@ from sightline.gad.targets import Alpha, Step, distanced, shuffled, steps_of, to
 from sightline.gad.training import Mode, Recipe, Stage, check_norms, train
 from sightline.images import ImageBatch
 from sightline.integers import as_integers, described
-from sightline.layer_names import methods_named, target_named
+from sightline.layer_names import methods_named
 from sightline.method import Method
 from sightline.models import model_info
 from sightline.models.fingerprint import fingerprint
 from sightline.occlusion import Fill
 from sightline.sampling.seeds import seed_of
-from sightline.target_names import class_numbers, read_target
+from sightline.target_names import class_numbers
 from sightline.targets import Classes as ClassesOf
-from sightline.targets import ClassesLike, Pair, TargetLike, as_target
+from sightline.targets import ClassesLike, TargetLike
 
 Strategy = Literal["trained", "interpolated"]
 
@@ -77,6 +78,9 @@ class GAD:
         batch_size: images of a step; by default what the loader says, or 64.
         seed: of the order of images, of dropout and of shuffled labels.
         autocast: whether to train in bfloat16 where torch thinks it safe.
+        question: what networks are asked of a class of the pair: `pair`, why it and not the other (the difference of
+            both logits), or `class`, what speaks for it alone (its logit), as published. It changes no training, and
+            each explanation can ask otherwise.
         folder: where the weights are kept; by default a temporary one that goes when this object goes. A fit that was
             interrupted goes on from there; networks that the same fit made for other distances, or by the other
             strategy, are not trained again.
@@ -104,6 +108,7 @@ class GAD:
         batch_size: int | None = None,
         seed: int = 0,
         autocast: bool = False,
+        question: Question = "pair",
         folder: str | Path | None = None,
     ) -> None:
         if not isinstance(model, nn.Module) or not any(p.is_floating_point() for p in model.parameters()):
@@ -116,6 +121,7 @@ class GAD:
             raise InputError(
                 f'mode is "eval" or "train", strategy "trained" or "interpolated"; got {mode!r} and {strategy!r}.'
             )
+        self.question: Question = check_question(question)
         for name, number in (("epochs", epochs), ("steps", steps), ("batch_size", batch_size)):
             if number is not None:
                 whole(name, number)
@@ -299,6 +305,7 @@ class GAD:
         target: TargetLike = None,
         *,
         reading: Consistency = _DEFAULT,
+        question: Question | None = None,
         references: object = None,
         seed: int = 0,
         chunk: int | None = None,
@@ -310,8 +317,11 @@ class GAD:
         Args:
             images: see `sightline.explain`.
             methods: see `sightline.explain`.
-            target: None for the likelier of the two classes, for each image; else see `sightline.explain`.
+            target: None for the likelier of the two classes, for each image; a class of the pair, or one for each
+                image; else see `sightline.explain`.
             reading: what "stays important" means.
+            question: `pair` or `class`, see `GAD`; by default what the object says. Targets other than classes, such
+                as a `Pair`, are asked as they are.
             references: see `sightline.explain`.
             seed: see `sightline.explain`.
             chunk: see `sightline.explain`.
@@ -319,14 +329,16 @@ class GAD:
             progress: called with (rows done, rows of all networks) after each pass.
 
         Raises:
-            InputError: images, methods or target cannot be used, or `fit` was not called.
+            InputError: images, methods or target cannot be used, `fit` was not called, or the question is `pair` and
+                a class is none of the pair.
             RefusalError: see `sightline.explain`.
         """
         if target is None:
             batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
             target = ClassesOf(None, len(batch), self.classes)
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
-        return self.explain_each(images, methods, [target], reading=reading, progress=progress, **settings)[0]
+        settings |= {"question": question, "progress": progress}
+        return self.explain_each(images, methods, [target], reading=reading, **settings)[0]
 
     def explain_each(
         self,
@@ -335,6 +347,7 @@ class GAD:
         targets: Sequence[TargetLike] | None = None,
         *,
         reading: Consistency = _DEFAULT,
+        question: Question | None = None,
         references: object = None,
         seed: int = 0,
         chunk: int | None = None,
@@ -348,6 +361,7 @@ class GAD:
             methods: see `explain`.
             targets: what is explained, each as `sightline.explain` takes it; by default both classes.
             reading: see `explain`.
+            question: see `explain`.
             references: see `explain`.
             seed: see `explain`.
             chunk: see `explain`.
@@ -360,9 +374,11 @@ class GAD:
         settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
         methods = self._named(methods)
         parts = [_part(progress, number, 1 + len(self.alphas)) for number in range(1 + len(self.alphas))]
-        asked = self.classes if targets is None else targets
-        originals, chosen = self._originals(images, methods, asked, settings | {"progress": parts[0]})
-        return self._stacked(originals, images, methods, chosen, "distanced", reading, settings, parts[1:])
+        wanted = check_question(question or self.question)
+        chosen = asked_of(self, images, self.classes if targets is None else targets, wanted)
+        originals = explain_each(self.model, images, methods, chosen, **settings, progress=parts[0])  # type: ignore[arg-type]
+        about = self._about(wanted)
+        return stacked(self.networks.each(), originals, images, methods, chosen, reading, settings, about, parts[1:])
 
     def explain_with_controls(
         self,
@@ -371,6 +387,7 @@ class GAD:
         targets: Sequence[ClassesLike] | None = None,
         *,
         reading: Consistency = _DEFAULT,
+        question: Question | None = None,
         seed: int = 0,
     ) -> Controlled:
         """Explain images by GAD and by what GAD has to be better than; the original network is asked once.
@@ -380,82 +397,83 @@ class GAD:
             methods: see `explain`; refusals are recorded.
             targets: classes of the pair, one or one for each image; by default one after the other.
             reading: see `explain`.
+            question: see `explain`. Where it is `pair`, the original network's map of the pair is what GAD starts from.
             seed: see `explain`.
         """
         methods = self._named(methods)
-        chosen: list[Any] = [_given(target) for target in (self.classes if targets is None else targets)]
-        pairs = [Pair(target, self._others(target)) for target in chosen]
+        wanted = check_question(question or self.question)
+        given = [_given(target) for target in (self.classes if targets is None else targets)]
+        pairs = [of_pair(target, self.classes) for target in given]
         settings: dict[str, Any] = {"seed": seed, "on_refusal": "record"}
+        chosen: list[Any] = list(pairs) if wanted == "pair" else list(given)
+        beside = [] if wanted == "pair" else pairs
         try:
-            asked, _ = self._originals(images, methods, [*chosen, *pairs], settings)
+            asked = explain_each(self.model, images, methods, [*chosen, *beside], **settings)
         except RefusalError:
+            if wanted == "pair":
+                raise
             # Where none of the methods explains a pair, the classes are explained alone.
-            asked, _ = self._originals(images, methods, chosen, settings)
-        originals, rather = asked[: len(chosen)], asked[len(chosen) :]
-        gad = self._stacked(originals, images, methods, chosen, "distanced", reading, settings)
+            asked = explain_each(self.model, images, methods, chosen, **settings)
+        originals = asked[: len(chosen)]
+        rather = originals if wanted == "pair" else asked[len(chosen) :]
+        about = self._about(wanted)
+        gad = stacked(self.networks.each(), originals, images, methods, chosen, reading, settings, about)
         shuffled = []
         if self.networks.complete("shuffled"):
-            shuffled = self._stacked(originals, images, methods, chosen, "shuffled", reading, settings)
+            networks = self.networks.each("shuffled")
+            shuffled = stacked(networks, originals, images, methods, chosen, reading, settings, about)
         return Controlled(gad, shuffled, rather)
+
+    def change(
+        self,
+        images: object,
+        methods: str | Method | Sequence[str | Method] = ("input_x_gradient", "integrated_gradients"),
+        target: ClassesLike | None = None,
+        *,
+        kind: Kind = "distanced",
+        references: object = None,
+        seed: int = 0,
+        chunk: int | None = None,
+        on_refusal: Literal["raise", "record"] = "raise",
+    ) -> Explanation:
+        """What distancing changed: what the largest distance took from the other class's logit.
+
+        The map of the original network for the other class of the pair, less that of the support network of the
+        largest distance. It shows by what the copy pushes the classes apart, not what the original network sees.
+
+        Args:
+            images: see `sightline.explain`.
+            methods: see `sightline.explain`.
+            target: the class of each image, of the pair; by default the likelier one. The other class's map is
+                compared, which distancing changes on images of this class.
+            kind: `distanced`, or `shuffled` for the control that was trained on shuffled labels.
+            references: see `sightline.explain`.
+            seed: see `sightline.explain`.
+            chunk: see `sightline.explain`.
+            on_refusal: see `sightline.explain`.
+
+        Returns:
+            An explanation of the other class whose maps are these differences, signed.
+
+        Raises:
+            InputError: images, methods or target cannot be used, or there are no such networks.
+            RefusalError: see `sightline.explain`.
+
+        Example:
+            >>> gad.change(images, "input_x_gradient").show()  # doctest: +SKIP
+        """
+        settings: dict[str, Any] = {"references": references, "seed": seed, "chunk": chunk, "on_refusal": on_refusal}
+        return changed(self, images, self._named(methods), target, kind, settings)
 
     def _named(self, methods: str | Method | Sequence[str | Method]) -> list[Method]:
         """The methods with layers by name, since a module of the original is none of a support network's."""
         given = [methods] if isinstance(methods, str | Method) else methods
         return methods_named(self.model, [as_method(one) for one in given])
 
-    def _others(self, target: int | Sequence[int]) -> int | list[int]:
-        """The other class of the pair."""
-        given = [target] if isinstance(target, int) else list(target)
-        if not set(given) <= set(self.classes):
-            raise InputError(f"Only classes of the pair, {self.classes}, have controls; got {target}.")
-        others = [self.classes[self.classes.index(c) - 1] for c in given]
-        return others[0] if isinstance(target, int) else others
-
-    def _originals(
-        self, images: object, methods: Any, targets: Sequence[Any], settings: dict[str, Any]
-    ) -> tuple[list[Explanation], list[Any]]:
-        """What the original network says, and the targets with which to ask the others the same."""
-        count = len(as_images(images.tensor if isinstance(images, ImageBatch) else images))
-        names = model_info(self.model).class_names or ()
-        chosen = [target_named(self.model, as_target(read_target(target, count, names), count)) for target in targets]
-        found = explain_each(self.model, images, methods, chosen, **settings)  # type: ignore[arg-type]
-        # Where the predicted class is asked for, it is the original's, also of the support networks.
-        return found, [one.classes.tolist() if isinstance(one, ClassesOf) else one for one in chosen]
-
-    def _stacked(
-        self,
-        originals: list[Explanation],
-        images: object,
-        methods: Any,
-        targets: Sequence[Any],
-        kind: Kind,
-        reading: Consistency,
-        settings: dict[str, Any],
-        progress: Sequence[Callable[[int, int], None] | None] = (),
-    ) -> list[GADExplanation]:
-        """The maps of the original network, and on top those of its support networks."""
-        stacks = [{name: [one.heatmap(name)] for name in one.maps} for one in originals]
-        refused = [dict(one.refused) for one in originals]
-        for (alphas, network), told_of in zip_longest(self.networks.each(kind), progress):
-            asked = explain_each(network, images, methods, targets, **settings, progress=told_of)  # type: ignore[arg-type]
-            for place, found in enumerate(asked):
-                for name in list(stacks[place]):
-                    if name in found.refused:
-                        refused[place][name] = f"In the support network for alpha {told(alphas)}: {found.refused[name]}"
-                        del stacks[place][name]
-                    else:
-                        stacks[place][name].append(found.heatmap(name))
-        return [
-            GADExplanation(
-                original,
-                {name: torch.stack(maps) for name, maps in stack.items()},
-                reading,
-                reasons,
-                (*self.notes, *original.checks.notes),
-                {key: self._record.get(key) for key in ("classes", "alphas", "strategy", "recipe", "report")},
-            )
-            for original, stack, reasons in zip(originals, stacks, refused, strict=True)
-        ]
+    def _about(self, question: Question) -> tuple[list[str], dict[str, Any]]:
+        """What an explanation says of the networks: notes, and settings."""
+        keys = ("classes", "alphas", "strategy", "recipe", "report")
+        return self.notes, {key: self._record.get(key) for key in keys} | {"question": question}
 
     def evaluate(
         self,
@@ -463,6 +481,7 @@ class GAD:
         methods: Sequence[str | Method] | None = None,
         readings: Consistency | Sequence[Consistency] = (_DEFAULT,),
         *,
+        question: Question | None = None,
         fills: Sequence[Fill | str] = (Fill.BLACK,),
         black: Tensor | None = None,
         per_component: bool = False,
@@ -479,6 +498,7 @@ class GAD:
             images: held out from `fit`; see `sightline.explain`.
             methods: see `sightline.explain`; by default the paper's five, with its settings (`paper.methods`).
             readings: what "stays important" means.
+            question: see `explain`; by default `class` for `PAPER_LIKE`, and for other readings what the object says.
             fills: what an occluded region is filled with.
             black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell.
             per_component: whether pixels that touch get a hull of their own, instead of one around all.
@@ -491,7 +511,7 @@ class GAD:
         return evaluate(
             self, images, paper.methods() if methods is None else methods,
             [readings] if isinstance(readings, Consistency) else list(readings),
-            fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
+            question=question, fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
         )  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -561,6 +581,7 @@ class GAD:
         there = record.read(Path(folder))
         try:
             recipe, strategy = Recipe(**there["recipe"]), there["strategy"]
+            question = there.get("question", "pair")
             classes, alphas = tuple(there["classes"]), [tuple(pair) for pair in there["alphas"]]
         except (KeyError, TypeError) as error:
             raise record.unreadable(Path(folder), error) from error
@@ -574,7 +595,7 @@ class GAD:
                 f"The support networks in {folder} were fitted {'with' if target is None else 'without'} target=, the "
                 "function from the model's output to its class scores. Give GAD.load the same."
             )
-        loaded = cls(model, classes, alphas, strategy=strategy, folder=folder, **asdict(recipe))
+        loaded = cls(model, classes, alphas, strategy=strategy, question=question, folder=folder, **asdict(recipe))
         if target is not None:
             loaded._take_scores(target)
         loaded._record = there
@@ -595,6 +616,7 @@ class GAD:
         asked = {
             "alphas": [list(pair) for pair in self.alphas],
             "strategy": self.strategy,
+            "question": self.question,
             "names": names and list(names),
         }
         self._record = record.begin(self.folder, identity, asked)

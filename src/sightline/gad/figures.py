@@ -162,7 +162,8 @@ def visual_clues(
         rows = [i for i, label in enumerate(labels) if label == c]
         rows.sort(key=lambda i: float(one.original.values[i]))
         chosen += [(place, i) for i in rows[:count]]
-    titles = [f"{names[place]}, logit {float(found[place].original.values[i]):.2g}" for place, i in chosen]
+    value = "difference" if found[0].settings.get("question") == "pair" else "logit"
+    titles = [f"{names[place]}, {value} {float(found[place].original.values[i]):.2g}" for place, i in chosen]
     figure, panels = _grid(len(methods), len(chosen), titles)
     for row, method in enumerate(methods):
         panels[row][0].set_ylabel(method.replace("_", " "), fontsize=8)

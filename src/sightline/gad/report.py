@@ -35,9 +35,11 @@ FIT = (
 VERDICTS = (
     "area at equal pixels: whether the hull of GAD's pixels is smaller than that of as many pixels of each control.",
     "rs at equal pixels, rs at equal area: whether the class's logit changes more, per pixel taken out, than for a "
-    "control of as many pixels, or of a hull as large (RS, the sensitivity of a region).",
-    "gain: better than every control; loss: worse than some control; not shown: neither, at 95 %; too few: fewer than "
-    "twenty images with hulls on both sides, or a control is missing.",
+    "control of as many pixels, or of a hull as large (RS, the sensitivity of a region); rs pair: the same of the "
+    "class's logit less the other class's.",
+    "gain: better than every control; loss: worse than some control; not shown: neither. Tests flip the signs of the "
+    "paired differences, with Holm's correction for the controls, at 5 %. too few: fewer than twenty images with hulls "
+    "on both sides, or a control is missing.",
 )
 """What the columns and words of the verdicts mean."""
 
@@ -129,7 +131,9 @@ def _text(
         "",
         "## Complexity (table 1)",
         "",
-        "On how many images which hull is smaller, original : GAD (degenerate), and the same for controls.",
+        "On how many images which hull is smaller, original : GAD, and the same for controls; in brackets ties (which "
+        "the paper counts for the original) and degenerate hulls. Clipped is the original map clipped at zero, without "
+        "any distancing.",
         "",
         *_table(_complexity(found, beside)),
         "",
@@ -147,9 +151,9 @@ def _text(
         "",
         "## GAD less each control",
         "",
-        "Paired by image; 95 % intervals of the mean. At equal pixels: hull area in % of the image (smaller is better) "
-        "and RS x 100; at equal hull area: RS x 100. `real`: the interval excludes 0 on the good side; `worse`: on the "
-        "other.",
+        "Paired by image; 95 % intervals of the mean, by flipping signs. At equal pixels: hull area in % of the image "
+        "(smaller is better) and RS x 100; at equal hull area: RS x 100. p is adjusted for the controls by Holm's "
+        "method. `real`: p <= 0.05 on the good side; `worse`: on the other.",
         "",
         *_table(_gains(found)),
     ]
@@ -159,8 +163,9 @@ def _text(
 def _complexity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
     rows = []
     for row in found.complexity.to_dict("records"):
-        entry = {"reading": row["reading"], "method": row["method"], "class": row["class"]}
+        entry = {key: row[key] for key in ("reading", "question", "method", "class")}
         entry["original : GAD"] = _wins(row, "gad")
+        entry["original : clipped"] = _wins(row, "clipped")
         if "shuffled wins" in row:
             entry["original : shuffled labels"] = _wins(row, "shuffled")
         for control in Control:
@@ -175,15 +180,20 @@ def _complexity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFra
 
 
 def _wins(row: Row, arm: str) -> str:
-    return f"{row[f'{arm} loses']:.0f} : {row[f'{arm} wins']:.0f} ({row[f'{arm} degenerate']:.0f})"
+    apart = [(row[f"{arm} ties"], "ties"), (row[f"{arm} degenerate"], "degenerate")]
+    told = ", ".join(f"{count:.0f} {what}" for count, what in apart if count)
+    return f"{row[f'{arm} loses']:.0f} : {row[f'{arm} wins']:.0f}{f' ({told})' if told else ''}"
 
 
 def _sensitivity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
     rows = []
     for row in found.sensitivity.to_dict("records"):
-        entry = {key: row[key] for key in ("reading", "method", "class", "fill")}
+        entry = {key: row[key] for key in ("reading", "question", "method", "class", "fill")}
         entry["supplementary / GAD"] = f"{row.get('supplementary', np.nan):.3g} / {row.get('gad', np.nan):.3g}"
+        entry["clipped"] = row.get("clipped", np.nan)
         for control in Control:
+            if f"{control.value} at equal pixels" not in row:
+                continue
             pair = [row.get(f"{control.value} at equal {what}", np.nan) for what in ("pixels", "area")]
             entry[f"{control.value}, pixels / area"] = " / ".join(f"{value:.3g}" for value in pair)
         known = _papers(row, beside)
@@ -204,15 +214,16 @@ def _gains(found: Evaluation) -> pd.DataFrame:
     gains = found.gains
     scale = np.where(gains["figure"].eq("area"), 100, 1)
     said = [
-        f"{gain:+.3g} [{low:+.3g}, {high:+.3g}], {n} images{', real' if real else ', worse' if worse else ''}"
-        for gain, low, high, n, real, worse in zip(
+        f"{gain:+.3g} [{low:+.3g}, {high:+.3g}], {n} images, p {p:.2g}"
+        + (", real" if real else ", worse" if worse else "")
+        for gain, low, high, n, p, real, worse in zip(
             *(gains[name] * scale for name in ("gain", "low", "high")),
-            *(gains[name] for name in ("images", "real", "worse")),
+            *(gains[name] for name in ("images", "adjusted", "real", "worse")),
             strict=True,
         )
     ]
     what = gains["figure"] + " at equal " + gains["matched"]
-    keys = ["reading", "method", "class", "fill", "control"]
+    keys = ["reading", "question", "method", "class", "fill", "control"]
     wide = gains.assign(said=said, what=what).pivot_table("said", keys, "what", aggfunc="first", sort=False)
     return wide.reset_index().fillna("")
 
@@ -246,11 +257,12 @@ def _draw(
     reading = next(iter(found.readings.values()))
     labels = [gad.classes[names.index(str(label))] for label in images.labels]
     rows = first_of_each(images.labels, names, 3)
-    few = gad.explain_each(images[rows], methods, reading=reading)
+    question = found.rows.loc[found.rows["reading"] == reading.name, "question"].iloc[0]
+    few = gad.explain_each(images[rows], methods, reading=reading, question=question, on_refusal="record")
     few[0].save(folder / "examples")
     first = methods[-1].name
     least = _least(before, gad.classes)
-    clues = gad.explain_each(images[least], methods, reading=reading)
+    clues = gad.explain_each(images[least], methods, reading=reading, question=question, on_refusal="record")
     made = {
         "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
         "maps.png": ("Original maps of both classes", figures.original_maps(few, first, names)),
