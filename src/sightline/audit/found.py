@@ -364,7 +364,10 @@ def _judged(scores: pd.DataFrame, rule: Rule, method: str, sample: Sample) -> Fi
         return _cells(rows, count)
 
     floor = values(REFERENCE, FLOOR)[:, 0] if rule.floor is None else np.full(count, rule.floor)
-    ceiling = values(REFERENCE, CEILING)[:, 0] if rule.ceiling is None else np.full(count, rule.ceiling)
+    if rule.of:
+        ceiling = values(rule.test, rule.case, rule.of)[:, 0]
+    else:
+        ceiling = values(REFERENCE, CEILING)[:, 0] if rule.ceiling is None else np.full(count, rule.ceiling)
     evidence = Evidence(
         values(rule.test, rule.case), floor, ceiling, sample.groups,
         sample.alike.partners if rule.case == SAME_CLASS else None,

@@ -24,6 +24,7 @@ from sightline.words import counted
 Maps = dict[str, Float[Tensor, "batch height width"]]
 Sums = dict[str, dict[str, Float[Tensor, " batch"]]]
 MISSING, ARRIVED = "missing", "arrived"
+MISSED, PROMISED = "missed amount", "promised amount"
 Asked = Tensor | ImageBatch
 
 
@@ -32,8 +33,8 @@ class Answers(NamedTuple):
 
     Attributes:
         maps: for each of the classes, the maps by method.
-        sums: for each of them, by method: `missing`, the share of what a map promises to add up to and does not;
-            `arrived`, the share of the value that is in a map of relevance.
+        sums: for each of them, by method: `missing`, the share of what a map promises to add up to and does not, and
+            both of its parts; `arrived`, the share of the value that is in a map of relevance.
         refused: for each method without maps, why.
     """
 
@@ -200,9 +201,10 @@ def _sums(one: Explanation) -> Sums:
     for name, residual in one.checks.completeness.items():
         decomposed = one.checks.decomposition.get(name)
         promised = one[name].flatten(1).sum(1).cpu() - residual if decomposed is None else decomposed.values
-        found[name] = {MISSING: residual.abs() / promised.to(residual).abs()}
+        missed, of = residual.abs(), promised.to(residual).abs()
+        found[name] = {MISSING: missed / of, MISSED: missed, PROMISED: of}
     for name, books in one.checks.conservation.items():
-        found[name] = {ARRIVED: books.arrived / books.start}
+        found[name] = found.get(name, {}) | {ARRIVED: books.arrived / books.start}
     return found
 
 

@@ -47,6 +47,8 @@ class Rule:
         counts: whether its verdict counts for the verdict over all tests.
         witness: a method known to have the property; where it fails, the model gives the test nothing to see.
         networks: whether its values come from several random networks, each asked about every image.
+        of: the measure of the whole of which the measure is a part; the figure is then the sum of the one over the sum
+            of the other, and each image counts by its amount.
     """
 
     test: str
@@ -61,6 +63,7 @@ class Rule:
     counts: bool = True
     witness: str = ""
     networks: bool = False
+    of: str = ""
 
 
 class Finding(NamedTuple):
@@ -163,8 +166,8 @@ def judge(rule: Rule, evidence: Evidence) -> Finding:
     left_out = 1 - float(known.mean())
     if left_out > 0.5:
         return undecided(
-            f"its map is constant or not finite on both sides of the comparison, so that {left_out:.0%} of the "
-            "comparisons say nothing",
+            f"{left_out:.0%} of the comparisons say nothing: there both maps are constant or not finite, or what is "
+            "judged cannot be told",
             images, networks,
         )  # fmt: skip
     groups = np.arange(asked) if evidence.groups is None else evidence.groups
@@ -185,7 +188,7 @@ def judge(rule: Rule, evidence: Evidence) -> Finding:
     found = Finding(
         Said.UNDECIDED, math.nan, -math.inf, math.inf, images, "", networks, raw, below, above
     )  # fmt: skip
-    if above - below < SPREAD:
+    if not rule.of and above - below < SPREAD:
         return found._replace(
             reason="its maps of one image under slight noise are hardly more alike than its maps of different images "
             f"({above:.2f} against {below:.2f}), so likeness says nothing"
@@ -230,7 +233,7 @@ def _note(rule: Rule, floor: float, ceiling: float, left_out: float) -> str:
             "that the figure rests on a narrow range"
         )
     if left_out > 0.1:
-        notes.append(f"{left_out:.0%} of the comparisons were left out, since both maps were empty or not finite")
+        notes.append(f"{left_out:.0%} of the comparisons were left out, since they say nothing there")
     return "; ".join(notes)
 
 

@@ -6,10 +6,8 @@ from typing import ClassVar
 
 from sightline.audit.block import Block, Score
 from sightline.audit.questions.question import Question
-from sightline.audit.subjects import ARRIVED, MISSING
+from sightline.audit.subjects import ARRIVED, MISSED, MISSING, PROMISED
 from sightline.audit.verdicts import Rule
-
-MISSED, PROMISED = "missed amount", "promised amount"
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,8 @@ class Completeness(Question):
     where neither biases nor other constants received a share.
 
     `missed amount` and `promised amount` are both parts of that share. A mean of shares is ruled by images whose
-    promised amount is near zero; the sum of the missed amounts over the sum of the promised ones is not, and neither
-    is the median share.
+    promised amount is near zero; the sum of the missed amounts over the sum of the promised ones, which is judged, is
+    not, and neither is the median share.
 
     `arrived`, for relevance: the share of the value that is in the map; biases rightly take the rest, so it decides
     nothing.
@@ -35,9 +33,9 @@ class Completeness(Question):
     @property
     def rules(self) -> Sequence[Rule]:  # noqa: D102
         rule = Rule(
-            self.name, self.case, MISSING, 0.05, True,
-            "the map adds up to what it explains but for 5 %",
-            floor=0.0, ceiling=1.0,
+            self.name, self.case, MISSED, 0.05, True,
+            "the maps add up to what they explain but for 5 % of the sum over images",
+            floor=0.0, of=PROMISED,
             silent="it does not promise to add up to anything, or only for models without biases and other constants",
         )  # fmt: skip
         return (rule,)
