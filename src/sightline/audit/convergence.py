@@ -150,18 +150,18 @@ def convergence(
                     if propagation.passes is not None:
                         gates = Kind.GATING not in propagation.rules
                         propagation.check(tape.walk(scores, _places(tape, names), gates=gates))
-                    for one, places in below.items():
-                        values = scores if one == LOGITS else tape.places[one].values
+                    for begin, places in below.items():
+                        values = scores if begin == LOGITS else tape.places[begin].values
                         vectors = [
-                            random_vectors(image, values.shape[1:], draws, seed, one) for image in batch[numbers]
+                            random_vectors(image, values.shape[1:], draws, seed, begin) for image in batch[numbers]
                         ]
                         given = torch.stack(vectors, 1).to(values)
-                        signals = _signals(tape, values, propagation, places, given, one)
+                        signals = _signals(tape, values, propagation, places, given, begin)
                         for depth, (place, signal) in enumerate(signals.items()):
                             by_chance = chance(min(signal.shape[2], values[0].numel()))
                             columns = csc(signal), csc(signal, signed=True), csc(signal.flatten(2))
                             for number, plain, signed, whole_layer in zip(numbers.tolist(), *columns, strict=True):
-                                row = (one, place, depth, number, plain, signed, by_chance, whole_layer)
+                                row = (begin, place, depth, number, plain, signed, by_chance, whole_layer)
                                 found += [(name, *row) for name in sharers]
                 except RefusalError as error:
                     refused |= dict.fromkeys(sharing.pop(propagation), str(error))

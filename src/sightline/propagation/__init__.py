@@ -5,18 +5,21 @@
 - `rectified`: Guided Backprop and Deconvnet, which change rectifiers only.
 - `rect_grad`: RectGrad, which lets only the most important signal through rectifiers.
 - `shares`: rules of relevance for one weighted layer.
-- `lrp`: tables of such rules: LRP, its composites, Deep Taylor, Excitation Backprop.
+- `lrp`: tables of one such rule: LRP.
+- `composites`: tables of several: LRP's composites, Deep Taylor, Excitation Backprop.
 """
 
 from sightline.propagation.base import Propagation, Rule
-from sightline.propagation.gradient import GRADIENT
-from sightline.propagation.lrp import (
+from sightline.propagation.composites import (
     contrastive_excitation_backprop,
     deep_taylor,
     epsilon_alpha2_beta1,
     epsilon_gamma_box,
     epsilon_plus,
     excitation_backprop,
+)
+from sightline.propagation.gradient import GRADIENT
+from sightline.propagation.lrp import (
     lrp_0,
     lrp_alpha_beta,
     lrp_epsilon,

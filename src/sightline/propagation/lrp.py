@@ -113,7 +113,7 @@ def _evenly(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
 _ALONE = LayerRule(_pass, Keeps.ALL, times_input=False)
 
 
-def _lrp(
+def table(
     name: str,
     conv: LayerRule,
     dense: LayerRule | None = None,
@@ -130,6 +130,24 @@ def _lrp(
     notes: tuple[str, ...] = (),
     positive: bool = False,
 ) -> Propagation:
+    """A propagation of relevance.
+
+    Args:
+        name: its name.
+        conv: the rule of convolutions.
+        dense: the rule of dense layers; by default the same.
+        first: the rule of the first weighted layer, if another.
+        box: the range of a pixel, for the rule of that name.
+        last: the rule of the last weighted layer, if another.
+        alone: the rule of a batch norm that follows no weighted layer.
+        sums: the rule of sums, adds, averages and resampling; by default in proportion to what each input contributes.
+        epsilon: the stabiliser of the first layer's rule and of operations without weights.
+        sums_epsilon: the stabiliser of sums, adds, averages and resampling, if another.
+        start: (explained values) -> the relevance that sets out.
+        starts: the same in words.
+        notes: sentences that go with every map.
+        positive: see `Propagation`.
+    """
     entry = _first(first, epsilon, *box)
 
     def weighted(signal: Tensor, layer: Linear) -> Tensor:
@@ -140,7 +158,7 @@ def _lrp(
         return (dense or conv)(signal, layer) if layer.dense else conv(signal, layer)
 
     def without_input() -> Propagation:
-        return _lrp(
+        return table(
             f"{name} without the input", conv, dense, first="gradient", box=box, last=last, alone=alone, sums=sums,
             epsilon=epsilon, sums_epsilon=sums_epsilon, start=start, starts=starts, notes=notes, positive=positive,
         )  # fmt: skip
@@ -192,10 +210,6 @@ def _promise(starts: str, rules: list[LayerRule]) -> str:
             return ""
 
 
-def _positive(values: Tensor) -> Tensor:
-    return values.clamp(min=0)
-
-
 def _first(rule: First | None, epsilon: float, low: object = None, high: object = None) -> LayerRule | None:
     match rule:
         case None:
@@ -211,16 +225,19 @@ def _first(rule: First | None, epsilon: float, low: object = None, high: object 
     raise InputError(f"The first layer's rule is one of {', '.join(get_args(First))}, or None; got {rule!r}.")
 
 
-def _titled(name: str, first: First | None, **settings: float) -> str:
+def titled(name: str, first: First | None, **settings: float) -> str:
+    """A name with its settings."""
     parts = [f"{key}={value:g}" for key, value in settings.items()] + ([f"first={first}"] if first else [])
     return f"{name}({', '.join(parts)})" if parts else name
 
 
-def _stabiliser(epsilon: float) -> float:
-    return _at_least_0(epsilon, "A stabiliser epsilon")
+def stabiliser(epsilon: float) -> float:
+    """A stabiliser, checked."""
+    return at_least_0(epsilon, "A stabiliser epsilon")
 
 
-def _at_least_0(value: object, what: str) -> float:
+def at_least_0(value: object, what: str) -> float:
+    """A setting, checked."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
         raise InputError(f"{what} is a number of at least 0; got {value!r}.")
     return float(value)
@@ -234,7 +251,7 @@ def lrp_0(*, first: First | None = None) -> Propagation:
         first: another rule for the first weighted layer; "gradient" gives the plain gradient.
     """
     rule = shares.epsilon_rule(0.0)
-    return _lrp(_titled("lrp_0", first), rule, first=first, alone=rule, epsilon=0.0)
+    return table(titled("lrp_0", first), rule, first=first, alone=rule, epsilon=0.0)
 
 
 def lrp_epsilon(
@@ -255,15 +272,15 @@ def lrp_epsilon(
     Example:
         `Method(propagation=lrp_epsilon(0.01, sums_epsilon=0), name="layers_only")`
     """
-    at_sums = None if sums_epsilon is None else _at_least_0(sums_epsilon, "The stabiliser sums_epsilon")
+    at_sums = None if sums_epsilon is None else at_least_0(sums_epsilon, "The stabiliser sums_epsilon")
     if signed:
-        return _epsilon(_stabiliser(epsilon), signed, first, (), at_sums)
+        return _epsilon(stabiliser(epsilon), signed, first, (), at_sums)
     note = (
         f"The stabiliser of this LRP-epsilon has no sign, so relevance explodes where a result is near {-epsilon:g}. "
         "Use the signed form."
     )
     warnings.warn(note, stacklevel=2)
-    return _epsilon(_stabiliser(epsilon), signed, first, (note,), at_sums)
+    return _epsilon(stabiliser(epsilon), signed, first, (note,), at_sums)
 
 
 @by_settings
@@ -272,8 +289,8 @@ def _epsilon(
 ) -> Propagation:
     rule = shares.epsilon_rule(epsilon, signed=signed)
     settings = {"epsilon": epsilon} | ({} if sums_epsilon is None else {"sums_epsilon": sums_epsilon})
-    name = _titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, **settings)
-    return _lrp(name, rule, first=first, alone=rule, epsilon=epsilon, sums_epsilon=sums_epsilon, notes=notes)
+    name = titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, **settings)
+    return table(name, rule, first=first, alone=rule, epsilon=epsilon, sums_epsilon=sums_epsilon, notes=notes)
 
 
 @by_settings
@@ -283,9 +300,9 @@ def lrp_gamma(gamma: float = 0.25, epsilon: float = EPSILON, *, first: First | N
     Raises:
         InputError: gamma or epsilon is negative or not finite.
     """
-    gamma = _at_least_0(gamma, "LRP-gamma's gamma")
-    rule = shares.gamma_rule(gamma, _stabiliser(epsilon))
-    return _lrp(_titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=first, epsilon=epsilon)
+    gamma = at_least_0(gamma, "LRP-gamma's gamma")
+    rule = shares.gamma_rule(gamma, stabiliser(epsilon))
+    return table(titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=first, epsilon=epsilon)
 
 
 def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
@@ -295,7 +312,7 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
         InputError: alpha - beta is not 1, which would not conserve relevance. Only (1, 1), which a survey prints, is
             accepted, with a warning.
     """
-    alpha, beta = _at_least_0(alpha, "LRP-alpha-beta's alpha"), _at_least_0(beta, "LRP-alpha-beta's beta")
+    alpha, beta = at_least_0(alpha, "LRP-alpha-beta's alpha"), at_least_0(beta, "LRP-alpha-beta's beta")
     notes: tuple[str, ...] = ()
     if (alpha, beta) == (1, 1):
         notes = (
@@ -308,21 +325,21 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
             f"LRP-alpha-beta needs alpha, beta >= 0 and alpha - beta = 1, or relevance is not conserved; got "
             f"alpha={alpha}, beta={beta}. Use (1, 0) or (2, 1)."
         )
-    return _alpha_beta(alpha, beta, _stabiliser(epsilon), first, notes)
+    return _alpha_beta(alpha, beta, stabiliser(epsilon), first, notes)
 
 
 @by_settings
 def _alpha_beta(alpha: float, beta: float, epsilon: float, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.alpha_beta_rule(alpha, beta, epsilon)
-    name = _titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
-    return _lrp(name, rule, first=first, epsilon=epsilon, notes=notes, positive=beta == 0)
+    name = titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
+    return table(name, rule, first=first, epsilon=epsilon, notes=notes, positive=beta == 0)
 
 
 @by_settings
 def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The z+ rule without biases at every weighted layer: alpha-beta with alpha = 1, beta = 0 and b = 0."""
-    rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    return _lrp(_titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon, positive=True)
+    rule = shares.alpha_beta_rule(1.0, 0.0, stabiliser(epsilon), biases=False)
+    return table(titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon, positive=True)
 
 
 @by_settings
@@ -331,8 +348,8 @@ def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
 
     Nothing but max-pooling and gates looks at the image then: without them the map is the same for every image.
     """
-    return _lrp(
-        _titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(_stabiliser(epsilon)), sums=_evenly
+    return table(
+        titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(stabiliser(epsilon)), sums=_evenly
     )
 
 
@@ -342,139 +359,4 @@ def lrp_flat(epsilon: float = EPSILON) -> Propagation:
 
     Nothing but max-pooling and gates looks at the image then: without them the map is the same for every image.
     """
-    return _lrp(_titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(_stabiliser(epsilon)), sums=_evenly)
-
-
-@by_settings
-def epsilon_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
-    """The composite EpsilonPlus: z+ (alpha = 1, beta = 0) at convolutions, epsilon at dense layers.
-
-    Args:
-        epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
-        first: another rule for the first weighted layer; "flat" is EpsilonPlusFlat.
-    """
-    return _epsilon_composite("epsilon_plus", shares.alpha_beta_rule(1.0, 0.0, EPSILON), epsilon, first, positive=True)
-
-
-@by_settings
-def epsilon_alpha2_beta1(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
-    """The composite EpsilonAlpha2Beta1: alpha = 2, beta = 1 at convolutions, epsilon at dense layers.
-
-    Args:
-        epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
-        first: another rule for the first weighted layer; "flat" is EpsilonAlpha2Beta1Flat.
-    """
-    return _epsilon_composite("epsilon_alpha2_beta1", shares.alpha_beta_rule(2.0, 1.0, EPSILON), epsilon, first)
-
-
-def _epsilon_composite(
-    name: str, conv: LayerRule, epsilon: float, first: First | None, *, positive: bool = False
-) -> Propagation:
-    epsilon = _stabiliser(epsilon)
-    name = _titled(name, first, epsilon=epsilon)
-    return _lrp(name, conv, shares.epsilon_rule(epsilon), first=first, positive=positive)
-
-
-def _limits(low: object, high: object) -> str:
-    if (low is None) != (high is None):
-        raise InputError("The range of a pixel needs both ends; only one came.")
-    if low is None:
-        return "range of a pixel as encoded"
-    try:
-        least, most = torch.as_tensor(low, dtype=torch.float64), torch.as_tensor(high, dtype=torch.float64)
-        rising = least.numel() > 0 and bool((least < most).all() and least.isfinite().all() and most.isfinite().all())
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"The range of a pixel is two numbers, or one of each per channel; got {low!r} and {high!r}."
-        ) from None
-    if not rising:
-        raise InputError(f"A pixel's lowest value must be finite and below its highest; got {low} and {high}.")
-    return f"low={low}, high={high}"
-
-
-@by_settings
-def epsilon_gamma_box(
-    low: object = None, high: object = None, gamma: float = 0.25, epsilon: float = EPSILON
-) -> Propagation:
-    """The composite EpsilonGammaBox: z^B at the first weighted layer, gamma at convolutions, epsilon at dense layers.
-
-    Args:
-        low: the lowest value of a pixel as the model sees it, a number or one per channel; by default from how the
-            model encodes images.
-        high: the highest.
-        gamma: see `shares.gamma_rule`.
-        epsilon: the stabiliser at dense layers; 1e-6 elsewhere.
-    """
-    gamma = _at_least_0(gamma, "EpsilonGammaBox's gamma")
-    epsilon = _stabiliser(epsilon)
-    name = f"epsilon_gamma_box(gamma={gamma:g}, epsilon={epsilon:g}, {_limits(low, high)})"
-    conv, dense = shares.gamma_rule(gamma, EPSILON), shares.epsilon_rule(_stabiliser(epsilon))
-    return _lrp(name, conv, dense, first="box", box=(low, high))
-
-
-@by_settings
-def deep_taylor(
-    low: object = None,
-    high: object = None,
-    epsilon: float = EPSILON,
-    *,
-    first: Literal["box", "w_squared"] = "box",
-) -> Propagation:
-    """Deep Taylor decomposition: z+ without biases, another rule at the first weighted layer; starts at max(value, 0).
-
-    Montavon et al. 2017, sections 4 and 5. z+ is used whether or not a rectifier follows the layer.
-
-    Args:
-        low: the lowest value of a pixel as the model sees it, a number or one per channel; by default from how the
-            model encodes images.
-        high: the highest.
-        epsilon: the stabiliser everywhere.
-        first: the rule of the first weighted layer: "box" is z^B, for inputs between `low` and `high` (their section
-            4.2); "w_squared" is w^2, for inputs that can be any number, such as standardised measurements (4.1).
-
-    Raises:
-        InputError: another first rule, half a range, or a range for w^2, which has no use for it.
-
-    Example:
-        `Method(propagation=deep_taylor(first="w_squared"), name="unbounded")`
-    """
-    if first not in {"box", "w_squared"}:
-        raise InputError(f'The first layer\'s rule of Deep Taylor is "box" or "w_squared"; got {first!r}.')
-    epsilon = _stabiliser(epsilon)
-    limits = _limits(low, high)
-    if first == "w_squared":
-        if low is not None:
-            raise InputError(
-                'The w^2 rule is for inputs without a range, so low and high have no meaning with first="w_squared"; '
-                "leave them out."
-            )
-        limits = "first=w_squared"
-    name = f"deep_taylor(epsilon={epsilon:g}, {limits})"
-    conv = shares.alpha_beta_rule(1.0, 0.0, epsilon, biases=False)
-    return _lrp(
-        name, conv, first=first, box=(low, high), epsilon=epsilon, start=_positive,
-        starts="the explained value where that is positive, else to zero", positive=True,
-    )  # fmt: skip
-
-
-@by_settings
-def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
-    """Excitation Backprop: z+ without biases (alpha = 1, beta = 0); starts at 1, the winner's probability.
-
-    Zhang et al. 2016, arXiv 1608.00507, equation 2.
-    """
-    rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    name = _titled("excitation_backprop", None, epsilon=epsilon)
-    return _lrp(name, rule, epsilon=epsilon, start=torch.ones_like, starts="one", positive=True)
-
-
-@by_settings
-def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
-    """Contrastive Excitation Backprop: the last weighted layer sends its excitation less that by its negated weights.
-
-    Zhang et al. 2016, section 3.3. Signed: what speaks for the class is positive.
-    """
-    rule = shares.alpha_beta_rule(1.0, 0.0, _stabiliser(epsilon), biases=False)
-    name = _titled("contrastive_excitation_backprop", None, epsilon=epsilon)
-    last = shares.contrastive_rule(epsilon)
-    return _lrp(name, rule, last=last, epsilon=epsilon, start=torch.ones_like, positive=True)
+    return table(titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(stabiliser(epsilon)), sums=_evenly)
