@@ -67,7 +67,8 @@ class GAD:
     Args:
         model: the network, which stays as it is. It ends in logits, not in a softmax.
         classes: the two classes, as numbers of outputs or names; a tuple, a list, or an array as of `numpy.unique`.
-        alphas: the distances, positive and rising; a pair where the two classes are pushed by different amounts.
+        alphas: the distances, positive and rising (a leading 0 is the original, as the paper counts); a pair where the
+            two classes are pushed by different amounts.
         mode: `eval` trains with the statistics of batch norms as they are and without dropout; `train` as in ordinary
             training. It changes the result greatly.
         strategy: `trained`: a network for each distance, as published. `interpolated`: the largest is trained, and the
@@ -500,7 +501,8 @@ class GAD:
             readings: what "stays important" means.
             question: see `explain`; by default `class` for `PAPER_LIKE`, and for other readings what the object says.
             fills: what an occluded region is filled with.
-            black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell.
+            black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell; also the
+                baseline of methods that start from black.
             per_component: whether pixels that touch get a hull of their own, instead of one around all.
             seed: of random pixels, and of methods that draw.
             progress: called with images done and images in all.

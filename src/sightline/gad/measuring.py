@@ -1,6 +1,7 @@
 """Measuring: the regions of GAD and of its controls, and what occluding them does to both logits."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from sightline.gad.controls import as_many, as_wide, orders
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.explained import GADExplanation
 from sightline.images import ImageBatch
+from sightline.method import Method
 from sightline.models.asking import ask
 from sightline.occlusion import Fill, as_fill, occlude
 from sightline.regions import complexity, hulls, sensitivity
@@ -63,7 +65,7 @@ def evaluate(
             f"A black pixel has a value for each of the {batch.shape[1]} channels; got shape {tuple(black.shape)}."
         )
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
-    chosen = tuple(as_method(method) for method in methods)
+    chosen = tuple(from_black(as_method(method), black) for method in methods)
     named = {reading.name: reading for reading in readings}
     questions: dict[Question, list[str]] = {}
     for name, reading in named.items():
@@ -103,6 +105,17 @@ def evaluate(
         raise InputError(f"No method could be evaluated: {'; '.join(dict.fromkeys(refused.values()))}")
     frame = pd.DataFrame(rows)
     return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused, chosen)
+
+
+def from_black(method: Method, black: Tensor | None) -> Method:
+    """The method with a baseline called black in numbers, where a black pixel is given."""
+    sampling: Any = method.sampling
+    start = getattr(sampling, "start", None)
+    starts = start if isinstance(start, tuple) else (start,)
+    if black is None or not any(isinstance(one, str) and one == "black" for one in starts):
+        return method
+    named = tuple(black.view(-1, 1, 1) if isinstance(one, str) and one == "black" else one for one in starts)
+    return replace(method, sampling=replace(sampling, start=named))
 
 
 def _regions(
