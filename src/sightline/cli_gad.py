@@ -203,6 +203,10 @@ def evaluate(
     question: Asks = None,
     fill: Annotated[str, typer.Option(help="Of an occluded region: black, mean, blur or inpainting.")] = "black",
     images: Annotated[int, typer.Option(min=1, help="How many pictures of each class.")] = 256,
+    controls: Annotated[
+        str, typer.Option(help="Further controls: noise, tuned, hirescam, lrp, with commas; or all.")
+    ] = "",
+    blur: Annotated[float, typer.Option(min=0, help="Width in pixels by which all maps are blurred first.")] = 0.0,
     per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the tables and pictures.")] = Path("gad-evaluation"),
     seed: Seed = 0,
@@ -221,6 +225,8 @@ def evaluate(
             paper.methods() if methods.strip() == "paper" else listed(methods),
             [_reading(reading, share)],
             question=_question(question, reading),
+            controls="all" if controls.strip() == "all" else listed(controls) if controls.strip() else None,
+            blur=blur,
             fills=[fill],
             per_component=per_component,
             seed=seed,

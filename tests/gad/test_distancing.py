@@ -459,7 +459,7 @@ def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> N
     with FlopCounterMode(display=False) as counted:
         found = gad.explain_with_controls(images, "gradient")
     assert counted.get_total_flops() == four.get_total_flops() + 4 * two.get_total_flops()
-    (own,), (shuffled,), (rather,) = gad.explain_with_controls(images, "gradient", [labels])
+    (own,), (shuffled,), (rather,), *_ = gad.explain_with_controls(images, "gradient", [labels])
     for i, label in enumerate(labels):
         place = CLASSES.index(label)
         for one, both in ((own, found.gad), (shuffled, found.shuffled)):
