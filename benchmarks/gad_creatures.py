@@ -63,7 +63,7 @@ def examine(seed: int, part: str, mode: str, options: argparse.Namespace) -> pd.
     images, truth = held_out.images[chosen], held_out.part_masks(part)[chosen]
     labels = held_out.labels[chosen].tolist()
     # The last one: what the original network itself says of why one class and not the other, without any training.
-    (found,), (control,), (rather,) = gad.explain_with_controls(images, METHODS, [labels], question="class")
+    (found,), (control,), (rather,), *_ = gad.explain_with_controls(images, METHODS, [labels], question="class")
     made = []
     for method in METHODS:
         stack, beside, pair = found.stacks[method], control.stacks[method], rather.heatmap(method)

@@ -116,8 +116,9 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert evaluate.returncode == 0, evaluate.stderr
     rows = pd.read_csv(place / "e" / "regions.csv")
     # Both classes of twelve pictures, two methods, and these arms: the original, GAD, what is left of the original,
-    # the original clipped, shuffled labels, and five controls at two matches.
-    assert len(rows) == 12 * 2 * 2 * (5 + 10)
+    # the original clipped, shuffled labels, and three controls at two matches; asked about the pair,
+    # its own map is the threshold.
+    assert len(rows) == 12 * 2 * 2 * (5 + 6)
     assert set(rows["fill"]) == {"mean"}
     swapped = run(place, "evaluate", "net.py:build", "folders", "--gad", "g", "--labels", "dog,cat", "--out", "s")
     assert swapped.returncode == 2

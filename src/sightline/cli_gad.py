@@ -17,6 +17,7 @@ from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading, pap
 from sightline.gad.asking import Question
 from sightline.gad.classifier import Tuning
 from sightline.gad.distancing import Strategy
+from sightline.gad.printed import write_tables
 from sightline.gad.report import FIT, VERDICTS, titled, write_evaluation
 from sightline.gad.reproduce import NAMES, Scale
 from sightline.gad.reproduce import reproduce as reproduce_tables
@@ -77,7 +78,10 @@ def fit(
     classes: Classes,
     labels: Labels = None,
     alphas: Annotated[
-        str, typer.Option(help="The distances, with commas; 2:3 pushes the second class farther than the first.")
+        str,
+        typer.Option(
+            help="The distances, with commas (0 is the original); 2:3 pushes the second class farther than the first."
+        ),
     ] = "2,4,6,8",
     mode: Annotated[
         str, typer.Option(help="eval leaves batch statistics as they are; train is ordinary training.")
@@ -199,6 +203,10 @@ def evaluate(
     question: Asks = None,
     fill: Annotated[str, typer.Option(help="Of an occluded region: black, mean, blur or inpainting.")] = "black",
     images: Annotated[int, typer.Option(min=1, help="How many pictures of each class.")] = 256,
+    controls: Annotated[
+        str, typer.Option(help="Further controls: noise, tuned, hirescam, lrp, with commas; or all.")
+    ] = "",
+    blur: Annotated[float, typer.Option(min=0, help="Width in pixels by which all maps are blurred first.")] = 0.0,
     per_component: Annotated[bool, typer.Option(help="A hull for each group of pixels that touch.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the tables and pictures.")] = Path("gad-evaluation"),
     seed: Seed = 0,
@@ -217,6 +225,8 @@ def evaluate(
             paper.methods() if methods.strip() == "paper" else listed(methods),
             [_reading(reading, share)],
             question=_question(question, reading),
+            controls="all" if controls.strip() == "all" else listed(controls) if controls.strip() else None,
+            blur=blur,
             fills=[fill],
             per_component=per_component,
             seed=seed,
@@ -301,6 +311,22 @@ def reproduce(
             progress=lambda words, done, of: advance(done, of, words),
         )
     _verdicts(found, NAMES[dataset], out)
+
+
+@app.command()
+def tables(
+    folders: Annotated[
+        list[str],
+        typer.Argument(help="Folders of `gad evaluate` or `gad reproduce`, or with names Birds:ResNet=FOLDER."),
+    ],
+    reading: Annotated[str, typer.Option(help="The reading that is shown, as its tables name it.")] = PAPER_LIKE.name,
+    out: Annotated[Path, typer.Option(help="Folder for tables.md, tables.tex, table1.csv, table2.csv.")] = Path(
+        "gad-tables"
+    ),
+) -> None:
+    """Print the paper's Tables 1 and 2 in its layout from finished evaluations."""
+    console.print(write_tables(folders, out, reading), soft_wrap=True, highlight=False, markup=False)
+    console.print(f"The tables are in {escape(readable(out))}.", soft_wrap=True)
 
 
 def _check_folder(out: Path) -> None:

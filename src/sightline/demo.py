@@ -188,7 +188,9 @@ def _distanced(
         soft_wrap=True,
     )
     images, labels = held_out.images[chosen], held_out.labels[chosen].tolist()
-    (found,), (shuffled,), (rather,) = gad.explain_with_controls(images, list(GAD_METHODS), [labels], question="class")
+    (found,), (shuffled,), (rather,), *_ = gad.explain_with_controls(
+        images, list(GAD_METHODS), [labels], question="class"
+    )
     truth, seeds = held_out.part_masks("tail")[chosen], [seed_of(seed, i) for i in chosen]
     scored = {
         name: gains_on_truth(on_truth(stack, shuffled.stacks[name], truth, found.reading, seeds, rather.heatmap(name)))

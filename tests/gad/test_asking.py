@@ -88,6 +88,15 @@ def test_what_distancing_changed(gad: sl.GAD, images: Tensor, kind: str) -> None
         gad.change(images, "gradient", 1, kind=kind)
 
 
+def test_a_black_pixel_is_also_the_baseline(gad: sl.GAD, images: Tensor) -> None:
+    black = torch.tensor([-1.0, -2.0, -3.0])
+    found = gad.evaluate(images, black=black)
+    assert found.refused == {}
+    assert set(found.rows["method"]) >= {"integrated_gradients", "input_x_gradient"}
+    (path,) = (method.sampling for method in found.methods if method.name == "integrated_gradients")
+    assert torch.equal(path.start[0].flatten(), black)
+
+
 def test_the_papers_reading_is_evaluated_as_published(gad: sl.GAD, images: Tensor) -> None:
     found = gad.evaluate(images, ["gradient"], [PAPER_LIKE, Consistency(share=0.2)], black=torch.zeros(3))
     asked = found.rows.groupby("reading")["question"].unique()

@@ -8,26 +8,26 @@ from sightline.regions import Important
 
 
 def test_minmax_by_hand() -> None:
-    # Scaled to 0..1: 0 .5 .75 1 .375 | 0 .4 1 .8 .2
+    # The first scaled to 0..1: 0 .5 .75 1 .375
     stack = torch.tensor([[[[-4.0, 0.0, 2.0, 4.0, -1.0]]], [[[-1.0, 1.0, 4.0, 3.0, 0.0]]]])
     kept = Consistency("minmax", 0.5)(stack)
     # Zero lies in the middle of the first map.
     assert kept.original.int().tolist() == [[[0, 1, 1, 1, 0]]]
-    # Positive in both: the third and the fourth.
-    torch.testing.assert_close(kept.scores, torch.tensor([[[0.0, 0.0, 0.875, 0.9, 0.0]]]))
+    # Positive in both: the third and the fourth; divided by their maxima .5 1 | 1 .75.
+    torch.testing.assert_close(kept.scores, torch.tensor([[[0.0, 0.0, 0.75, 0.875, 0.0]]]))
     assert kept.pixels.int().tolist() == [[[0, 0, 1, 1, 0]]]
 
 
 def test_minmax_scales_its_own_map_again() -> None:
-    # A map without zeros: .25 .5 1 become 0 1/3 1, and their mean .3 .4 1 after it 0 .14 1.
+    # A map without zeros: .25 .5 1 become 0 1/3 1.
     stack = torch.tensor([[[[0.25, 0.5, 1.0]]], [[[0.25, 0.5, 1.0]]]])
     kept = Consistency("minmax", 0.3)(stack)
-    torch.testing.assert_close(kept.scores, torch.tensor([[[0.0, 1 / 3, 1.0]]]))
+    torch.testing.assert_close(kept.scores, torch.tensor([[[0.25, 0.5, 1.0]]]))
     assert kept.pixels.int().tolist() == [[[0, 1, 1]]]
 
 
 def test_minmax_takes_new_pixels_unless_told_otherwise() -> None:
-    # Scaled: 1 .4 0 and .2 1 0, whose mean .6 .7 0 becomes .857 1 0.
+    # Divided by their maxima 1 .4 0 and .2 1 0, whose mean .6 .7 0 becomes .857 1 0.
     stack = torch.tensor([[[[10.0, 4.0, 0.0]]], [[[2.0, 10.0, 0.0]]]])
     assert Consistency("minmax", 0.5) == PAPER_LIKE
     assert PAPER_LIKE(stack).pixels.int().tolist() == [[[1, 1, 0]]]
@@ -41,11 +41,11 @@ def test_minmax_takes_new_pixels_unless_told_otherwise() -> None:
 
 
 def test_the_top_half_of_the_positive_pixels() -> None:
-    stack = torch.tensor([[[[4.0, 3.0, 2.0, 1.0, -8.0, 0.0]]], [[[1.0, 4.0, 3.0, -1.0, 2.0, 0.0]]]])
+    stack = torch.tensor([[[[4.0, 3.0, 2.0, 1.0, -8.0, 0.0]]], [[[0.5, 4.0, 3.0, -1.0, 2.0, 0.0]]]])
     kept = Consistency("positive", 0.5)(stack)
     assert kept.original.int().tolist() == [[[1, 1, 0, 0, 0, 0]]]
-    # Three are positive in both. Scaled: 1 11/12 10/12 and 2/5 1 4/5; two of three are the upper half, rounded up.
-    torch.testing.assert_close(kept.scores[0, 0, :3], torch.tensor([0.7, 23 / 24, 49 / 60]))
+    # Three are positive in both: 1 .75 .5 and .125 1 .75 of the maxima; two of three are the upper half, rounded up.
+    torch.testing.assert_close(kept.scores[0, 0, :3], torch.tensor([0.5625, 0.875, 0.625]))
     assert kept.pixels.int().tolist() == [[[0, 1, 1, 0, 0, 0]]]
 
 

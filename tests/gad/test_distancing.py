@@ -61,11 +61,30 @@ def test_only_the_other_logit_of_the_pair_moves() -> None:
 
 
 @pytest.mark.parametrize(
-    "alphas", [(), (0, 2), (-1,), (2, 2), (4, 2), ((1, 2), (2, 2)), (1, float("inf")), "ab", (None,)]
+    "alphas",
+    [
+        (),
+        (0,),
+        (2, 0),
+        (0, 0, 2),
+        ((0, 1), (1, 2)),
+        (-1,),
+        (2, 2),
+        (4, 2),
+        ((1, 2), (2, 2)),
+        (1, float("inf")),
+        "ab",
+        (None,),
+    ],
 )
 def test_distances_that_do_not_rise_are_refused(model: nn.Module, alphas: object) -> None:
     with pytest.raises(sl.InputError, match=r"rise|numbers"):
         sl.GAD(model, (0, 1), alphas)
+
+
+@pytest.mark.parametrize("alphas", [(0, 2, 4), np.array([0, 2, 4]), ((0, 0), (2, 2), (4, 4))])
+def test_distance_zero_is_the_original(model: nn.Module, alphas: object) -> None:
+    assert sl.GAD(model, (0, 1), alphas).alphas == ((2.0, 2.0), (4.0, 4.0))
 
 
 def by_hand(model: nn.Module, images: Tensor, labels: Tensor, alphas: tuple[float, float], steps: int, mode: str):
@@ -440,7 +459,7 @@ def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> N
     with FlopCounterMode(display=False) as counted:
         found = gad.explain_with_controls(images, "gradient")
     assert counted.get_total_flops() == four.get_total_flops() + 4 * two.get_total_flops()
-    (own,), (shuffled,), (rather,) = gad.explain_with_controls(images, "gradient", [labels])
+    (own,), (shuffled,), (rather,), *_ = gad.explain_with_controls(images, "gradient", [labels])
     for i, label in enumerate(labels):
         place = CLASSES.index(label)
         for one, both in ((own, found.gad), (shuffled, found.shuffled)):

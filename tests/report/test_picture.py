@@ -204,12 +204,12 @@ def test_figures_of_gad_have_a_legend_and_panels_of_one_size() -> None:
     made = {
         "evidence for": [
             figures.original_maps(found, "input_x_gradient", ("cat", "dog")),
-            figures.per_alpha(found[0], "input_x_gradient", 0),
+            figures.per_alpha(found, "input_x_gradient", 0, ("cat", "dog")),
             figures.side_by_side({"": found[0]}),
         ],
         "hull": [
             figures.hull_figure(found[0], "input_x_gradient"),
-            figures.visual_clues(found, [0, 1], (0, 1), ("cat", "dog"), 1),
+            figures.visual_clues({"": figures.Clues(found, [0, 1])}, (0, 1), ("cat", "dog"), 1),
         ],
     }
     for said, drawings in made.items():

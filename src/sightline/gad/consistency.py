@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline.equality import Compared
 from sightline.errors import InputError
-from sightline.regions import By, Important, minmax, places
+from sightline.regions import By, Important, places
 
 
 class Reading(StrEnum):
@@ -60,12 +60,12 @@ class Consistency:
     - `rank`: s = min_k of the share of pixels that are not higher in map k, 0 where v_k <= 0, and it stays where s is
       above 1 - share: where it is positive and among the highest `share` of pixels in every map. Also nested.
 
-    With u_k = (v_k - min v_k) / (max v_k - min v_k), the map of network k scaled to 0..1 by its minimum and maximum:
+    Two readings take new pixels, as the paper's table 1 shows; s is that of `mean`:
 
-    - `minmax`: s = mean_k u_k where all v_k > 0, else 0; s is scaled in the same way, and a pixel stays where the
-      result is >= share. Originally important is u_0 >= share. In a signed map zero lies near the middle of 0..1, so
-      at 0.5 about half of the original map is important, and most of what GAD removes is what is not positive: see
-      the control `clipped`. This reading reproduces the paper's tables (`PAPER_LIKE`).
+    - `minmax`: the map s is scaled to 0..1 by its minimum and maximum, as maps are usually displayed, and a pixel stays
+      where the result is >= share. Originally important is v_0, scaled in the same way, >= share. In a signed map zero
+      lies near the middle of 0..1, so at 0.5 about half of the original map is important, and GAD's smaller hull is
+      due to leaving out what is not positive: see the control `clipped`. This reading reproduces the paper's tables.
     - `positive`: the same s, and a pixel stays where it is among the highest `share` of the pixels with s > 0.
       Originally important is the highest `share` of the pixels with v_0 > 0.
 
@@ -115,8 +115,6 @@ class Consistency:
         """How important each pixel stayed, 0 to 1."""
         if self.reading is Reading.RANK:
             return torch.stack([_later(heatmaps) for heatmaps in stack]).amin(0)
-        if self.reading in {Reading.MINMAX, Reading.POSITIVE}:
-            return torch.where((stack > 0).all(0), minmax(stack).mean(0), 0)
         positive = stack.clamp(min=0)
         normalised = positive / positive.amax((2, 3), keepdim=True).clamp(min=torch.finfo(stack.dtype).tiny)
         if self.reading is Reading.NESTED:

@@ -1,7 +1,8 @@
 """Controls: the same number of pixels, or a hull of the same area, from what knows nothing of distancing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sightline.errors import InputError
+from sightline.gad.networks import Kind
 from sightline.regions import hull_area, hulls
 
 Pixels = NDArray[np.intp]
@@ -22,6 +25,11 @@ class Control(StrEnum):
     network's map of why one class and not the other (the difference of both logits), for which nothing is trained.
     `pair_free`: the highest pixels of that map, wherever they lie.
 
+    On request (`controls=` of `GAD.evaluate`): `noise`: consistency with as many copies of the original network whose
+    weights carry 10 % of noise, for which nothing is trained. `tuned`: consistency with copies that were trained on as
+    the classifier they are, without distancing (`GAD.fit_kinds(data, ["tuned"])`). `hirescam` and `lrp`: the highest
+    pixels of the original network's map of the pair by HiResCAM at the layer `middle`, and by LRP-gamma.
+
     A further one, the arm `clipped` of an evaluation, has its own number of pixels: the original map clipped at zero
     and thresholded as the reading says. With `minmax` it wins the paper's tables without any distancing.
     """
@@ -31,10 +39,40 @@ class Control(StrEnum):
     RANDOM = "random"
     PAIR = "pair"
     PAIR_FREE = "pair_free"
+    NOISE = "noise"
+    TUNED = "tuned"
+    HIRESCAM = "hirescam"
+    LRP = "lrp"
+
+
+STANDARD = (Control.SHUFFLED, Control.THRESHOLD, Control.RANDOM, Control.PAIR, Control.PAIR_FREE)
+"""What every evaluation has; others cost more networks, or do not exist for every network."""
+SINGLE = {Control.HIRESCAM: "hi_res_cam@middle", Control.LRP: "lrp_gamma"}
+"""Controls that are one method's map of the pair, whatever method GAD uses."""
+COPIES: dict[Control, Kind] = {Control.NOISE: "noise", Control.TUNED: "tuned"}
+"""Controls that are consistency with other copies of the network."""
+
+
+def as_controls(given: Sequence[Control | str] | Literal["all"] | None) -> tuple[Control, ...]:
+    """The controls of an evaluation: the standard ones, and those that are named besides; or all.
+
+    Raises:
+        InputError: there is no such control.
+    """
+    names = [*Control] if given == "all" else list(given or ())
+    for name in names:
+        if name not in set(Control):
+            raise InputError(f"A control is one of {', '.join(Control)}, or all; got {name!r}.")
+    return tuple(control for control in Control if control in STANDARD or control in names)
 
 
 def orders(
-    original: Tensor, important: Tensor, shuffled: Tensor | None, pair: Tensor | None, seeds: Sequence[int]
+    original: Tensor,
+    important: Tensor,
+    shuffled: Tensor | None,
+    pair: Tensor | None,
+    seeds: Sequence[int],
+    others: Mapping[Control, Tensor] | None = None,
 ) -> dict[Control, Pixels]:
     """For each control, the order in which it takes the pixels of each image; what is equal to it is taken at random.
 
@@ -44,6 +82,7 @@ def orders(
         shuffled: the scores of consistency with networks of shuffled labels, where there are some.
         pair: the original network's maps of the class rather than the other, where there are some.
         seeds: for each image, of its random order, which also decides between equal pixels.
+        others: the scores of further controls.
 
     Returns:
         For each control, shape (batch, pixel).
@@ -60,6 +99,8 @@ def orders(
     if pair is not None:
         found[Control.PAIR] = ordered(important.to(original), pair, original, drawn)
         found[Control.PAIR_FREE] = ordered(pair, original, drawn)
+    for control, scores in (others or {}).items():
+        found[control] = ordered(scores, original, drawn)
     return {control: order.cpu().numpy() for control, order in found.items()}
 
 

@@ -1,5 +1,6 @@
 """Gradient Artificial Distancing: support networks that push two classes apart, and what stays important in all."""
 
+import dataclasses
 import shutil
 import tempfile
 import weakref
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline.catalogue import as_method
 from sightline.encoded import as_images, whole
@@ -20,6 +22,7 @@ from sightline.explanation import Explanation
 from sightline.gad import paper, record
 from sightline.gad.asking import Question, asked_of, changed, check_question, of_pair, stacked
 from sightline.gad.consistency import Consistency
+from sightline.gad.controls import COPIES, SINGLE, Control, as_controls
 from sightline.gad.evaluation import Evaluation
 from sightline.gad.explained import Controlled, GADExplanation
 from sightline.gad.measuring import evaluate
@@ -67,7 +70,8 @@ class GAD:
     Args:
         model: the network, which stays as it is. It ends in logits, not in a softmax.
         classes: the two classes, as numbers of outputs or names; a tuple, a list, or an array as of `numpy.unique`.
-        alphas: the distances, positive and rising; a pair where the two classes are pushed by different amounts.
+        alphas: the distances, positive and rising (a leading 0 is the original, as the paper counts); a pair where the
+            two classes are pushed by different amounts.
         mode: `eval` trains with the statistics of batch norms as they are and without dropout; `train` as in ordinary
             training. It changes the result greatly.
         strategy: `trained`: a network for each distance, as published. `interpolated`: the largest is trained, and the
@@ -205,7 +209,8 @@ class GAD:
 
         Args:
             data: see `fit`.
-            kinds: `distanced`, by the classes; `shuffled`, by labels that know nothing of them.
+            kinds: `distanced`, by the classes; `shuffled`, by labels that know nothing of them; `tuned`, as a
+                classifier by cross-entropy with the labels, without distancing, in another order for each.
             names: see `fit`.
             every: see `fit`.
             progress: see `fit`.
@@ -240,6 +245,7 @@ class GAD:
         self._record["doubts"] = doubts(original, self.classes, self.titles)
         labels = {
             "distanced": original.labels,
+            "tuned": original.labels,
             "shuffled": shuffled(original.labels, seed_of(recipe.seed, "shuffled labels")),
         }
         trained: dict[str, dict[str, float]] = self._record["trained"]
@@ -252,9 +258,14 @@ class GAD:
                 network = self.networks.scratch()
                 name = f"{kind} network, alpha {told(alphas)}"
                 targets = distanced(original.logits, labels[kind], self.classes, alphas)
+                how = recipe
+                loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss
+                if kind == "tuned":
+                    targets, loss = labels[kind], F.cross_entropy
+                    how = dataclasses.replace(recipe, seed=seed_of(recipe.seed, name))
                 checkpoint = self.folder / _CHECKPOINT
                 done = train(
-                    network, samples, original.numbers, targets, recipe, name,
+                    network, samples, original.numbers, targets, how, name, loss=loss,
                     checkpoint=checkpoint, belongs=self._record["identity"], every=every, shift=shift,
                     progress=progress,
                 )  # fmt: skip
@@ -388,6 +399,7 @@ class GAD:
         *,
         reading: Consistency = _DEFAULT,
         question: Question | None = None,
+        controls: Sequence[Control | str] | Literal["all"] | None = None,
         seed: int = 0,
     ) -> Controlled:
         """Explain images by GAD and by what GAD has to be better than; the original network is asked once.
@@ -398,6 +410,7 @@ class GAD:
             targets: classes of the pair, one or one for each image; by default one after the other.
             reading: see `explain`.
             question: see `explain`. Where it is `pair`, the original network's map of the pair is what GAD starts from.
+            controls: further controls; see `evaluate`.
             seed: see `explain`.
         """
         methods = self._named(methods)
@@ -422,7 +435,22 @@ class GAD:
         if self.networks.complete("shuffled"):
             networks = self.networks.each("shuffled")
             shuffled = stacked(networks, originals, images, methods, chosen, reading, settings, about)
-        return Controlled(gad, shuffled, rather)
+        more = as_controls(controls)
+        copies: dict[str, list[GADExplanation]] = {
+            control: stacked(self.networks.each(kind), originals, images, methods, chosen, reading, settings, about)
+            for control, kind in COPIES.items()
+            if control in more
+        }
+        single: dict[str, list[Explanation]] = {}
+        missing: dict[str, str] = {}
+        for control, method in SINGLE.items():
+            if control in more:
+                try:
+                    single[control] = explain_each(self.model, images, method, list(pairs), seed=seed)
+                except RefusalError as error:
+                    # Not every network has such a map.
+                    missing[control] = str(error)
+        return Controlled(gad, shuffled, rather, copies, single, missing)
 
     def change(
         self,
@@ -482,6 +510,8 @@ class GAD:
         readings: Consistency | Sequence[Consistency] = (_DEFAULT,),
         *,
         question: Question | None = None,
+        controls: Sequence[Control | str] | Literal["all"] | None = None,
+        blur: float = 0.0,
         fills: Sequence[Fill | str] = (Fill.BLACK,),
         black: Tensor | None = None,
         per_component: bool = False,
@@ -499,8 +529,11 @@ class GAD:
             methods: see `sightline.explain`; by default the paper's five, with its settings (`paper.methods`).
             readings: what "stays important" means.
             question: see `explain`; by default `class` for `PAPER_LIKE`, and for other readings what the object says.
+            controls: further controls besides the standard ones, by name, or `all`; see `Control`.
+            blur: standard deviation in pixels of a Gaussian by which the maps of every arm are blurred first.
             fills: what an occluded region is filled with.
-            black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell.
+            black: a black pixel as the model sees it, shape (channel,), where neither images nor model tell; also the
+                baseline of methods that start from black.
             per_component: whether pixels that touch get a hull of their own, instead of one around all.
             seed: of random pixels, and of methods that draw.
             progress: called with images done and images in all.
@@ -511,7 +544,8 @@ class GAD:
         return evaluate(
             self, images, paper.methods() if methods is None else methods,
             [readings] if isinstance(readings, Consistency) else list(readings),
-            question=question, fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
+            question=question, controls=controls, blur=blur,
+            fills=fills, black=black, per_component=per_component, seed=seed, progress=progress,
         )  # fmt: skip
 
     def _repr_html_(self) -> str:

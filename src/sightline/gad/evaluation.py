@@ -35,7 +35,7 @@ class Evaluation:
             original's hull without GAD's), `clipped` and `shuffled` as large as they are, and each control at GAD's
             number of pixels and at GAD's hull area; see `Control`.
         readings: by name, what "stays important" meant.
-        refused: for each method without a row, why.
+        refused: for each method without a row, and each control that the network has none of, why.
         methods: with which settings they were evaluated.
     """
 

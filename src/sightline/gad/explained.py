@@ -150,8 +150,14 @@ class Controlled(NamedTuple):
         gad: by the networks that push the two classes apart.
         shuffled: by those that were distanced with shuffled labels; none where they were not trained.
         pair: what the original network itself says of why one class and not the other; none where no method tells.
+        copies: by control, consistency with other copies of the network.
+        single: by control, one method's explanations of the pair by the original network.
+        missing: for each control that this network has none of, why.
     """
 
     gad: list[GADExplanation]
     shuffled: list[GADExplanation]
     pair: list[Explanation]
+    copies: Mapping[str, list[GADExplanation]]
+    single: Mapping[str, list[Explanation]]
+    missing: Mapping[str, str]

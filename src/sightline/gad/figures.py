@@ -5,6 +5,7 @@ Maps are in the colours of all pictures (`report/picture.py`). Each has a legend
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,16 +80,25 @@ def original_maps(found: Sequence[GADExplanation], method: str, names: Sequence[
     return _with_legend(figure, [_red(_MAP)])
 
 
-def per_alpha(one: GADExplanation, method: str, image: int) -> PaperFigure:
-    """The map of each network for one image, and what stays in all (the paper's figure 3)."""
-    stack, kept = one.stacks[method][:, image], one.consistent(method)
-    alphas = [f"alpha {a:g}" if a == b else f"alpha {a:g}, {b:g}" for a, b in one.settings["alphas"]]
+def per_alpha(found: Sequence[GADExplanation], method: str, image: int, names: Sequence[str]) -> PaperFigure:
+    """The map of each network for one image, for each class, and what stays in all (the paper's figure 3).
+
+    Args:
+        found: the explanation for each class of the pair, of the same images.
+        method: whose maps.
+        image: which of the images.
+        names: of the classes.
+    """
+    alphas = [f"alpha {a:g}" if a == b else f"alpha {a:g}, {b:g}" for a, b in found[0].settings["alphas"]]
     titles = ["image", "original", *alphas, "stays in all"]
-    figure, panels = _grid(1, len(titles), titles)
-    _show(panels[0][0], one.original.display[image])
-    for axes, heatmap in zip(panels[0][1:-1], stack, strict=True):
-        _draw(axes, one.original.display[image], heatmap)
-    _kept(panels[0][-1], one.original.display[image], kept.heatmaps[image])
+    figure, panels = _grid(len(found), len(titles), titles)
+    for row, one, name in zip(panels, found, names, strict=True):
+        picture = one.original.display[image]
+        _show(row[0], picture)
+        row[0].set_ylabel(name, fontsize=8)
+        for axes, heatmap in zip(row[1:-1], one.stacks[method][:, image], strict=True):
+            _draw(axes, picture, heatmap)
+        _kept(row[-1], picture, one.consistent(method).heatmaps[image])
     return _with_legend(figure, [_red(f"{_MAP}; last: {_KEPT}")])
 
 
@@ -140,39 +150,54 @@ def save_side_by_side(one: GADExplanation, path: Path, images: int = 6) -> None:
     side_by_side({"": one.subset(range(min(images, len(one))))}).savefig(path, dpi=110)
 
 
-def visual_clues(
-    found: Sequence[GADExplanation],
-    labels: Sequence[int],
-    classes: tuple[int, int],
-    names: tuple[str, str],
-    count: int = 5,
-) -> PaperFigure:
-    """Hulls of the original and of GAD on the images with the lowest logits for their class (figure 6).
+class Clues(NamedTuple):
+    """What one network says of its least activated images.
 
-    Args:
+    Attributes:
         found: the explanation for each class of the pair, of the same images.
         labels: the class of each image.
+    """
+
+    found: Sequence[GADExplanation]
+    labels: Sequence[int]
+
+
+def visual_clues(
+    clues: Mapping[str, Clues], classes: tuple[int, int], names: tuple[str, str], count: int = 5
+) -> PaperFigure:
+    """Hulls of the original and of GAD on the images with the lowest values for their class (figure 6).
+
+    Args:
+        clues: by the name of the network, which is empty where there is one only.
         classes: the pair.
         names: theirs.
-        count: images of each class.
+        count: images of each class, of each network.
     """
-    methods = list(found[0].stacks)
-    chosen = []
-    for place, (one, c) in enumerate(zip(found, classes, strict=True)):
-        rows = [i for i, label in enumerate(labels) if label == c]
-        rows.sort(key=lambda i: float(one.original.values[i]))
-        chosen += [(place, i) for i in rows[:count]]
-    value = "difference" if found[0].settings.get("question") == "pair" else "logit"
-    titles = [f"{names[place]}, {value} {float(found[place].original.values[i]):.2g}" for place, i in chosen]
+    chosen: list[tuple[str, int, int]] = []
+    for network, (found, labels) in clues.items():
+        for place, (one, c) in enumerate(zip(found, classes, strict=True)):
+            rows = sorted(
+                (i for i, label in enumerate(labels) if label == c), key=lambda i: float(one.original.values[i])
+            )
+            chosen += [(network, place, i) for i in rows[:count]]
+    titles = []
+    for network, place, i in chosen:
+        one = clues[network].found[place]
+        value = "difference" if one.settings.get("question") == "pair" else "logit"
+        title = f"{names[place]}, {value} {float(one.original.values[i]):.2g}"
+        titles.append(f"{network}\n{title}" if network else title)
+    methods = list(dict.fromkeys(name for clue in clues.values() for name in clue.found[0].stacks))
     figure, panels = _grid(len(methods), len(chosen), titles)
     for row, method in enumerate(methods):
         panels[row][0].set_ylabel(method.replace("_", " "), fontsize=8)
-        kept = [one.consistent(method) for one in found]
-        for column, (place, i) in enumerate(chosen):
-            axes = panels[row][column]
-            _show(axes, found[place].original.display[i])
-            for pixels, colour in ((kept[place].original, _ORIGINAL), (kept[place].pixels, _GAD)):
-                region = hulls(pixels[i : i + 1])
+        for column, (network, place, i) in enumerate(chosen):
+            one, axes = clues[network].found[place], panels[row][column]
+            _show(axes, one.original.display[i])
+            if method not in one.stacks:
+                continue
+            kept = one.subset([i]).consistent(method)
+            for pixels, colour in ((kept.original, _ORIGINAL), (kept.pixels, _GAD)):
+                region = hulls(pixels)
                 if not bool(region.degenerate):
                     _outline(axes, region.masks[0].cpu().numpy(), colour, dashed=colour == _ORIGINAL)
     said = "hull of what is important"
@@ -199,7 +224,8 @@ def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[PaperFigure, 
             spine.set_edgecolor("#bbbbbb")
             spine.set_linewidth(0.6)
     for axes, title in zip(panels[0], titles, strict=True):
-        axes.set_title(title if len(title) <= 26 else f"{title[:25]}…", fontsize=8, parse_math=False)
+        lines = [line if len(line) <= 26 else f"{line[:25]}…" for line in title.split("\n")]
+        axes.set_title("\n".join(lines), fontsize=8, parse_math=False)
     return figure, [list(row) for row in panels]
 
 

@@ -1,12 +1,14 @@
 """Measuring: the regions of GAD and of its controls, and what occluding them does to both logits."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sightline.catalogue import as_method
@@ -14,10 +16,10 @@ from sightline.encoded import as_images, ends_of
 from sightline.errors import InputError
 from sightline.gad.asking import Question, check_question
 from sightline.gad.consistency import PAPER_LIKE, Consistency
-from sightline.gad.controls import as_many, as_wide, orders
+from sightline.gad.controls import SINGLE, Control, as_many, as_wide, orders
 from sightline.gad.evaluation import Evaluation
-from sightline.gad.explained import GADExplanation
 from sightline.images import ImageBatch
+from sightline.method import Method
 from sightline.models.asking import ask
 from sightline.occlusion import Fill, as_fill, occlude
 from sightline.regions import complexity, hulls, sensitivity
@@ -47,6 +49,8 @@ def evaluate(
     readings: Sequence[Consistency],
     *,
     question: Question | None = None,
+    controls: Sequence[Control | str] | Literal["all"] | None = None,
+    blur: float = 0.0,
     fills: Sequence[Fill | str] = (Fill.BLACK,),
     black: Tensor | None = None,
     per_component: bool = False,
@@ -55,6 +59,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure the regions of some images; see `GAD.evaluate`."""
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    if not 0 <= blur < float("inf"):
+        raise InputError(f"blur is a width in pixels, 0 or above; got {blur}.")
     painted = [as_fill(fill) for fill in fills]
     if black is None and (ends := ends_of(gad.model, images, batch.shape[1])) is not None:
         black = ends[0]
@@ -63,7 +69,7 @@ def evaluate(
             f"A black pixel has a value for each of the {batch.shape[1]} channels; got shape {tuple(black.shape)}."
         )
     labels = images.labels if isinstance(images, ImageBatch) else [None] * len(batch)
-    chosen = tuple(as_method(method) for method in methods)
+    chosen = tuple(from_black(as_method(method), black) for method in methods)
     named = {reading.name: reading for reading in readings}
     questions: dict[Question, list[str]] = {}
     for name, reading in named.items():
@@ -77,18 +83,27 @@ def evaluate(
         tensor = part.tensor if isinstance(part, ImageBatch) else part
         said = ask(gad.model, tensor, gad.recipe.batch_size)
         for asked, own in questions.items():
-            found, control, pairs = gad.explain_with_controls(part, chosen, question=asked, seed=seed)
+            explained = gad.explain_with_controls(part, chosen, question=asked, controls=controls, seed=seed)
+            refused |= {f"control {name}": reason for name, reason in explained.missing.items()}
+            found, control, pairs = explained.gad, explained.shuffled, explained.pair
             # Asked about the pair, GAD starts from the original's map of the pair: this control is its threshold.
             beside = pairs if asked == "class" else []
             for place, one in enumerate(found):
                 refused |= one.refused
                 for method in one.stacks:
+                    stack = blurred(one.stacks[method], blur)
                     shuffled = control[place].stacks.get(method) if control else None
                     rather = beside[place].heatmap(method) if beside and method in beside[place].maps else None
+                    shuffled, rather = blurred(shuffled, blur), blurred(rather, blur)
+                    stacks = {c: blurred(own[place].stacks.get(method), blur) for c, own in explained.copies.items()}
+                    maps = {
+                        Control(c): blurred(own[place].heatmap(SINGLE[Control(c)]), blur)
+                        for c, own in explained.single.items()
+                    }
                     seeds = [seed_of(seed, start + i, method, place) for i in range(len(tensor))]
                     for name in own:
                         regions, new = _regions(
-                            one, method, named[name], shuffled, rather, seeds, per_component=per_component
+                            stack, named[name], shuffled, rather, seeds, stacks, maps, per_component=per_component
                         )
                         key = {"reading": name, "question": asked, "method": method, "class": place + 1}
                         for fill in painted:
@@ -105,21 +120,47 @@ def evaluate(
     return Evaluation(frame.assign(size=int(batch[0, 0].numel())), named, refused, chosen)
 
 
+@overload
+def blurred(maps: Tensor, width: float) -> Tensor: ...
+@overload
+def blurred(maps: None, width: float) -> None: ...
+def blurred(maps: Tensor | None, width: float) -> Tensor | None:
+    """Maps, shape (..., height, width), blurred by a Gaussian; as they are where the width is 0."""
+    if maps is None or width == 0:
+        return maps
+    sigma = [0.0] * (maps.dim() - 2) + [width, width]
+    return torch.from_numpy(gaussian_filter(maps.detach().cpu().numpy(), sigma))
+
+
+def from_black(method: Method, black: Tensor | None) -> Method:
+    """The method with a baseline called black in numbers, where a black pixel is given."""
+    sampling: Any = method.sampling
+    start = getattr(sampling, "start", None)
+    starts = start if isinstance(start, tuple) else (start,)
+    if black is None or not any(isinstance(one, str) and one == "black" for one in starts):
+        return method
+    named = tuple(black.view(-1, 1, 1) if isinstance(one, str) and one == "black" else one for one in starts)
+    return replace(method, sampling=replace(sampling, start=named))
+
+
 def _regions(
-    one: GADExplanation,
-    method: str,
+    stack: Tensor,
     reading: Consistency,
     shuffled: Tensor | None,
     pair: Tensor | None,
     seeds: list[int],
+    copies: Mapping[str, Tensor | None],
+    single: Mapping[Control, Tensor],
     *,
     per_component: bool,
 ) -> tuple[list[list[Region]], Tensor]:
     """For each image, the regions of each arm; and the share of new pixels."""
-    stack = one.stacks[method].cpu()
+    stack = stack.cpu()
     kept = reading(stack)
     beside = None if shuffled is None else reading(shuffled.cpu())
-    taken = orders(stack[0], kept.original, None if beside is None else beside.scores, pair, seeds)
+    others = {Control(c): reading(own.cpu()).scores for c, own in copies.items() if own is not None}
+    others |= {control: own.to(stack) for control, own in single.items()}
+    taken = orders(stack[0], kept.original, None if beside is None else beside.scores, pair, seeds, others)
 
     def drawn(arm: str, pixels: Tensor) -> list[Region]:
         found = hulls(pixels, per_component=per_component)

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from sightline.errors import InputError
 from sightline.gad.targets import Step
 from sightline.gad.training import read, write
+from sightline.sampling.seeds import seed_of
 
-Kind = Literal["distanced", "shuffled"]
+Kind = Literal["distanced", "shuffled", "tuned", "noise"]
+"""By the classes; by shuffled labels; without distancing, as a classifier; not trained, with noise on the weights."""
+NOISE = 0.1
+"""Standard deviation of the noise on a weight, as a share of that of its tensor."""
 
 
 class Network(NamedTuple):
@@ -55,6 +59,8 @@ class Networks:
 
     def complete(self, kind: Kind) -> bool:
         """Whether all weights are there."""
+        if kind == "noise":
+            return True
         files = [self.file(alphas, kind) for alphas in self.trained]
         return all(file.name in self.known and file.is_file() for file in files)
 
@@ -82,9 +88,19 @@ class Networks:
             InputError: they were not trained.
         """
         if not self.complete(kind):
-            wanted = "Call fit first." if kind == "distanced" else "Fit with controls=True."
+            wanted = {"distanced": "Call fit first.", "shuffled": "Fit with controls=True."}.get(
+                kind, f"Train them by fit_kinds(data, [{kind!r}])."
+            )
             raise InputError(f"There are no {kind} support networks in {self._folder}. {wanted}")
         network = self.scratch()
+        if kind == "noise":
+            start = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+            for number, alphas in enumerate(self._alphas):
+                with torch.no_grad():
+                    for name, parameter in network.named_parameters():
+                        parameter.copy_(_noisy(start[name], seed_of("weight noise", name, number)))
+                yield Network(alphas, network)
+            return
         if not self._interpolated:
             for alphas in self._alphas:
                 network.load_state_dict(_read(self.file(alphas, kind)))
@@ -107,6 +123,14 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{file} is damaged ({error}). Call fit again, which trains this one anew; the others are kept."
         ) from error
+
+
+def _noisy(weights: Tensor, seed: int) -> Tensor:
+    """Weights with normal noise of a tenth of their standard deviation."""
+    if not weights.is_floating_point() or weights.numel() < 2:
+        return weights
+    drawn = torch.randn(weights.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return weights + NOISE * weights.float().std().to(weights) * drawn.to(weights)
 
 
 def _between(start: Tensor, end: Tensor, share: float) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from sightline.errors import InputError
 from sightline.gad import figures, paper
@@ -261,23 +262,40 @@ def _draw(
     few = gad.explain_each(images[rows], methods, reading=reading, question=question, on_refusal="record")
     few[0].save(folder / "examples")
     first = methods[-1].name
+    wrong, titled_one = _misclassified(before, gad.classes, names)
+    one = few
+    if wrong is not None:
+        one = gad.explain_each(images[[wrong]], methods, reading=reading, question=question, on_refusal="record")
     least = _least(before, gad.classes)
     clues = gad.explain_each(images[least], methods, reading=reading, question=question, on_refusal="record")
     made = {
         "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
         "maps.png": ("Original maps of both classes", figures.original_maps(few, first, names)),
-        "alphas.png": ("The map of each network", figures.per_alpha(few[0], first, 0)),
+        "alphas.png": (titled_one, figures.per_alpha(one, first, 0, names)),
         "hulls.png": ("Hulls at 10 % of the maximum", figures.hull_figure(few[0], first)),
         "gad.png": ("Original and GAD", figures.side_by_side({"": few[0]})),
         "clues.png": (
             "Hulls on the images that speak least for their class",
-            figures.visual_clues(clues, [labels[i] for i in least], gad.classes, names, SHOWN),
+            figures.visual_clues({"": figures.Clues(clues, [labels[i] for i in least])}, gad.classes, names, SHOWN),
         ),
     }
     for name, (_, figure) in made.items():
         with whole_files() as part:
             figure.savefig(part(folder / name), dpi=110)
     return {name: title for name, (title, _) in made.items()}
+
+
+def _misclassified(said: Said, classes: tuple[int, int], names: tuple[str, str]) -> tuple[int | None, str]:
+    """The number of the picture that is most clearly taken for the other class, as in the paper's figure 3; a title."""
+    others = torch.where(said.labels == classes[0], classes[1], classes[0])
+    own, other = (said.logits.gather(1, labels[:, None])[:, 0] for labels in (said.labels, others))
+    place = int((other - own).argmax())
+    if other[place] <= own[place]:
+        return None, "The map of each network, for both classes (no picture is misclassified)"
+    is_first = int(said.labels[place]) == classes[0]
+    label, taken = names if is_first else names[::-1]
+    title = f"The map of each network, for both classes, of a picture of {label} that the network takes for {taken}"
+    return int(said.numbers[place]), title
 
 
 def _least(said: Said, classes: tuple[int, int]) -> list[int]:

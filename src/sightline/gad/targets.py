@@ -38,7 +38,7 @@ def distanced(
 
 
 def steps_of(alphas: object) -> tuple[Step, ...]:
-    """The distances as pairs, one step for each support network.
+    """The distances as pairs, one step for each support network; a leading 0 is the original and trains nothing.
 
     Raises:
         InputError: there are none, or they are not positive and rising from step to step.
@@ -52,11 +52,13 @@ def steps_of(alphas: object) -> tuple[Step, ...]:
         raise InputError(
             f"Distances are numbers, or pairs of numbers (one for each class), such as (2, 4, 6, 8); got {alphas!r}."
         ) from None
+    if steps[:1] == ((0.0, 0.0),):
+        steps = steps[1:]
     numbers = np.array([(0.0, 0.0), *steps])
     if not steps or not np.isfinite(numbers).all() or not (np.diff(numbers, axis=0) > 0).all():
         raise InputError(
-            f"Distances must be above 0 and rise from each support network to the next, as in (2, 4, 6, 8); got "
-            f"{alphas!r}."
+            f"Distances must be above 0 and rise from each support network to the next, as in (2, 4, 6, 8) or, with "
+            f"the original as 0, (0, 2, 4, 6, 8); got {alphas!r}."
         )
     return steps
 
