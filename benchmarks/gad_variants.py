@@ -1,4 +1,4 @@
-"""Does any way of distancing find the deciding part better than what needs none? Variants of GAD beside strong controls.
+"""Variants of GAD beside controls that need no distancing: does any find the deciding part better?
 
 *Creatures*, both tasks (tail, ears), three trained networks, pictures that pass the twin test. The score of a map is
 the share of its K best pixels that lie on the deciding part, K being the size of that part. Settings of each arm (how
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from measure import conditions
 from scipy import stats
@@ -112,7 +111,7 @@ def main() -> None:
                     torch.save(scores(kind, seed, task, options), part := file.with_suffix(".part"))
                     part.replace(file)
                     print(f"{file.stem}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    table = "\n".join(tables(options.folder / "scores", kinds, options.seeds)) if "tables" in globals() else ""
+    table = "\n".join(tables(options.folder / "scores", kinds, options.seeds))
     (options.folder / "table.md").write_text(table + "\n", encoding="utf-8")
     print(table)
 
@@ -318,3 +317,141 @@ def shares(heatmap: Tensor, truth: Tensor) -> Tensor:
     highest = heatmap.flatten(1)[:, order].topk(int(size.max()), dim=1).indices
     hits = truth.flatten(1)[:, order].gather(1, highest) & (torch.arange(highest.shape[1]) < size[:, None])
     return hits.sum(1) / size
+
+
+# Tables
+
+
+class Gain(NamedTuple):
+    """A mean difference in points: over pictures within these networks, and over networks (two degrees of freedom)."""
+
+    mean: float
+    pictures: float  # half the 95 % interval
+    networks: float  # the same
+    p: float  # two-sided, over pictures
+
+    def __str__(self) -> str:
+        low, high = self.mean - self.pictures, self.mean + self.pictures
+        least, most = self.mean - self.networks, self.mean + self.networks
+        return f"{self.mean:+.1f} [{low:+.1f}, {high:+.1f}] ({least:+.1f}, {most:+.1f})"
+
+
+Scores = dict[tuple[str, ...], np.ndarray]
+
+
+def gain(first: np.ndarray, second: np.ndarray) -> Gain:
+    """Of two arrays of shape (network, task, picture)."""
+    points = 100 * (first - second)
+    error = np.sqrt((points.var(2, ddof=1) / points.shape[2]).sum()) / points[..., 0].size
+    by_network = points.mean((1, 2))
+    count = len(by_network)
+    spread = stats.t.ppf(0.975, count - 1) * by_network.std(ddof=1) / count**0.5 if count > 1 else np.inf
+    mean = float(points.mean())
+    p = 2 * stats.norm.sf(abs(mean) / error) if error else float(mean == 0)
+    return Gain(mean, 1.96 * error, spread, float(p))
+
+
+def holm(p: list[float]) -> np.ndarray:
+    order = np.argsort(p)
+    corrected = np.maximum.accumulate(np.array(p)[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected[np.argsort(order)]
+
+
+def read(folder: Path, kinds: list[str], seeds: list[int]) -> dict[str, Scores]:
+    """The scores of each kind that is done for all networks and tasks, each of shape (network, task, picture)."""
+    found = {}
+    for kind in kinds:
+        files = [[folder / f"{kind}-{seed}-{task}.pt" for task in TASKS] for seed in seeds]
+        if all(file.exists() for row in files for file in row):
+            parts = [[torch.load(file, weights_only=True) for file in row] for row in files]
+            keys = parts[0][0]
+            found[kind] = {k: np.stack([[part[k].numpy() for part in row] for row in parts]) for k in keys}
+    return found
+
+
+def tables(folder: Path, kinds: list[str], seeds: list[int]) -> list[str]:
+    data = read(folder, kinds, seeds)
+    if not data:
+        return ["Nothing is done for all networks and tasks yet."]
+    original = {key: values for key, values in next(iter(data.values())).items() if key[1] == "original pair"}
+    pictures = next(iter(original.values())).shape[2]
+    choosing, reported = slice(1, None, 2), slice(0, None, 2)
+    lines = [
+        f"{len(seeds)} networks, 2 tasks, {len(range(pictures)[reported])} pictures of each reported and as many for "
+        f"choosing. Points over `pair` of the same method with the same treatment (first row: shares in %), [95 % over "
+        f"pictures within these networks] (95 % t interval over {len(seeds)} networks).",
+        "",
+    ]
+    lines += [*fixed(data, original, reported), *chosen(data, original, choosing, reported), ""]
+    lines += ["| networks | class's logit | other logit |", "|---|---|---|"]
+    for kind, scores in data.items():
+        moved = [f"{scores['logit', who, '', ''].mean():+.1f}" for who in ("class", "other")]
+        lines.append(f"| {kind} | {' | '.join(moved)} |")
+    return lines
+
+
+def fixed(data: dict[str, Scores], original: Scores, half: slice) -> list[str]:
+    """Every arm at one reading, as it is and blurred by 1.5 px."""
+    lines = []
+    for treatment in ("none", "blur 1.5"):
+        lines += [f"Treatment: {treatment}.", "", f"| arm | {' | '.join(BASE)} |", "|---|" + "---|" * len(BASE)]
+        pair = {m: original[m, "original pair", "alone", treatment][..., half] for m in METHODS}
+        lines.append(f"| pair, share in % | {' | '.join(f'{100 * pair[m].mean():.1f}' for m in BASE)} |")
+        rows: dict[str, dict[str, np.ndarray]] = {f"{m} of the pair": dict.fromkeys(BASE, pair[m]) for m in (CAM, LRP)}
+        for guide in (CAM, LRP) if treatment == "none" else ():
+            name = f"x {guide}"
+            rows[f"pair {name}"] = {m: original[m, "original pair", "alone", name][..., half] for m in BASE}
+        for kind, scores in data.items():
+            asked = {"pair": "average"} if kind in CONTROLS else {q: readings[0] for q, readings in QUESTIONS.items()}
+            for question, reading in asked.items():
+                rows[f"{kind}: {question}, {reading}"] = {
+                    m: scores[m, question, reading, treatment][..., half] for m in BASE
+                }
+        lines += [
+            f"| {name} | {' | '.join(str(gain(row[m], pair[m])) for m in BASE)} |" for name, row in rows.items()
+        ] + [""]
+    return lines
+
+
+def chosen(data: dict[str, Scores], original: Scores, choosing: slice, half: slice) -> list[str]:
+    """Every arm and every control at the reading and treatment that were best on the choosing half."""
+
+    def best(scores: Scores, method: str, question: str) -> tuple[str, np.ndarray]:
+        keys = [key for key in scores if key[:2] == (method, question)]
+        key = max(keys, key=lambda k: scores[k][..., choosing].mean())
+        return f"{key[2]}, {key[3]}", scores[key][..., half]
+
+    lines = [
+        "Reading and treatment chosen on the other half, for arms and controls alike. `p` is the largest over all "
+        "controls (over pictures), corrected by Holm over the arms of a method.",
+        "",
+        "| method | arm | setting | share, % | over the best control | which | over its shuffled | p, Holm |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for method in METHODS:
+        controls = {
+            f"{m} of the pair": best(original, m, "original pair")[1] for m in dict.fromkeys((method, CAM, LRP))
+        }
+        controls |= {kind: best(data[kind], method, "pair")[1] for kind in CONTROLS if kind in data}
+        for name, values in controls.items():
+            lines.append(f"| {method} | *{name}* |  | {100 * values.mean():.1f} |  |  |  |  |")
+        rows, worst = [], []
+        for kind in (k for k in VARIANTS if k in data and f"{k}, shuffled" in data):
+            for question in QUESTIONS:
+                setting, values = best(data[kind], method, question)
+                beside = best(data[f"{kind}, shuffled"], method, question)[1]
+                gains = {name: gain(values, other) for name, other in (controls | {"shuffled": beside}).items()}
+                # Not better than a control is no evidence, however small the two-sided figure.
+                worst.append(max(g.p if g.mean > 0 else 1.0 for g in gains.values()))
+                over_shuffled = gains.pop("shuffled")
+                least = min(gains, key=lambda name: gains[name].mean)
+                rows.append(
+                    f"| {method} | {kind}: {question} | {setting} | {100 * values.mean():.1f} "
+                    f"| {gains[least]} | {least} | {over_shuffled} |"
+                )
+        lines += [f"{row} {p:.2g} |" for row, p in zip(rows, holm(worst) if worst else [], strict=True)]
+    return lines
+
+
+if __name__ == "__main__":
+    main()
