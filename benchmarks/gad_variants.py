@@ -99,7 +99,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(conditions(), file=sys.stderr)
-    kinds = options.kinds or [CONTROLS[0], *(k for v in VARIANTS for k in (v, f"{v}, shuffled")), CONTROLS[1]]
+    kinds = options.kinds or [*CONTROLS, *(k for v in VARIANTS for k in (v, f"{v}, shuffled"))]
     for kind in kinds:
         for seed in options.seeds:
             for task in TASKS:
