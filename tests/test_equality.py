@@ -164,7 +164,8 @@ def test_results_are_copied_and_stay_equal(images: Tensor) -> None:
             assert one == other
     changed = replace(explanation, values=explanation.values + 1)
     assert explanation != changed
-    assert audit != replace(audit, names=["other"] * 4)
+    other_names = replace(audit.sample, names=["other"] * 4)
+    assert audit != replace(audit, sample=other_names)
 
 
 def test_sameness_reaches_into_what_is_held() -> None:

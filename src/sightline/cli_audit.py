@@ -10,6 +10,7 @@ from torch import nn
 
 from sightline.audit import Audit, Randomisation
 from sightline.audit.auditing import FURTHER, TESTS, audit
+from sightline.audit.grouping import groups_of
 from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdict_table import verdict_table
 from sightline.catalogue import catalogue
@@ -40,6 +41,16 @@ def audit_command(
         str, typer.Option(help="Layers lose their weights from the output, from the input, alone, or whole.")
     ] = "output",
     stages: Annotated[int, typer.Option(min=1, help="In at most so many steps.")] = 10,
+    networks: Annotated[
+        int, typer.Option(min=1, help="Networks with all layers random; a verdict on them needs at least five.")
+    ] = 5,
+    groups: Annotated[
+        str,
+        typer.Option(
+            help="What images belong together, such as slices of one patient: folder, for images of one folder, or a "
+            "CSV file with the columns image and group."
+        ),
+    ] = "",
     references: Annotated[
         list[str] | None, typer.Option(help="Images to compare with, for expected_gradients: a file or a folder.")
     ] = None,
@@ -80,8 +91,9 @@ def audit_command(
             batch,
             list(catalogue()) if names == ["all"] else names,
             listed(tests),
-            randomisation=Randomisation(order, stages, seed=seed),
+            randomisation=Randomisation(order, stages, seed=seed, networks=networks),
             references=compared,
+            groups=groups_of(batch, groups) if groups else None,
             seed=seed,
             folder=out,
             progress=lambda words, done, of: advance(done, of, words),

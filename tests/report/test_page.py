@@ -208,7 +208,7 @@ def test_a_method_s_name_may_hold_a_slash(model: nn.Module, images: Tensor, tmp_
     gad = sl.GAD(model, (0, 1), (2,), steps=2, batch_size=8, rate=1e-3).fit(
         (images, torch.arange(22) % 2), controls=False
     )
-    gad.explain(images[:1], [mine]).save(tmp_path / "gad")
+    gad.explain(images[:1], [mine], question="class").save(tmp_path / "gad")
     data = json.loads(Seen(write_page(tmp_path).read_text(encoding="utf-8")).scripts["application/json"])
     assert [(one["method"], one["network"]) for one in data["sets"]] == [
         ("mine/2", "the network"), ("mine/2", "alpha 2"), ("mine/2", "what stays in all"),

@@ -71,7 +71,7 @@ def test_an_audit_in_a_notebook_and_in_a_paper(model: nn.Module, images: Tensor,
             assert f"{finding.said} {finding.figure:.2f}" in html
             assert f"{finding.said} {finding.figure:.2f} [{finding.low:.2f}, {finding.high:.2f}]" in table
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {3}
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {5}
     assert re.findall(r"@\w+\{(\w+),", found.bibliography) == ["simonyan2014deep", "adebayo2018sanity"]
     assert_printable(found.show(), tmp_path)
 
@@ -92,18 +92,18 @@ def test_support_networks_in_a_notebook(model: nn.Module, images: Tensor, tmp_pa
 
 def test_an_evaluation_in_a_notebook_and_in_a_paper(model: nn.Module, images: Tensor) -> None:
     gad = sl.GAD(model, (0, 1), (2,), steps=2, batch_size=8, rate=1e-3).fit((images, torch.arange(22) % 2))
-    found = gad.evaluate(images[:3], ["gradient", "saliency"], fills=["mean"])
+    found = gad.evaluate(images[:3], ["gradient", "saliency"], fills=["mean"], question="class")
     text, html = found.latex(), found._repr_html_()
     # Each row as it should stand in the table, with what LaTeX takes for commands escaped; a row for each region.
     expected = [row.tolist() for _, row in found.verdicts.iterrows()]
     for _, row in found.complexity.iterrows():
         expected += [
-            [row["reading"], row["method"], row["class"], arm]
-            + [row[f"{arm} {name}"] for name in ("wins", "loses", "degenerate", "RC")]
-            for arm in ("gad", "shuffled", "threshold at equal pixels", "pair at equal pixels")
+            [row["reading"], row["question"], row["method"], row["class"], arm]
+            + [row[f"{arm} {name}"] for name in ("wins", "ties", "loses", "degenerate", "RC")]
+            for arm in ("gad", "clipped", "shuffled", "threshold at equal pixels", "pair at equal pixels")
         ]
     for _, row in found.sensitivity.iterrows():
-        key = [row[name] for name in ("reading", "method", "class", "fill")]
+        key = [row[name] for name in ("reading", "question", "method", "class", "fill")]
         expected += [[*key, arm, row[arm]] for arm in ("supplementary", "gad", "original", "random at equal area")]
     for row in expected:
         cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]

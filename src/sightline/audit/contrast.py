@@ -12,8 +12,8 @@ Pairs of images, of which floors are means, share images with each other; each c
 Fafchamps and Gubert 2007, The formation of risk sharing networks, but without taking off what is then counted twice, so
 that the error of a floor is rather stated too large.
 
-Likeness is skewed, so that t is also taken with Hall's correction for skewness (Hall 1992, On the removal of skewness by
-transformation), and the less certain of both probabilities counts.
+Likeness is skewed, so that t is also taken with Hall's correction for skewness (Hall 1992, On the removal of skewness
+by transformation), and the less certain of both probabilities counts.
 """
 
 import math

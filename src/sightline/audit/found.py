@@ -128,6 +128,20 @@ class Audit(Compared):
         return verdicts[[test for test in verdicts.columns if set(verdicts[test]) != {"reported"}]]
 
     @property
+    def counts(self) -> pd.DataFrame:
+        """For each method, over how many images and how many random networks its judged figures are, in words."""
+
+        def span(numbers: Sequence[int]) -> str:
+            known = sorted({number for number in numbers if number})
+            return "" if not known else str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+        rows = {}
+        for method in self.verdicts.index:
+            own = [one for (_, name), one in self.findings.items() if name == method and math.isfinite(one.figure)]
+            rows[method] = {name: span([getattr(one, name) for one in own]) for name in ("images", "networks")}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["images", "networks"]).rename_axis("method")
+
+    @property
     def table(self) -> pd.DataFrame:
         """A row for each test, case, method and measure: the mean with its interval, floor, ceiling, and counts.
 
@@ -294,6 +308,7 @@ class Audit(Compared):
             str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
             for test in table.columns
         }
+        cells |= {name: list(self.counts[name]) for name in ("images", "networks")}
         rules = {test: rule.words for test, rule in self.rules.items() if rule is not None and test in table.columns}
         frame = pd.DataFrame(cells, index=table.index.rename(None))
         return latex(frame, audit_caption(len(self.names), rules), "audit")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sightline.audit.contrast import Numbers
+from sightline.equality import Compared
 from sightline.errors import InputError
 from sightline.intervals import Values
 from sightline.sampling.seeds import seed_of
@@ -29,7 +30,7 @@ class Paired(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Sample(Compared):
     """The images of an audit, and how they depend on each other.
 
     Attributes:

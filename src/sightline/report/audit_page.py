@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
 _WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
 FIGURES = (
-    "Each cell has the verdict, its figure and, in brackets, a 95 % interval over images. Figures of likeness are "
+    "Each cell has the verdict, corrected for the number of verdicts, its figure and, in brackets, a 95 % interval "
+    "over images and, where the weights are random, over networks. Figures of likeness are "
     "scaled: 0 is the likeness to another image's map, 1 that to the same image's map under slight noise; beyond "
     "either they are below 0 or above 1."
 )
@@ -38,7 +39,9 @@ def audit_page(found: "Audit") -> PaperFigure:
     table = found.table
     parts = [test for test in ("parameter_randomization", "class_sensitivity") if test in set(table["test"])]
     height = 1.5 + 0.26 * rows + (0.4 + 0.3 * rows if parts else 0)
-    figure = PaperFigure(figsize=(11, max(height, 6.0)), facecolor="white", layout="constrained")
+    # A verdict with its figure and interval takes 1.6 inches.
+    width = max(11.0, 2.5 + 1.6 * len(found.judged.columns))
+    figure = PaperFigure(figsize=(width, max(height, 6.0)), facecolor="white", layout="constrained")
     heights = [0.6 + 0.26 * rows, 0.6 + 0.3 * rows] if parts else [1]
     grid = figure.add_gridspec(len(heights), max(len(parts), 1), height_ratios=heights)
     _verdicts(figure.add_subplot(grid[0, :]), found)
@@ -48,7 +51,7 @@ def audit_page(found: "Audit") -> PaperFigure:
         (_curves if test == "parameter_randomization" else _classes)(axes, chosen, list(verdicts.index))
     count = len(found.names)
     figure.suptitle(f"Audit of {count} image{'' if count == 1 else 's'}", fontsize=12, x=0.01, ha="left")
-    words = "\n".join(fill(text, 170) for text in (FIGURES, found.advice))
+    words = "\n".join(fill(text, round(15 * width)) for text in (FIGURES, found.advice))
     figure.supxlabel(words, fontsize=8, x=0.01, ha="left", parse_math=False)
     return figure
 
@@ -67,10 +70,15 @@ def _verdicts(axes: Axes, found: "Audit") -> None:
             if (str(test), str(method)) in found.findings:
                 text = f"{word}   {found.shown(str(test), str(method))}".strip()
             axes.text(column + 0.03, row + 0.47, text, fontsize=7.5, va="center", color=_WORDS[word])
-    axes.set_xlim(0, len(verdicts.columns))
+    counts = found.counts.loc[verdicts.index]
+    for row, (images, networks) in enumerate(zip(counts["images"], counts["networks"], strict=True)):
+        for place, text in ((0.05, images), (0.45, networks)):
+            axes.text(len(verdicts.columns) + place, row + 0.47, text, fontsize=7.5, va="center", color="#555555")
+    axes.set_xlim(0, len(verdicts.columns) + 0.8)
     axes.set_ylim(len(verdicts), 0)
     axes.set_yticks(np.arange(len(verdicts)) + 0.47, [str(name) for name in verdicts.index], fontsize=8)
-    axes.set_xticks(np.arange(len(verdicts.columns)) + 0.49, [str(c).replace("_", " ") for c in verdicts.columns])
+    places = [*(np.arange(len(verdicts.columns)) + 0.49), *(len(verdicts.columns) + np.array([0.15, 0.6]))]
+    axes.set_xticks(places, [*(str(c).replace("_", " ") for c in verdicts.columns), "images", "networks"])
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False, labelsize=8)
     for spine in axes.spines.values():
         spine.set_visible(False)

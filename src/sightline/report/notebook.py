@@ -36,7 +36,8 @@ def tabled(title: str, table: pd.DataFrame, notes: Iterable[str] = ()) -> str:
 def verdicts(found: "Audit") -> str:
     """The verdicts of an audit as a table, and its advice."""
     table = found.judged
-    head = "".join(f"<th>{escape(str(test).replace('_', ' '))}</th>" for test in table.columns)
+    counts = found.counts
+    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in (*table.columns, *counts.columns))
     rows = []
     for method, said in table.iterrows():
         cells = []
@@ -45,6 +46,7 @@ def verdicts(found: "Audit") -> str:
             figure = "" if finding is None else f" {found.shown(str(test), str(method)).split(' [')[0]}".rstrip()
             reason = escape(finding.reason) if finding is not None else ""
             cells.append(f'<td title="{reason}" style="color:{_COLOURS[word]}">{escape(word)}{figure}</td>')
+        cells += [f"<td>{escape(text)}</td>" for text in counts.loc[str(method)]]
         rows.append(f"<tr><th>{escape(str(method))}</th>{''.join(cells)}</tr>")
     return (
         f"<p>Audit of {counted(len(found.names), 'image')}</p><table><thead><tr><th>method</th>{head}</tr></thead>"

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,8 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
             "method": method,
             "control": method in _CONTROLS,
             "cells": [{"said": said[test]} | _found(found.get((test, method))) for test in judged],
+            "images": _span(own := [found[test, method] for test in judged if (test, method) in found], "images"),
+            "networks": _span(own, "networks"),
         }
         for method, said in verdicts.items()
     ]
@@ -190,14 +192,33 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _found(row: dict[Any, Any] | None) -> dict[str, Any]:
     if row is None:
-        return {"figure": "", "interval": "", "sort": "", "reason": ""}
+        return {"figure": "", "interval": "", "sort": "", "reason": "", "alone": "", "detail": ""}
     figure, _, interval = (str(row["shown"]) if pd.notna(row["shown"]) else "").partition(" [")
     return {
         "figure": figure,
         "interval": interval.removesuffix("]").replace(", ", " to "),
         "sort": row["figure"] if pd.notna(row["figure"]) else "",
         "reason": str(row["reason"]) if pd.notna(row["reason"]) else "",
+        "alone": str(row["alone"]),
+        "detail": _detail(row),
     }
+
+
+def _detail(row: dict[Any, Any]) -> str:
+    """What stands beside a verdict's figure: what it was made of, and what a reader should know of it."""
+    if not np.isfinite(row["figure"]):
+        return ""
+    told = (
+        f"measured {row['raw']:.3g}, floor {row['floor']:.3g}, ceiling {row['ceiling']:.3g}; p = {row['p']:.2g}, "
+        f"{row['adjusted']:.2g} after Holm's correction"
+    )
+    return f"{told}; {row['note']}" if pd.notna(row["note"]) and row["note"] else told
+
+
+def _span(rows: Sequence[Mapping[Any, Any]], name: str) -> str:
+    """The least and the most of a count over verdicts that have a figure; empty where it is 0."""
+    known = sorted({int(row[name]) for row in rows if np.isfinite(row["figure"]) and row[name]})
+    return "" if not known else str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
 def _curves(table: pd.DataFrame) -> dict[str, Any] | None:

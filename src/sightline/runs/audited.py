@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sightline.audit import Randomisation
 from sightline.audit.auditing import Plan
 from sightline.audit.found import is_saved
+from sightline.audit.grouping import groups_of
 from sightline.errors import InputError
 from sightline.models import model_info
 from sightline.runs.source import read
@@ -59,9 +60,10 @@ def audits_of(worker: Worker) -> list[Audited]:
                 found.batch,
                 list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own)),
                 asked.tests,
-                randomisation=None
-                if asked.stages is None
-                else Randomisation(stages=asked.stages, seed=worker.recipe.seed),
+                randomisation=Randomisation(
+                    stages=asked.stages or Randomisation().stages, seed=worker.recipe.seed, networks=asked.networks
+                ),
+                groups=groups_of(found.batch, asked.groups) if asked.groups else None,
                 seed=worker.recipe.seed,
                 block=asked.block,
                 folder=folder,

@@ -92,6 +92,8 @@ class AuditPart(_Part):
     images: int = Field(default=32, ge=1)
     tests: list[str] = ["class_sensitivity", "parameter_randomization", "input_bias"]
     stages: int | None = Field(default=None, ge=1)
+    networks: int = Field(default=5, ge=1)
+    groups: str = ""
     block: int | None = Field(default=None, ge=2)
 
 
