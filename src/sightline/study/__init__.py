@@ -1,0 +1,1 @@
+"""The claims of the literature on saliency methods, tested on one network."""
