@@ -28,8 +28,17 @@ def answer(verdicts: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> Ans
     said = [(verdicts.get(positive), verdicts.get(signed)) for positive, signed in asked]
     supporting = said.count(("fail", "pass"))
     opposing = sum(positive == "pass" for positive, _ in said)
+    return settled(supporting, opposing, len(asked))
+
+
+def settled(supporting: int, opposing: int, asked: int) -> Answer:
+    """The answer from how many comparisons speak for a claim and against it, of how many that were asked.
+
+    "undecided" if fewer than half of them speak; else "holds" or "does not hold" if at least three quarters of those
+    that speak say so; else "mixed".
+    """
     decided = supporting + opposing
-    if not decided or 2 * decided < len(asked):
+    if not decided or 2 * decided < asked:
         return "undecided"
     if supporting >= MOST * decided:
         return "holds"
