@@ -1,6 +1,7 @@
 """Claim 4: are methods that multiply by the input biased by how pixels are encoded, and does leaving it out cure them?
 
-Rule, stated before any figure: the same function is given the same pictures in other encodings. A map changes if in any
+Rule, the same for every network, whose bound was chosen when figures for ResNet-20, SqueezeNet and a VGG-like network
+were known: the same function is given the same pictures in other encodings. A map changes if in any
 of them the interval of its cosine with the map of the first encoding lies below 0.9, and stays if in all of them it
 lies above. A method that has the factor of the input is paired with itself without the factor: the pair speaks for the
 claim if the first changes and the second stays, and against it if the first stays (`sightline.study.rule.answer`).

@@ -29,7 +29,7 @@ class Part:
     Attributes:
         title: its heading.
         question: what is asked, in a sentence.
-        rule: how the answers follow from the table; stated before any figure is known.
+        rule: how the answers follow from the table, the same for every network.
         table: the figures, with the columns `images` and `networks`; `networks` counts random networks, and is 0 where
             only the given network is asked.
         answers: for each claim, whether it holds.

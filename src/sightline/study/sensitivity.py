@@ -1,8 +1,8 @@
 """Claims 1 and 2: do maps that keep only what is positive show less of the class, the image and the weights?
 
-Rule, stated before any figure: in each test of the audit, every positive form is paired with its signed counterpart. A
-pair speaks for the claim if the positive form fails and the signed one passes, and against it if the positive form
-passes. `sightline.study.rule.answer` makes an answer of these. Verdicts are those after Holm's correction over all
+Rule, the same for every network: in each test of the audit, every positive form is paired with its signed
+counterpart. A pair speaks for the claim if the positive form fails and the signed one passes, and against it if the
+positive form passes. `sightline.study.rule.answer` makes an answer of these. Verdicts are those after Holm's correction over all
 methods and tests of the audit.
 """
 

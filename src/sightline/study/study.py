@@ -105,7 +105,7 @@ def claims(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Study:
-    """Test claims of the literature on a network: each is answered by a rule that was stated before the figures.
+    """Test claims of the literature on a network: each is answered by a fixed rule.
 
     One audit answers `aggregation` and `propagation`. `survey` and `encoding` ask for many passes, and take a quarter
     of the images, but at least twenty where there are as many.

@@ -1,6 +1,7 @@
 """Claim 3: do settings matter? How like maps are to those of another setting, or of the method that they smooth.
 
-Rules, stated before any figure; figures are rank correlations of maps of the same image, with 95 % intervals:
+Rules, the same for every network; their bounds were chosen when figures for ResNet-20, SqueezeNet and a VGG-like
+network were known. Figures are rank correlations of maps of the same image, with 95 % intervals:
 
 - "Larger epsilons are indistinguishable from noise": an epsilon of at least 0.25 speaks for it if, of its likeness to
   epsilon 1e-6, less than 0.1 is left above its likeness to another image's map (whole interval), and against it if more
