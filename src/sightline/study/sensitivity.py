@@ -2,8 +2,8 @@
 
 Rule, the same for every network: in each test of the audit, every positive form is paired with its signed
 counterpart. A pair speaks for the claim if the positive form fails and the signed one passes, and against it if the
-positive form passes. `sightline.study.rule.answer` makes an answer of these. Verdicts are those after Holm's correction over all
-methods and tests of the audit.
+positive form passes. `sightline.study.rule.answer` makes an answer of these. Verdicts are those after Holm's
+correction over all methods and tests of the audit.
 """
 
 from collections.abc import Callable, Sequence
