@@ -23,6 +23,7 @@ from sightline.cli_gad import app as gad
 from sightline.cli_images import MaxPixels, Strict, read_images, say_replaced
 from sightline.cli_options import PageSide, check_places, listed, with_model
 from sightline.cli_run import run as run_command
+from sightline.cli_study import app as study
 from sightline.cli_targets import save_each, targets_of
 from sightline.errors import RefusalError, SightlineError
 from sightline.explain import explain_each
@@ -41,6 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(gad, name="gad")
+app.add_typer(study, name="study")
 app.command("run")(run_command)
 app.command("audit")(audit_command)
 

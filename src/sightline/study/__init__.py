@@ -1,0 +1,10 @@
+"""The claims of the literature on saliency methods, tested on one network.
+
+- `study`: `claims`, which runs the parts and writes them; `part`: what a part finds; `rule`: how verdicts answer a
+  claim.
+- `sensitivity`: positive aggregation and propagation, from one audit; `survey`: settings; `encodings`: input bias.
+"""
+
+from sightline.study.study import PARTS, Study, claims
+
+__all__ = ["PARTS", "Study", "claims"]
