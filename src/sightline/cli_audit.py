@@ -70,6 +70,12 @@ def audit_command(
     baseline: Annotated[
         Path | None, typer.Option(help="The audit.json of an earlier audit; verdicts that got worse are told.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say how many images and networks a verdict will need, and how long it will take."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Base of all randomness.")] = 0,
     max_pixels: MaxPixels = MAX_PIXELS,
     strict: Strict = False,
@@ -84,16 +90,26 @@ def audit_command(
         raise InputError(f"--fail-on names {', '.join(unasked)}, but --tests asks only {tests}. Add it there.")
     before = _stored(baseline)
     batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
+    chosen = list(catalogue()) if names == ["all"] else names
+    how = Randomisation(order, stages, seed=seed, networks=networks)
+    grouped = groups_of(batch, groups) if groups else None
+    if dry_run:
+        forecast = audit(
+            network, batch, chosen, listed(tests),
+            randomisation=how, references=compared, groups=grouped, seed=seed, dry_run=True,
+        )  # fmt: skip
+        console.print(escape(str(forecast)), soft_wrap=True, highlight=False)
+        return
     kept = f"What is done is kept in {out}; the same command goes on from there."
     with interruptible(kept), progress("auditing") as advance:
         found = audit(
             network,
             batch,
-            list(catalogue()) if names == ["all"] else names,
+            chosen,
             listed(tests),
-            randomisation=Randomisation(order, stages, seed=seed, networks=networks),
+            randomisation=how,
             references=compared,
-            groups=groups_of(batch, groups) if groups else None,
+            groups=grouped,
             seed=seed,
             folder=out,
             progress=lambda words, done, of: advance(done, of, words),

@@ -1,17 +1,19 @@
 """`audit`: a model, images and methods in; figures, intervals and verdicts out."""
 
 import json
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sightline.audit.block import Block, Partners, ordered_outputs
+from sightline.audit.forecast import Forecast
 from sightline.audit.found import Audit
 from sightline.audit.pairs import Paired, Sample
 from sightline.audit.questions import (
@@ -57,6 +59,7 @@ Methods = str | Method | Custom | Sequence[str | Method | Custom]
 Progress = Callable[[str, int, int], None]
 
 
+@overload
 def audit(
     model: Callable[..., Any],
     images: Asked,
@@ -74,7 +77,33 @@ def audit(
     block: int | None = None,
     folder: str | Path | None = None,
     progress: Progress | None = None,
-) -> Audit:
+    dry_run: Literal[False] = False,
+) -> Audit: ...
+
+
+@overload
+def audit(*asked: Any, dry_run: Literal[True], **settings: Any) -> Forecast: ...
+
+
+def audit(  # type: ignore[misc]  # the dry run takes the same settings
+    model: Callable[..., Any],
+    images: Asked,
+    methods: Methods = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
+    tests: Sequence[str] = TESTS,
+    *,
+    output: str | None = None,
+    randomisation: Randomisation | None = None,
+    references: Asked | None = None,
+    masks: object = None,
+    threshold: float | None = None,
+    ignore: object = None,
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    block: int | None = None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> Audit | Forecast:
     """Ask of some methods whether their maps explain this model.
 
     Every figure stands between a floor (the map of another image, of another predicted class) and a ceiling (the map of
@@ -106,6 +135,8 @@ def audit(
         block: images that are looked at together; by default as many as fit a fixed share of memory.
         folder: where scores are kept while the audit runs; one that was interrupted goes on from there.
         progress: called with what is done, and the blocks done and in all.
+        dry_run: whether only to say how many images and random networks a verdict will need, and how long the audit
+            will take: a `Forecast`.
 
     Raises:
         InputError: images, methods or tests cannot be used, or the folder holds another audit.
@@ -116,6 +147,8 @@ def audit(
         output=output, randomisation=randomisation, references=references, masks=masks, threshold=threshold,
         ignore=ignore, groups=groups, seed=seed, block=block, folder=folder,
     )  # fmt: skip
+    if dry_run:
+        return plan.forecast()
     for number in range(plan.blocks):
         plan.keep(number, progress=progress)
     if progress is not None:
@@ -209,6 +242,29 @@ class Plan:
         starts = list(range(0, len(batch), size))
         self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
         self.blocks = len(starts)
+
+    def forecast(self) -> Forecast:
+        """What the audit will be able to decide, and how long it will take, from the time of two images."""
+        rows = range(min(2, len(self._batch)))
+        block = Block(
+            self._model, self._images[: len(rows)], rows, self._logits[: len(rows)], self._output, self._subjects,
+            self._seed, compares=False,
+        )  # fmt: skip
+        # Once without the clock, for what only the first pass does.
+        _ = block.base
+        started = time.perf_counter()
+        maps = self._subjects.maps(self._model, block.images, [block.predicted], "forecast").maps[0]
+        list(block.compared("forecast", "forecast", maps))
+        each = (time.perf_counter() - started) / len(rows)
+        outputs = self._logits.shape[1]
+        sets = 1 + sum(question.asks(outputs) for question in (References(), *self._questions))
+        randomised = [one for one in self._questions if isinstance(one, ParameterRandomization)]
+        return Forecast(
+            images=len(self._batch),
+            networks=randomised[0].how.networks if randomised and randomised[0].rules else 0,
+            verdicts=sum(len(one.rules) for one in self._questions) * len(self._subjects.names),
+            seconds=each * len(self._batch) * sets,
+        )
 
     @property
     def kept(self) -> bool:

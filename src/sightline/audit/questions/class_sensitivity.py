@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from sightline.audit.block import Block, Score
+from sightline.audit.block import RANDOM_CLASSES, Block, Score
 from sightline.audit.questions.question import Question
 from sightline.audit.similarity import JUDGED
 from sightline.audit.verdicts import Rule
@@ -52,6 +52,9 @@ class ClassSensitivity(Question):
                     f"{correlation:.3f}), so both rightly have one map but for its sign"
                 )
         return ""
+
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        return min(RANDOM_CLASSES, outputs - 1) + 2 * (self.output.predicts and outputs > 2)
 
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("other outputs")

@@ -38,6 +38,10 @@ class Convergence(Question):
             f"the input is where, not what (random logits send maps with a cosine of {left:.2f} there)"
         )
 
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        del outputs
+        return 0
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("random logits")
         rows = [row for row in block.subjects.rows if row.name not in block.subjects.refused]

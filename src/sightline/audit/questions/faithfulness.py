@@ -35,6 +35,10 @@ class Faithfulness(Question):
     fills: tuple[Fill, ...] = (Fill.BLACK, Fill.MEAN, Fill.BLUR)
     steps: int = 10
 
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        del outputs
+        return 0
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         chosen = block.predicted
 

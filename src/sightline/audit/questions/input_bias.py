@@ -68,6 +68,10 @@ class InputBias(Question):
         """A shift in words."""
         return f"input {shift:+g} spreads"
 
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        del outputs
+        return len(self.shifts) * (1 if self.local is None else 2) + 2
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         predicted = [block.predicted]
         yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)

@@ -65,6 +65,10 @@ class ParameterRandomization(Question):
         """Networks with all layers random besides the last of the cascade."""
         return self.how.networks - 1 if self.rules else 0
 
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        del outputs
+        return self.parts * max(self.how.smooth, 1)
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         for _, found in self.by_part(block, tell, range(self.parts)):
             yield from found

@@ -25,6 +25,15 @@ class Question(ABC):
         """Into how many parts it falls, each of which can be asked by itself."""
         return 1
 
+    def asks(self, outputs: int) -> int:
+        """How many sets of maps it asks for of each image, besides those of the predicted class.
+
+        Args:
+            outputs: how many the network has.
+        """
+        del outputs
+        return 1
+
     @property
     def rules(self) -> Sequence[Rule]:
         """What decides it; nothing where it only reports."""

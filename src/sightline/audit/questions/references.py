@@ -18,6 +18,10 @@ class References(Question):
 
     name: ClassVar[str] = REFERENCE
 
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        del outputs
+        return 2
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         tell("slight noise")
         if block.others is not None:

@@ -34,6 +34,10 @@ class Stability(Question):
         )  # fmt: skip
         return (rule,)
 
+    def asks(self, outputs: int) -> int:  # noqa: D102
+        del outputs
+        return 3 + self.draws
+
     def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:  # noqa: D102
         predicted = [block.predicted]
         subjects = block.subjects
