@@ -244,18 +244,14 @@ class Plan:
         self.blocks = len(starts)
 
     def forecast(self) -> Forecast:
-        """What the audit will be able to decide, and how long it will take, from the time of two images."""
-        rows = range(min(2, len(self._batch)))
-        block = Block(
-            self._model, self._images[: len(rows)], rows, self._logits[: len(rows)], self._output, self._subjects,
-            self._seed, compares=False,
-        )  # fmt: skip
+        """What the audit will be able to decide, and how long it will take, from the time of its first block."""
+        block = self._block(0, compares=False)
         # Once without the clock, for what only the first pass does.
         _ = block.base
         started = time.perf_counter()
         maps = self._subjects.maps(self._model, block.images, [block.predicted], "forecast").maps[0]
         list(block.compared("forecast", "forecast", maps))
-        each = (time.perf_counter() - started) / len(rows)
+        each = (time.perf_counter() - started) / len(self._rows[0])
         outputs = self._logits.shape[1]
         sets = 1 + sum(question.asks(outputs) for question in (References(), *self._questions))
         randomised = [one for one in self._questions if isinstance(one, ParameterRandomization)]
