@@ -25,8 +25,8 @@ class Forecast:
         images: how many there are.
         networks: random networks that will be asked.
         verdicts: how many verdicts will be corrected for their number.
-        seconds: how long it will take here, from the time of its first images; results that randomised networks share make it
-            shorter, and what asks for more than maps (convergence, faithfulness) is not counted.
+        seconds: how long it will take here, from the time of its first images; results that randomised networks share
+            make it shorter, and what asks for more than maps (convergence, faithfulness) is not counted.
     """
 
     images: int
