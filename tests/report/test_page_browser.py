@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     gad = sl.GAD(model, (0, 1), (2, 4), steps=3, batch_size=8, rate=1e-2).fit(
         (images, torch.arange(22) % 2), controls=False
     )
-    kept = gad.explain(images[:3], ["gradient"])
+    kept = gad.explain(images[:3], ["gradient"], question="class")
     kept.save(folder / "gad")
     gad.evaluate(images[:2], ["gradient"]).save(folder / "evaluation")
     return Made(write_page(folder), found, kept)
