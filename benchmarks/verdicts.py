@@ -12,7 +12,6 @@ variable SIGHTLINE_DATA says.
 """
 
 import argparse
-import os
 import sys
 import time
 from itertools import combinations
@@ -20,18 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measure import conditions, declare_missing_operators
-from torch import nn
+from claims import resnet20, squeezenet
+from measure import conditions
 
 import sightline as sl
 from sightline.audit.subjects import CONTROLS
 from sightline.audit.verdicts import Evidence, Rule, Said, corrected, judge
 
-declare_missing_operators()
-
-ROOT = Path(__file__).parents[1]
-NETWORKS = ROOT / "tests" / "helpers" / "networks.py"
-DATA = Path(os.environ.get("SIGHTLINE_DATA", ROOT.parent / "shared" / "data"))
 METHODS = [
     "gradient", "saliency", "input_x_gradient", "guided_backprop", "deconvnet", "rect_grad", "grad_cam",
     "grad_cam@early", "grad_cam_plus_plus", "grad_cam_positive@middle", "layer_cam@early", "full_grad",
@@ -42,16 +36,9 @@ TESTS = (
 )  # fmt: skip
 
 
-def network(name: str) -> tuple[nn.Module, sl.ImageBatch]:
-    weights = {"resnet20": "resnet20_cifar10.pt", "squeezenet": "squeezenet1_1_imagenet_fp16.pt"}[name]
-    factory = {"resnet20": "resnet20_cifar", "squeezenet": "squeezenet1_1"}[name]
-    model = sl.load_model(f"{NETWORKS}:{factory}", weights=DATA / "weights" / weights)
-    return model, sl.load_images(DATA / "images" / {"resnet20": "cifar10/val", "squeezenet": "imagenet"}[name], model)
-
-
 def repeat(name: str, folder: Path, images: int, audits: int) -> str:
     """The verdicts of each audit, and how many of them change from one to another."""
-    model, batch = network(name)
+    model, batch = {"resnet20": resnet20, "squeezenet": squeezenet}[name]()
     rng = np.random.default_rng(0)
     chosen = np.linspace(0, len(batch) - 1, min(images, len(batch))).round().astype(int)
     for number in range(audits):

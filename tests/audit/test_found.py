@@ -97,6 +97,13 @@ def test_a_figure_off_the_scale_of_likeness_is_told_in_words(tmp_path: Path) -> 
     assert "deconvnet (alike for different images)" in page
 
 
+def test_floors_from_images_of_one_class_are_told() -> None:
+    few = {"floor": {"pairs": 24, "of other classes": 11}}
+    assert "only 11 are of different predicted classes" in found({"gradient": (0.1, 0.15)}, **few).advice
+    enough = {"floor": {"pairs": 24, "of other classes": 12}}
+    assert "different predicted classes" not in found({"gradient": (0.1, 0.15)}, **enough).advice
+
+
 def test_a_share_may_be_above_one() -> None:
     audited = found({"gradient": (0.1, 0.15)})
     finding = audited.findings[RULE.test, "gradient"]._replace(figure=3.2, low=3.1, high=3.3)

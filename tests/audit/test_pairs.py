@@ -1,7 +1,9 @@
 """Which images are compared with each other: of other classes, contents and groups, and whatever the order of files."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,9 +65,13 @@ def test_identical_images_are_one_group_and_never_a_pair() -> None:
 def test_groups_are_names_or_numbers_one_for_each_image() -> None:
     assert list(numbered(["b", "a", "b"], 3)) == [0, 1, 0]
     assert list(numbered([7, 7, 2.5], 3)) == [0, 0, 1]
+    for given_ in (torch.tensor([4, 4, 1]), np.array(["b", "b", "a"]), pd.Series(["b", "b", "a"]).astype("category")):
+        assert list(numbered(given_, 3)) == [0, 0, 1]
     for given_, said in (
         (["a"], "got 1"),
         (["a", None, "b"], "no group, first image 1"),
+        (["a", pd.NA, "b"], "no group, first image 1"),
+        ("aab", "the text 'aab'"),
         ([1.0, float("nan"), 2], "1"),
     ):
         with pytest.raises(sl.InputError, match=said):

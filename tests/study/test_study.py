@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.command_line import sightline
+from sightline.audit.pairs import Sample
 from sightline.checksums import unsealed
 from sightline.errors import InputError
+from sightline.sampling.seeds import image_key
 from sightline.study import claims
 from sightline.study.encodings import bias, encodings
 from sightline.study.sensitivity import PAIRS, methods_of
@@ -109,8 +111,13 @@ def test_settings_are_compared_by_rank_and_judged_by_intervals() -> None:
     # In a network of ReLUs, LRP-epsilon is the input times the gradient as epsilon goes to 0.
     assert first["raw likeness"] == pytest.approx(1, abs=1e-3)
     maps = input_x_gradient(model, images).flatten(1).numpy()
-    another = np.mean([spearmanr(maps[i], maps[i - 1]).statistic for i in range(20)])
+    keys = [image_key(image) for image in images]
+    pairs = Sample.of(keys, keys, np.zeros(20, dtype=int), None, 0).alike.partners
+    another = np.mean([spearmanr(maps[i], maps[j]).statistic for i, j in enumerate(pairs)])
     assert first["another image"] == pytest.approx(another, abs=5e-3)
+    # Which images are set against each other does not depend on the order of files.
+    again = survey(model, images.flip(0)).table.set_index(["compared with", "map"])
+    np.testing.assert_allclose(again["another image"], rows["another image"], atol=1e-6)
     assert first["networks"] == 0
     assert first["images"] == 20
 

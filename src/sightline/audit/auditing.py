@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +72,7 @@ def audit(
     masks: object = None,
     threshold: float | None = None,
     ignore: object = None,
-    groups: Sequence[Hashable] | None = None,
+    groups: Iterable[Any] | None = None,
     seed: int = 0,
     block: int | None = None,
     folder: str | Path | None = None,
@@ -97,7 +97,7 @@ def audit(  # type: ignore[misc]  # the dry run takes the same settings
     masks: object = None,
     threshold: float | None = None,
     ignore: object = None,
-    groups: Sequence[Hashable] | None = None,
+    groups: Iterable[Any] | None = None,
     seed: int = 0,
     block: int | None = None,
     folder: str | Path | None = None,
@@ -196,7 +196,7 @@ class Plan:
         masks: object = None,
         threshold: float | None = None,
         ignore: object = None,
-        groups: Sequence[Hashable] | None = None,
+        groups: Iterable[Any] | None = None,
         seed: int = 0,
         block: int | None = None,
         folder: str | Path | None = None,
@@ -324,7 +324,7 @@ class Plan:
         known = torch.from_numpy(pairs.known[rows.start : rows.stop])
         if not bool(known.any()):
             return None
-        return Partners(self._images[partners], self._explained[partners if own else list(rows)], known)
+        return Partners(self._images, partners, self._explained[partners if own else list(rows)], known)
 
     def _parts(self, block: Block) -> list[tuple[Question, list[str]]]:
         """What is asked of a block, and under which names the scores of its parts are kept."""

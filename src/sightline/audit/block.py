@@ -56,12 +56,14 @@ class Partners:
     """For each image of a block another image of the audit, and the class whose map is asked of that.
 
     Attributes:
-        images: the other images.
+        everything: all images of the audit, of which these are taken where their maps are made.
+        numbers: the numbers of the other images.
         classes: shape (image,): the classes.
         known: shape (image,): false where there is no such image, and an image stands for itself.
     """
 
-    images: Asked
+    everything: Asked
+    numbers: list[int]
     classes: Int[Tensor, " batch"]
     known: Bool[Tensor, " batch"]
 
@@ -173,7 +175,8 @@ class Block:
             partners: the images.
             about: see `Subjects.maps`.
         """
-        return self.subjects.maps(self.model, partners.images, [partners.classes], about).maps[0]
+        images = partners.everything[partners.numbers]
+        return self.subjects.maps(self.model, images, [partners.classes], about).maps[0]
 
     def smoothed(self, network: Any, draws: int, about: str, classes: Tensor | None = None) -> Maps:
         """The maps of a network for the predicted class, averaged over noise on the images.

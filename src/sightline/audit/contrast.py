@@ -13,7 +13,7 @@ Fafchamps and Gubert 2007, The formation of risk sharing networks, but without t
 that the error of a floor is rather stated too large.
 
 Likeness is skewed, so that t is also taken with Hall's correction for skewness (Hall 1992, On the removal of skewness
-by transformation), and the less certain of both probabilities counts.
+by transformation), and the larger of both p-values counts.
 """
 
 import math
@@ -119,7 +119,7 @@ def estimate(value: Mean, floor: Mean, ceiling: Mean, bound: float, groups: Numb
     # The third moment of what images contribute, as a share of the whole standard error; networks are too few for one.
     parts = first - bound * second
     third = scale * float((parts**3).sum()) / total**1.5
-    # Whatever is less certain: skewed numbers (a few images that rule a mean) make Student's test too sure.
+    # Where a few images rule the mean, Student's test alone is too sure; the larger p-value of both counts.
     corrected = t + third / 6 + third * t**2 / 3 + third**2 * t**3 / 27
     p = float(2 * student.sf(min(abs(t), corrected if t > 0 else -corrected), freedom))
     squared = float(student.isf(LEVEL / 2, freedom)) ** 2

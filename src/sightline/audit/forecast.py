@@ -1,8 +1,8 @@
 """What an audit will be able to decide, and how long it will take, before it is made."""
 
-import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
@@ -14,7 +14,7 @@ IMAGE_SPREAD, NETWORK_SPREAD = 0.25, 0.1
 the upper quartiles over 18 methods on ResNet-20 (benchmarks/RESULTS.md); methods whose maps of different images are
 alike have several times as much."""
 DISTANCES = (0.3, 0.2, 0.1, 0.05)
-_MOST = 100_000
+_MOST = 20_000
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,19 @@ class Forecast:
         return pd.DataFrame(rows)
 
     def __str__(self) -> str:
+        asked = f", {counted(self.networks, 'random network')}" if self.networks else ""
         lines = [
-            f"{counted(self.images, 'image')}, {counted(self.networks, 'random network')}, up to "
-            f"{counted(self.verdicts, 'verdict')}: about {_time(self.seconds)}.",
-            "A figure's distance from its bound that can be told, by images and, for random weights, by networks (at "
-            f"the spread to be expected, {IMAGE_SPREAD:g} between images and {NETWORK_SPREAD:g} between networks):",
+            f"{counted(self.images, 'image')}{asked}, up to {counted(self.verdicts, 'verdict')}: about "
+            f"{_time(self.seconds)}.",
+            "What a verdict needs, by how far its figure lies from the bound, at standard deviations of "
+            f"{IMAGE_SPREAD:g} between images and {NETWORK_SPREAD:g} between random networks:",
         ]
         for row in self.table.to_dict("records"):
-            networks = "no number of" if row["networks"] < 0 else str(row["networks"])
-            lines.append(f"  {row['distance from the bound']:g}: {row['images']} images; {networks} networks")
+            line = f"  {row['distance from the bound']:g}: {row['images']} images"
+            if self.networks:
+                number = "no number of" if row["networks"] < 0 else row["networks"]
+                line += f"; of random weights, {number} networks with these {self.images} images"
+            lines.append(line)
         return "\n".join(lines)
 
 
@@ -75,13 +79,10 @@ def needed(distance: float, spread: float, verdicts: int, further: float = 0.0) 
         verdicts: for how many verdicts it is corrected.
         further: a variance that more draws leave as it is.
     """
-    for count in range(2, _MOST):
-        quantile = float(student.isf(LEVEL / (2 * max(verdicts, 1)), count - 1))
-        if quantile * math.sqrt(spread**2 / count + further) <= distance:
-            return count
-        if quantile * math.sqrt(further) > distance and count > 1000:
-            return -1
-    return -1
+    counts = np.arange(2, _MOST)
+    half = student.isf(LEVEL / (2 * max(verdicts, 1)), counts - 1) * np.sqrt(spread**2 / counts + further)
+    enough = half <= distance
+    return int(counts[enough.argmax()]) if enough.any() else -1
 
 
 def _time(seconds: float) -> str:

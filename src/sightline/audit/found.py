@@ -143,7 +143,7 @@ class Audit(Compared):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each test, case, method and measure: the mean with its interval, floor, ceiling, and counts.
+        """A row for each test, case, method and measure: the mean with its interval, median, floor, ceiling, counts.
 
         `images` and `networks` are how many images and how many random networks the mean is over; of the trained
         network alone, that is 0 networks.
@@ -159,6 +159,7 @@ class Audit(Compared):
             mean = Mean.of(cells, pairs.get(str(key[1])))
             found = estimate(mean, none, one, 0.0, self.sample.groups)
             row = dict(zip(keys, key, strict=True)) | {"mean": mean.value, "low": found.low, "high": found.high}
+            row["median"] = float(np.median(known)) if len(known := cells[np.isfinite(cells)]) else math.nan
             row |= {"images": int(mean.known.sum()), "networks": group.loc[group["network"] > 0, "network"].nunique()}
             for name, case in (("floor", FLOOR), ("ceiling", CEILING)):
                 row[name] = means.get((case, *key[2:]), math.nan)
@@ -250,6 +251,13 @@ class Audit(Compared):
             if cured:
                 advice = "read the maps only without the factor of the input, which pass"
             sentences.append(f"{_and(told)} {'fails' if one else 'fail'} {_and(failed)}: {advice}.")
+        floor = self.settings.get("floor", {})
+        if floor.get("of other classes", 0) < floor.get("pairs", 0) / 2:
+            sentences.append(
+                f"Of {floor['pairs']} pairs of images that floors are taken from, only {floor['of other classes']} are "
+                "of different predicted classes, since the network says the same of most of these images: verdicts "
+                "between floor and ceiling rest on images of one class."
+            )
         if lists[Said.UNDECIDED]:
             sentences.append(f"No verdict for {_and(lists[Said.UNDECIDED])}; the table says why.")
         words: dict[str, list[str]] = {}

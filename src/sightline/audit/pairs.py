@@ -1,8 +1,8 @@
 """Which images an audit compares with each other: fixed random pairs, and groups of images that belong together."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ class Sample(Compared):
 
     @classmethod
     def of(
-        cls, names: Sequence[str], keys: Sequence[str], labels: Numbers, groups: Sequence[Hashable] | None, seed: int
+        cls, names: Sequence[str], keys: Sequence[str], labels: Numbers, groups: Iterable[Any] | None, seed: int
     ) -> "Sample":
         """Pairs and groups of some images.
 
@@ -68,18 +68,21 @@ class Sample(Compared):
         return cls(names, own, *pairs)
 
 
-def numbered(groups: Sequence[Hashable], count: int) -> Numbers:
+def numbered(groups: Iterable[Any], count: int) -> Numbers:
     """The groups as numbers from 0.
 
     Raises:
         InputError: there is not one for each image, or one is missing.
     """
-    given = list(groups)
+    if isinstance(groups, str):
+        raise InputError(f"groups= takes what each image belongs to, in a list; got the text {groups!r}.")
+    # Elements of tensors and arrays are compared by value only as plain numbers.
+    given = list(groups.tolist() if hasattr(groups, "tolist") else groups)
     if len(given) != count:
         raise InputError(
             f"groups= takes what each image belongs to, one for each of {counted(count, 'image')}; got {len(given)}."
         )
-    missing = [i for i, one in enumerate(given) if one is None or one != one or one == ""]
+    missing = [i for i, one in enumerate(given) if one is None or one == "" or pd.isna(one)]
     if missing:
         raise InputError(
             f"{counted(len(missing), 'image')} of {count} got no group, first image {missing[0]}. Give each what it "

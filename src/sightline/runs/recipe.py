@@ -87,14 +87,14 @@ class DataPart(_Part):
 
 
 class AuditPart(_Part):
-    """An audit of the first images; see `audit`."""
+    """An audit of the first images; see `audit`. `groups` is `folder` or a CSV file, as of the command line."""
 
     images: int = Field(default=32, ge=1)
     tests: list[str] = ["class_sensitivity", "parameter_randomization", "input_bias"]
     stages: int | None = Field(default=None, ge=1)
     networks: int = Field(default=5, ge=1)
     groups: str = ""
-    block: int | None = Field(default=None, ge=2)
+    block: int | None = Field(default=None, ge=1)
 
 
 class GADPart(_Part):

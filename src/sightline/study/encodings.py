@@ -93,7 +93,7 @@ def bias(model: Callable[..., Any], images: Asked, *, seed: int = 0, step: Step 
             refused |= said
             magnitudes[name] = _tensor(moved).abs().mean(1)
             if step is not None:
-                step(len(kept), 4)
+                step(len(kept), 4 if _tensor(images).shape[1] == len(_MEAN) else 3)
     except RefusalError as error:
         note = f"The network cannot be given another encoding: {error}"
         return Part(_TITLE, _QUESTION, _RULE, answers={_CLAIM: "undecided"}, notes=[note])

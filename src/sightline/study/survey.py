@@ -16,16 +16,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from sightline.audit.pairs import Sample
 from sightline.audit.similarity import spearman
 from sightline.audit.subjects import Asked
 from sightline.catalogue import catalogue
+from sightline.encoded import as_images
 from sightline.explain import explain
+from sightline.images import ImageBatch
 from sightline.method import Method
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon
+from sightline.sampling.seeds import image_key
 from sightline.study.part import Part, interval, too_few
 from sightline.study.rule import Answer, settled
 
@@ -62,14 +67,15 @@ def survey(model: Callable[..., Any], images: Asked, *, seed: int = 0, step: Ste
         InputError: see `sightline.explain`.
     """
     maps, refused = maps_of(model, images, _methods(), seed=seed, step=step)
+    keys = [image_key(image) for image in as_images(images.tensor if isinstance(images, ImageBatch) else images)]
+    others = Sample.of(keys, keys, np.zeros(len(keys), dtype=int), None, seed).alike
+    other, known = torch.from_numpy(others.partners), torch.from_numpy(others.known)
     rows, said = [], []
     for claim, first, second, counts in PAIRS:
         asked = first in maps and second in maps
         if asked:
             same = spearman(maps[first], maps[second])
-            another = spearman(maps[first], maps[second].roll(1, 0))
-            if len(images) == 1:
-                another[:] = torch.nan
+            another = spearman(maps[first], maps[second][other]).where(known, torch.nan)
             here, there, left = interval(same), interval(another), interval(same - another)
             row = {"claim": claim, "map": second, "compared with": first, "raw likeness": here.mean, "low": here.low}
             row |= {"high": here.high, "another image": there.mean, "difference": left.mean, "difference low": left.low}
