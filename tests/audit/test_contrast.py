@@ -51,8 +51,8 @@ def test_images_and_networks_are_crossed_by_hand() -> None:
     np.testing.assert_allclose(mean.images, [-0.5, 0.5])
     np.testing.assert_allclose(mean.networks, [-1.0, 1.0])
     found = estimate(mean, Mean.of(np.zeros(2)), Mean.of(np.ones(2)), 0.0, apart(2))
-    # Variances 2 / 1 * (0.25 + 0.25) = 1 by images, 2 / 1 * (1 + 1) = 4 by networks; (1 + 4)^2 / (1 + 16) freedom.
-    assert found.p == pytest.approx(2 * student.sf(3 / np.sqrt(5), 25 / 17))
+    # Variances 2 / 1 * (0.25 + 0.25) = 1 by images, 2 / 1 * (1 + 1) = 4 by networks; 2 - 1 degrees of freedom.
+    assert found.p == pytest.approx(2 * student.sf(3 / np.sqrt(5), 1))
 
 
 def test_a_missing_number_leaves_the_others() -> None:
@@ -105,8 +105,9 @@ def test_intervals_cover_what_is_so(networks: int, pairs: bool) -> None:
         missed += not found.low <= bound <= found.high
         # What is significant after the correction for skewness lies outside of the interval.
         assert found.p >= 0.05 or not found.low <= bound <= found.high
-    # Three standard errors of a share of 5 % in 1,000; with pairs, errors are stated too large.
-    assert (0.005 if pairs else 0.03) < missed / 1000 < 0.071
+    # Three standard errors of a share of 5 % in 1,000. With pairs, errors are stated too large; with networks, the degrees
+    # of freedom too small.
+    assert (0.003 if pairs or networks > 1 else 0.03) < missed / 1000 < 0.071
 
 
 def test_intervals_over_images_alone_would_miss_random_networks() -> None:

@@ -97,6 +97,7 @@ def test_a_function_that_multiplies_by_the_input_has_no_form_without_it(model: n
     assert re.search(rf"\bone \({figure:.2f}\) and two \({figure:.2f}\).*input_bias.*do not read", twice.advice)
 
 
+@pytest.mark.slow
 def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) -> None:
     encoding = Preprocessing(size=(12, 12), mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
     model.sightline_info = ModelInfo(spec="test", preprocessing=encoding, weights="")

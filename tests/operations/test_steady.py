@@ -177,6 +177,7 @@ def assert_one_image_is_as_in_a_batch(model: nn.Module, images: Tensor, target: 
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()), msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
 def test_every_method_gives_one_image_the_map_it_has_in_a_batch(name: str) -> None:

@@ -229,6 +229,7 @@ def test_every_method_agrees_with_the_reference(drawn: tuple[Network, Tensor]) -
     assert_every_method_agrees(*drawn)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(networks())
 def test_every_method_agrees_on_a_few_networks(drawn: tuple[Network, Tensor]) -> None:
@@ -268,6 +269,7 @@ def assert_every_method_agrees(network: Network, images: Tensor) -> None:
             )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(networks(only_relu=True))
 def test_lrp_0_is_the_gradient_times_the_input(drawn: tuple[Network, Tensor]) -> None:
@@ -280,6 +282,7 @@ def test_lrp_0_is_the_gradient_times_the_input(drawn: tuple[Network, Tensor]) ->
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.data())
 def test_relevance_is_conserved_without_biases(data: st.DataObject) -> None:

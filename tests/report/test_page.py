@@ -76,6 +76,7 @@ def test_nothing_that_comes_from_outside_is_code(model: nn.Module, images: Tenso
     assert policy.startswith("default-src 'none'")
 
 
+@pytest.mark.slow
 def test_an_audit_s_verdicts_and_figures_are_on_the_page(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     found = sl.audit(model, images, ["gradient", "guided_backprop"], ["class_sensitivity", "parameter_randomization"])
     found.save(tmp_path)

@@ -517,6 +517,7 @@ def test_files_of_others_are_left_alone(place: Path) -> None:
     assert (place / "out" / "maps" / "mine.partial").exists()
 
 
+@pytest.mark.slow
 def test_methods_that_are_added_are_audited_by_themselves(place: Path) -> None:
     more = '[audit]\nimages = 6\ntests = ["class_sensitivity"]\n'
     sl.run(recipe(place, more, methods=["gradient"], targets=["0"]))

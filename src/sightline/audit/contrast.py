@@ -7,7 +7,8 @@ contributes to it, and t = D / se(D) is compared with Student's distribution. Th
 t does not reject (Fieller 1954, Some problems in interval estimation).
 
 Images and networks are crossed: each network is asked about every image, so that both contribute to the error
-(Cameron, Gelbach and Miller 2011, Robust inference with multiway clustering), with degrees of freedom by Satterthwaite.
+(Cameron, Gelbach and Miller 2011, Robust inference with multiway clustering), with the degrees of freedom of whichever
+are fewer: an estimate of the degrees of freedom is too large where few networks happen to agree.
 Pairs of images, of which floors are means, share images with each other; each counts for both of its images, as in
 Fafchamps and Gubert 2007, The formation of risk sharing networks, but without taking off what is then counted twice, so
 that the error of a floor is rather stated too large.
@@ -114,7 +115,7 @@ def estimate(value: Mean, floor: Mean, ceiling: Mean, bound: float, groups: Numb
     if total == 0:
         p = float(distance == 0)
         return Estimate(figure, *((figure, figure) if gap > 0 else (-math.inf, math.inf)), p)
-    freedom = total**2 / (by_images(bound) ** 2 / (count - 1) + of_networks**2 / max(numbers - 1, 1))
+    freedom = min(count, numbers) - 1 if numbers > 1 else count - 1
     t = distance / math.sqrt(total)
     # The third moment of what images contribute, as a share of the whole standard error; networks are too few for one.
     parts = first - bound * second

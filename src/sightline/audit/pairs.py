@@ -82,7 +82,7 @@ def numbered(groups: Iterable[Any], count: int) -> Numbers:
         raise InputError(
             f"groups= takes what each image belongs to, one for each of {counted(count, 'image')}; got {len(given)}."
         )
-    missing = [i for i, one in enumerate(given) if one is None or one == "" or pd.isna(one)]
+    missing = [i for i, one in enumerate(given) if pd.isna(one) or one == ""]
     if missing:
         raise InputError(
             f"{counted(len(missing), 'image')} of {count} got no group, first image {missing[0]}. Give each what it "
