@@ -14,6 +14,7 @@ variable SIGHTLINE_DATA says.
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -36,17 +37,17 @@ TESTS = (
 )  # fmt: skip
 
 
-def repeat(name: str, folder: Path, images: int, audits: int) -> str:
+def repeat(name: str, folder: Path, images: int, audits: Sequence[int], tests: Sequence[str]) -> str:
     """The verdicts of each audit, and how many of them change from one to another."""
     model, batch = {"resnet20": resnet20, "squeezenet": squeezenet}[name]()
     rng = np.random.default_rng(0)
     chosen = np.linspace(0, len(batch) - 1, min(images, len(batch))).round().astype(int)
-    for number in range(audits):
+    orders = [rng.permutation(chosen).tolist() for _ in range(max(audits) + 1)]
+    for number in audits:
         started = time.perf_counter()
-        order = rng.permutation(chosen).tolist()
         out = folder / name / str(number)
         found = sl.audit(
-            model, batch[order], METHODS, TESTS, seed=number,
+            model, batch[orders[number]], METHODS, tests, seed=number,
             randomisation=sl.Randomisation("whole", seed=number), folder=out,
         )  # fmt: skip
         found.save(out)
@@ -156,7 +157,10 @@ def main() -> None:
     parser.add_argument("network", nargs="?", choices=["resnet20", "squeezenet"], default="resnet20")
     parser.add_argument("--folder", type=Path, default=Path("verdicts"))
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--audits", type=int, default=5)
+    parser.add_argument(
+        "--audits", type=int, nargs="+", default=range(5), help="numbers, so that several processes share"
+    )
+    parser.add_argument("--tests", nargs="+", choices=TESTS, default=TESTS)
     parser.add_argument("--repetitions", type=int, default=400)
     options = parser.parse_args()
     print(conditions(), file=sys.stderr)
@@ -165,7 +169,7 @@ def main() -> None:
     elif options.what == "changes":
         print(changes(options.folder / options.network))
     else:
-        print(repeat(options.network, options.folder, options.images, options.audits))
+        print(repeat(options.network, options.folder, options.images, options.audits, options.tests))
 
 
 if __name__ == "__main__":

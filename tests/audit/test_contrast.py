@@ -105,8 +105,8 @@ def test_intervals_cover_what_is_so(networks: int, pairs: bool) -> None:
         missed += not found.low <= bound <= found.high
         # What is significant after the correction for skewness lies outside of the interval.
         assert found.p >= 0.05 or not found.low <= bound <= found.high
-    # Three standard errors of a share of 5 % in 1,000. With pairs, errors are stated too large; with networks, the degrees
-    # of freedom too small.
+    # Three standard errors of a share of 5 % in 1,000. With pairs, errors are stated too large; with networks, the
+    # degrees of freedom are too small.
     assert (0.003 if pairs or networks > 1 else 0.03) < missed / 1000 < 0.071
 
 
