@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from sightline.audit.contrast import LEVEL
 from sightline.words import counted
 
-IMAGE_SPREAD, NETWORK_SPREAD = 0.25, 0.1
+IMAGE_SPREAD, NETWORK_SPREAD = 0.25, 0.13
 """Standard deviations of a verdict's figure between images and between random networks that are to be expected: about
 the upper quartiles over 18 methods on ResNet-20 (benchmarks/RESULTS.md); methods whose maps of different images are
 alike have several times as much."""
