@@ -383,6 +383,16 @@ def test_rules_by_hand() -> None:
     assert "2 more" in holes.reason
 
 
+def test_an_image_that_is_given_twice_counts_once() -> None:
+    floor, ceiling = np.zeros(30), np.ones(30)
+    value = 0.3 + np.linspace(-0.1, 0.1, 30)
+    contents = np.arange(30) // 2
+    found = judge(RULE, Evidence(value, floor, ceiling, contents, contents))
+    assert (found.said, found.images) == (Said.UNDECIDED, 15)
+    assert "5 more" in found.reason
+    assert judge(RULE, Evidence(value, floor, ceiling, contents, np.arange(30))).images == 30
+
+
 def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> None:
     for settings, said in (
         ({"tests": ["colour"]}, "class_sensitivity.*colour"),

@@ -160,7 +160,10 @@ class Audit(Compared):
             found = estimate(mean, none, one, 0.0, self.sample.groups)
             row = dict(zip(keys, key, strict=True)) | {"mean": mean.value, "low": found.low, "high": found.high}
             row["median"] = float(np.median(known)) if len(known := cells[np.isfinite(cells)]) else math.nan
-            row |= {"images": int(mean.known.sum()), "networks": group.loc[group["network"] > 0, "network"].nunique()}
+            row |= {
+                "images": len(np.unique(self.sample.contents[mean.known])),
+                "networks": group.loc[group["network"] > 0, "network"].nunique(),
+            }
             for name, case in (("floor", FLOOR), ("ceiling", CEILING)):
                 row[name] = means.get((case, *key[2:]), math.nan)
             rows.append(row)
@@ -221,10 +224,10 @@ class Audit(Compared):
             sentences.append(
                 f"Its weights are {weights}; with random ones it has learned nothing that a map could show."
             )
+        kind = self.settings.get("output", {}).get("kind", "classes")
         everywhere = {method: likeness for method, likeness in self.alike.items() if method not in lists[Said.FAIL]}
         good = [method for method in lists[Said.PASS] if method not in everywhere]
         if good:
-            kind = self.settings.get("output", {}).get("kind", "classes")
             noun = {"classes": "class", "labels": "label"}.get(kind, "output")
             sentences.append(
                 f"On these {len(self.names)} images the maps of {_and(good)} depend on the {noun} and on this model's "
@@ -252,10 +255,10 @@ class Audit(Compared):
                 advice = "read the maps only without the factor of the input, which pass"
             sentences.append(f"{_and(told)} {'fails' if one else 'fail'} {_and(failed)}: {advice}.")
         floor = self.settings.get("floor", {})
-        if floor.get("of other classes", 0) < floor.get("pairs", 0) / 2:
+        if kind != "values" and floor.get("of other classes", 0) < floor.get("pairs", 0) / 2:
             sentences.append(
-                f"Of {floor['pairs']} pairs of images that floors are taken from, only {floor['of other classes']} are "
-                "of different predicted classes, since the network says the same of most of these images: verdicts "
+                f"Of {floor['pairs']} pairs of images that floors are taken from, {floor['of other classes'] or 'none'} "
+                "are of different predicted classes, since the network says the same of most of these images: verdicts "
                 "between floor and ceiling rest on images of one class."
             )
         if lists[Said.UNDECIDED]:
@@ -392,7 +395,7 @@ def _judged(scores: pd.DataFrame, rule: Rule, method: str, sample: Sample) -> Fi
     else:
         ceiling = values(REFERENCE, CEILING)[:, 0] if rule.ceiling is None else np.full(count, rule.ceiling)
     evidence = Evidence(
-        values(rule.test, rule.case), floor, ceiling, sample.groups,
+        values(rule.test, rule.case), floor, ceiling, sample.groups, sample.contents,
         sample.alike.partners if rule.case == SAME_CLASS else None,
         sample.others.partners if rule.floor is None else None,
     )  # fmt: skip

@@ -36,12 +36,14 @@ class Sample(Compared):
     Attributes:
         names: what they are called.
         groups: shape (image,): numbers of groups that belong together; identical images are one group.
+        contents: shape (image,): numbers of the images' contents, by which an image that is given twice counts once.
         others: for each another one, of another predicted class.
         alike: for each another one, of the same predicted class.
     """
 
     names: Sequence[str]
     groups: Numbers
+    contents: Numbers
     others: Paired
     alike: Paired
 
@@ -65,7 +67,7 @@ class Sample(Compared):
         drawn = [seed_of(seed, "pair", key) for key in keys]
         contents = numbered(keys, len(keys))
         pairs = (paired(drawn, contents, own, labels, same=same) for same in (False, True))
-        return cls(names, own, *pairs)
+        return cls(names, own, contents, *pairs)
 
 
 def numbered(groups: Iterable[Any], count: int) -> Numbers:

@@ -122,6 +122,8 @@ class Evidence:
         floor: shape (image,): what the measure says where nothing is alike.
         ceiling: shape (image,): what it says where all is alike that can be.
         groups: shape (image,): numbers of the groups of images that belong together; by default each is its own.
+        contents: shape (image,): numbers of the images' contents; an image that is given twice counts once. By default
+            all are different.
         value_partners: shape (image,): with which image each value was measured, if it was measured on pairs.
         floor_partners: the same of the floors.
     """
@@ -130,6 +132,7 @@ class Evidence:
     floor: Values
     ceiling: Values
     groups: Numbers | None = None
+    contents: Numbers | None = None
     value_partners: Numbers | None = None
     floor_partners: Numbers | None = None
 
@@ -149,7 +152,9 @@ def judge(rule: Rule, evidence: Evidence) -> Finding:
     networks = value.shape[1] if rule.networks else 0
     value = np.where(np.isfinite(ceiling)[:, None], value, np.nan)
     known = np.isfinite(value)
-    images, asked = int(known.any(1).sum()), len(value)
+    asked = len(value)
+    contents = np.arange(asked) if evidence.contents is None else evidence.contents
+    images = len(np.unique(contents[known.any(1)]))
     if images == 0:
         return undecided("there is no image on which this could be measured", 0, networks)
     if images < FEWEST:
