@@ -257,7 +257,7 @@ class Audit(Compared):
         floor = self.settings.get("floor", {})
         if kind != "values" and floor.get("of other classes", 0) < floor.get("pairs", 0) / 2:
             sentences.append(
-                f"Of {floor['pairs']} pairs of images that floors are taken from, {floor['of other classes'] or 'none'} "
+                f"Of {floor['pairs']} pairs of images that floors rest on, {floor['of other classes'] or 'none'} "
                 "are of different predicted classes, since the network says the same of most of these images: verdicts "
                 "between floor and ceiling rest on images of one class."
             )
