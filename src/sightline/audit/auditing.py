@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sightline.audit.block import Block, Partners, ordered_outputs
 from sightline.audit.forecast import Forecast
 from sightline.audit.found import Audit
-from sightline.audit.pairs import Paired, Sample
+from sightline.audit.pairs import Pairs, Sample
 from sightline.audit.questions import (
     ClassSensitivity,
     Completeness,
@@ -318,7 +318,7 @@ class Plan:
             self._partners(rows, self._sample.others, own=True), self._partners(rows, self._sample.alike, own=False),
         )  # fmt: skip
 
-    def _partners(self, rows: range, pairs: Paired, *, own: bool) -> Partners | None:
+    def _partners(self, rows: range, pairs: Pairs, *, own: bool) -> Partners | None:
         """Images elsewhere in the audit to compare with, asked about their own class or about that of these."""
         partners = pairs.partners[rows.start : rows.stop].tolist()
         known = torch.from_numpy(pairs.known[rows.start : rows.stop])

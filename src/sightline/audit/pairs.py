@@ -15,7 +15,7 @@ from sightline.sampling.seeds import seed_of
 from sightline.words import counted
 
 
-class Paired(NamedTuple):
+class Pairs(NamedTuple):
     """For each image another one.
 
     Attributes:
@@ -44,8 +44,8 @@ class Sample(Compared):
     names: Sequence[str]
     groups: Numbers
     contents: Numbers
-    others: Paired
-    alike: Paired
+    others: Pairs
+    alike: Pairs
 
     @classmethod
     def of(
@@ -94,7 +94,7 @@ def numbered(groups: Iterable[Any], count: int) -> Numbers:
     return np.asarray(found)
 
 
-def paired(drawn: Sequence[int], contents: Numbers, groups: Numbers, labels: Numbers, *, same: bool) -> Paired:
+def paired(drawn: Sequence[int], contents: Numbers, groups: Numbers, labels: Numbers, *, same: bool) -> Pairs:
     """For each image another one, of another content and group, whose label is another, or the same.
 
     Each image is taken about equally often. Where no such image has such a label, it is any; where all belong to one
@@ -124,4 +124,4 @@ def paired(drawn: Sequence[int], contents: Numbers, groups: Numbers, labels: Num
                 partners[i], known[i], kept[i] = int(costs.argmin()), True, fits
                 uses[partners[i]] += 1
                 break
-    return Paired(partners, known, kept)
+    return Pairs(partners, known, kept)
