@@ -57,7 +57,7 @@ def repeat(name: str, folder: Path, images: int, audits: Sequence[int], tests: S
 
 def changes(folder: Path) -> str:
     """A row for each verdict with its figures in all audits, and the counts of changes between any two audits."""
-    reasons = [pd.read_csv(place / "reasons.csv") for place in sorted(folder.glob("[0-9]*"))]
+    reasons = [pd.read_csv(place) for place in sorted(folder.glob("[0-9]*/reasons.csv"))]
     every = pd.concat([one.assign(audit=number) for number, one in enumerate(reasons)])
     every = every[~every["method"].isin(CONTROLS)]
     every = every[every["said"].isin(["pass", "fail", "undecided"])]
