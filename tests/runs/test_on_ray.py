@@ -84,8 +84,8 @@ def test_an_audit_s_randomised_networks_are_seen_to_by_workers(place: Path) -> N
     assert running.returncode == 0, said
     whole, spread = (tree_of(sl.open_run(place / name), place / name) for name in ("alone", "out"))
     scores = [name for name in whole if name.startswith("audit/scores/") and name.endswith(".csv")]
-    # Its references, the classes, and two randomised networks.
-    assert len(scores) == 4
+    # Its references, the classes, the network of the first stage, and five with all layers random.
+    assert len(scores) == 8
     assert all(spread[name] == whole[name] for name in [*scores, "audit/table.csv", "audit/reasons.csv"])
 
 
