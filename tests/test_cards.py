@@ -39,6 +39,7 @@ def image() -> Tensor:
     return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in SAMPLED])
 def test_the_cost_in_the_catalogue_is_what_is_counted(name: str, resnet: nn.Module, image: Tensor) -> None:
     forward = _flops(lambda: resnet(image))

@@ -62,6 +62,7 @@ def _all(jobs: list[Callable[[], sl.Explanation]]) -> list[sl.Explanation]:
         return list(pool.map(run, jobs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True], ids=["a model each", "one model"])
 def test_threads_give_what_one_thread_gives(shared: bool) -> None:
     images = torch.rand(3, 3, 10, 10, generator=torch.Generator().manual_seed(1))

@@ -1092,6 +1092,7 @@ def test_every_network_of_the_zoo_is_decomposed_exactly_or_refused_by_name(trap:
     np.testing.assert_allclose(parts.amounts[0], by_input, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @ZOO
 def test_the_gradient_beside_full_grad_is_the_gradient_alone_to_the_bit(trap: zoo.AnyTrap) -> None:
     alone, refused = _asked(trap, "gradient")

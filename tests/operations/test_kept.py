@@ -373,6 +373,7 @@ OVERWRITES: dict[str, Callable[[Tensor], Tensor | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", OVERWRITES)
 @pytest.mark.parametrize("node", NODES)
 def test_every_result_may_be_written_over(node: str, write: str, images: Tensor) -> None:

@@ -137,6 +137,7 @@ def test_what_does_not_fit_is_not_kept() -> None:
         assert forward_flops(model, x) < whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["output", "input", "alone", "whole"])
 def test_the_audit_finds_the_same(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     how = Randomisation(order, stages=4)

@@ -189,6 +189,7 @@ def test_every_method_gives_one_image_the_map_it_has_in_a_batch(name: str) -> No
 PERMUTED = ("permute", "channels last", "tokens", "attention", "vision transformer", "BN", "norm", "shuffle", "stack")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trap", [trap for trap in zoo.TRAPS if any(word in trap.name for word in PERMUTED)], ids=lambda trap: trap.name
 )

@@ -174,6 +174,7 @@ def theirs(name: str, model: nn.Module, images: Tensor, canonizers: list[Canoniz
     return scores.detach(), relevance.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_agrees_with_zennit(name: str, network: str, model: nn.Module, images: Tensor) -> None:
     _, peer = theirs(name, model, images, NETWORKS[network].right())
