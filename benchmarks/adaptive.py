@@ -30,9 +30,10 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import InputTimesSignal
-from sightline.sampling import AdaptivePath, Sampling, adaptive
+from sightline.sampling import AdaptivePath, Sampling
 from sightline.sampling import Path as StraightPath
-from sightline.sampling.base import Answer, Row
+from sightline.sampling import _adaptive as adaptive
+from sightline.sampling._base import Answer, Row
 
 declare_missing_operators()
 

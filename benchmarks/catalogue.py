@@ -28,8 +28,8 @@ from measure import RESULTS, Paired, conditions, declare_missing_operators, oper
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline import layers
 from sightline.aggregation import CAM, InputSignal, InputTimesSignal
+from sightline.explaining import _layers as layers
 
 declare_missing_operators()
 

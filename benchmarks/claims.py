@@ -22,11 +22,11 @@ from measure import conditions, declare_missing_operators
 from torch import nn
 
 import sightline as sl
-from sightline.checksums import unsealed
-from sightline.gad.classifier import with_outputs
+from sightline._common.checksums import unsealed
+from sightline.gad._classifier import with_outputs
 from sightline.models import load_weights
 from sightline.study import PARTS, claims
-from sightline.study.part import table_lines
+from sightline.study._part import table_lines
 
 declare_missing_operators()
 

@@ -26,8 +26,8 @@ from torchvision.models import resnet18  # noqa: E402
 
 import sightline as sl  # noqa: E402
 from helpers.networks import resnet20_cifar  # noqa: E402
-from sightline.gad.samples import samples_of  # noqa: E402
-from sightline.gad.training import Recipe, train  # noqa: E402
+from sightline.gad._samples import samples_of  # noqa: E402
+from sightline.gad._training import Recipe, train  # noqa: E402
 
 ALPHAS = (2, 4, 6, 8)
 METHODS = ["input_x_gradient", "guided_backprop"]

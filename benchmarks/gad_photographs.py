@@ -20,8 +20,8 @@ from torch import nn
 
 import sightline as sl
 from sightline.gad import Consistency
-from sightline.gad.classifier import Tuning
-from sightline.gad.reproduce import Scale, reproduce
+from sightline.gad._classifier import Tuning
+from sightline.gad._reproduce import Scale, reproduce
 
 declare_missing_operators()
 

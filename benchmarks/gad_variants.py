@@ -27,15 +27,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
-from sightline.catalogue import as_method
-from sightline.explain import explain_each
-from sightline.gad.consistency import Consistency
-from sightline.gad.samples import samples_of
-from sightline.gad.targets import distanced, shuffled
-from sightline.gad.training import Recipe, train
-from sightline.images.creatures import Creatures, passes_twin_test
-from sightline.models.small_resnet import SmallResNet, train_on
-from sightline.targets import Pair
+from sightline.demo._small_resnet import SmallResNet, train_on
+from sightline.demo.creatures import Creatures, passes_twin_test
+from sightline.explaining._explain import explain_each
+from sightline.explaining._targets import Pair
+from sightline.gad._consistency import Consistency
+from sightline.gad._samples import samples_of
+from sightline.gad._targets import distanced, shuffled
+from sightline.gad._training import Recipe, train
+from sightline.methods._catalogue import as_method
 
 TASKS = {"tail": (0, 1), "ears": (0, 2)}
 ALPHAS = (2, 4, 6, 8)  # only the last is trained; the weights of the others lie on the line to it

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sightline.gad.controls import Control
-from sightline.gad.evaluation import LEVEL
-from sightline.intervals import holm, mean_interval
-from sightline.paired import sign_flips
+from sightline.evaluation._intervals import holm, mean_interval
+from sightline.evaluation._paired import sign_flips
+from sightline.gad._controls import Control
+from sightline.gad._evaluation import LEVEL
 
 CONTROLS = 5
 SIZES = (20, 48, 128)

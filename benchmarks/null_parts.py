@@ -16,13 +16,13 @@ import torch
 from measure import conditions
 from torch import Tensor, nn
 
-from sightline.audit.encoding import shifted
-from sightline.audit.localisation import rank_accuracy
-from sightline.catalogue import catalogue
-from sightline.explain import explain_each
-from sightline.images.creatures import Creatures, passes_twin_test
-from sightline.intervals import mean_interval
-from sightline.models.small_resnet import SmallResNet, train_on
+from sightline.auditing._encoding import shifted
+from sightline.auditing._localisation import rank_accuracy
+from sightline.demo._small_resnet import SmallResNet, train_on
+from sightline.demo.creatures import Creatures, passes_twin_test
+from sightline.evaluation._intervals import mean_interval
+from sightline.explaining._explain import explain_each
+from sightline.methods._catalogue import catalogue
 
 METHODS = ["gradient", "input_x_gradient", "integrated_gradients", "rect_grad", "lrp_epsilon", "lrp_epsilon_plus",
            "lrp_alpha1_beta0", "lrp_z_plus", "guided_backprop", "grad_cam"]  # fmt: skip

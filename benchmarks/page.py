@@ -20,7 +20,7 @@ from measure import conditions, declare_missing_operators
 from playwright.sync_api import sync_playwright
 
 import sightline as sl
-from sightline.report.writing import write_page
+from sightline.rendering._writing import write_page
 
 declare_missing_operators()
 

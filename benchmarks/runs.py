@@ -30,10 +30,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
 from sightline.runs import Recipe
-from sightline.runs.recipe import target_of
-from sightline.runs.source import open_source, read
-from sightline.runs.store import Store
-from sightline.runs.work import Worker
+from sightline.runs._recipe import target_of
+from sightline.runs._source import open_source, read
+from sightline.runs._store import Store
+from sightline.runs._work import Worker
 
 declare_missing_operators()
 

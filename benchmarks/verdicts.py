@@ -24,8 +24,8 @@ from claims import resnet20, squeezenet
 from measure import conditions
 
 import sightline as sl
-from sightline.audit.subjects import CONTROLS
-from sightline.audit.verdicts import Evidence, Rule, Said, corrected, judge
+from sightline.auditing._subjects import CONTROLS
+from sightline.auditing._verdicts import Evidence, Rule, Said, corrected, judge
 
 METHODS = [
     "gradient", "saliency", "input_x_gradient", "guided_backprop", "deconvnet", "rect_grad", "grad_cam",

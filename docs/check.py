@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import sightline
-from sightline.cards import settings
-from sightline.operations.vocabulary import SPELLINGS, Kind, Operation
-from sightline.propagation import lrp
-from sightline.propagation.base import Treatment
+from sightline.methods._cards import settings
+from sightline.operations._vocabulary import SPELLINGS, Kind, Operation
+from sightline.propagation import _lrp as lrp
+from sightline.propagation._base import Treatment
 
 ROOT = Path(__file__).parent.parent
 METHODS = ROOT / "docs" / "methods.md"

@@ -38,7 +38,7 @@ def test_the_search_finds_what_it_is_for(text: str) -> None:
 def test_every_extra_that_a_message_names_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == DISTRIBUTION == "sightline-saliency"
-    assert project["scripts"] == {"sightline": "sightline.cli:main"}
+    assert project["scripts"] == {"sightline": "sightline.cli._main:main"}
     named = {
         extra
         for path in (ROOT / "src").rglob("*.py")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
+from sightline._common.equality import same
 from sightline.aggregation import CAM, InputTimesSignal, LayerSignal, Pooling
-from sightline.equality import same
 from sightline.errors import InputError
 from sightline.operations import Kind
 from sightline.propagation import (

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.operations.interception import eager
+from sightline.operations._interception import eager
 
 
 class Small(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import sightline as sl
-from sightline.report.writing import write_page
-from sightline.written import tensors_in, whole_files, write_text
+from sightline._common.written import tensors_in, whole_files, write_text
+from sightline.rendering._writing import write_page
 
 
 def test_files_take_their_places_together(tmp_path: Path) -> None:

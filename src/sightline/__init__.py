@@ -6,19 +6,19 @@ through each operation (`propagation`), and which tensors make the map (`aggrega
 
 from typing import TYPE_CHECKING, Any
 
-import sightline._interrupt  # noqa: F401 - it acts when it is imported
-from sightline.audit import Audit, Randomisation, audit, from_callable
-from sightline.catalogue import catalogue
-from sightline.conservation import Conservation
-from sightline.decomposition import Decomposition
+import sightline._common.interrupt  # noqa: F401 - it acts when it is imported
+from sightline.arrays import ImageBatch, load_images
+from sightline.auditing import Audit, Randomisation, audit, from_callable
 from sightline.errors import InputError, RefusalError, SightlineError
-from sightline.explain import explain, explain_each
-from sightline.explanation import Checks, Explanation
+from sightline.explaining._conservation import Conservation
+from sightline.explaining._decomposition import Decomposition
+from sightline.explaining._explain import explain, explain_each
+from sightline.explaining._explanation import Checks, Explanation
+from sightline.explaining._targets import Direction, Pair, Unit, WholeBatch
 from sightline.gad import GAD, Consistency, GADExplanation
-from sightline.images import ImageBatch, load_images
-from sightline.method import Method
+from sightline.methods._catalogue import catalogue
+from sightline.methods._method import Method
 from sightline.models import ModelInfo, Preprocessing, load_model, model_info
-from sightline.targets import Direction, Pair, Unit, WholeBatch
 
 if TYPE_CHECKING:
     from sightline.runs import Run, open_run, read_recipe, run

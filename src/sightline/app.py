@@ -22,20 +22,20 @@ from markupsafe import Markup
 from PIL import Image
 from torch import nn
 
-from sightline.audit import Randomisation, audit
-from sightline.catalogue import catalogue
+from sightline._common.words import counted
+from sightline.arrays import ImageBatch, load_images
+from sightline.arrays._files import Found, unique_names
+from sightline.auditing import Randomisation, audit
 from sightline.errors import InputError, SightlineError, install
-from sightline.explain import explain_each
+from sightline.explaining._explain import explain_each
+from sightline.explaining._targets import Pair, TargetLike
 from sightline.gad import GAD
-from sightline.images import ImageBatch, load_images
-from sightline.images.files import Found, unique_names
+from sightline.methods._catalogue import catalogue
 from sightline.models import model_info
-from sightline.models.asking import ask, output_of
-from sightline.models.output_kind import OutputKind
-from sightline.report.picture import resampled
-from sightline.report.writing import write_page
-from sightline.targets import Pair, TargetLike
-from sightline.words import counted
+from sightline.models._asking import ask, output_of
+from sightline.models._output_kind import OutputKind
+from sightline.rendering._picture import resampled
+from sightline.rendering._writing import write_page
 
 if TYPE_CHECKING:
     import gradio

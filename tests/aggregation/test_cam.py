@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Pooling, Sign, Stage
-from sightline.aggregation.cam import curvature
+from sightline.aggregation._cam import curvature
 from sightline.propagation import DECONVNET, GUIDED_BACKPROP, lrp_0, lrp_epsilon, rect_grad
 from sightline.sampling import AdaptivePath, Expected, Noise, Path
 

@@ -156,7 +156,7 @@ def test_what_is_cropped_away_is_left_blank() -> None:
 def test_the_manifest_and_the_page_place_maps_alike(tmp_path) -> None:
     import json
 
-    from sightline.report.gallery import Gallery
+    from sightline.rendering._gallery import Gallery
 
     model = Summed(patches(), before=SQUARE["letterboxed"]).eval()
     image = torch.zeros(1, 1, 32, 64)

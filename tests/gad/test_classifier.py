@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sightline as sl
-from sightline.gad.classifier import Tuning, fine_tuned, mirrored, with_outputs
-from sightline.gad.reproduce import reproduce
-from sightline.gad.samples import samples_of
+from sightline.gad._classifier import Tuning, fine_tuned, mirrored, with_outputs
+from sightline.gad._reproduce import reproduce
+from sightline.gad._samples import samples_of
 
 
 def network() -> nn.Module:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sightline.evaluation._regions import Important
 from sightline.gad import PAPER_LIKE, Consistency
-from sightline.regions import Important
 
 
 def test_minmax_by_hand() -> None:

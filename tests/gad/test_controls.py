@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 import sightline as sl
 from sightline.gad import Consistency, Control
-from sightline.gad.controls import STANDARD, as_controls
-from sightline.gad.measuring import blurred
+from sightline.gad._controls import STANDARD, as_controls
+from sightline.gad._measuring import blurred
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
+from sightline.evaluation._regions import hulls
 from sightline.gad import PAPER_LIKE, Consistency, Control, distanced
-from sightline.gad.controls import as_many, as_wide, orders
-from sightline.gad.training import read
-from sightline.models.fingerprint import fingerprint
-from sightline.regions import hulls
+from sightline.gad._controls import as_many, as_wide, orders
+from sightline.gad._training import read
+from sightline.models._fingerprint import fingerprint
 
 CLASSES = (2, 0)
 
@@ -91,7 +91,7 @@ def by_hand(model: nn.Module, images: Tensor, labels: Tensor, alphas: tuple[floa
     """The same training, written out; in the order of the images that the fit derives from its seed."""
     import copy
 
-    from sightline.sampling.seeds import seed_of
+    from sightline.sampling._seeds import seed_of
 
     chosen = [i for i, label in enumerate(labels.tolist()) if label in CLASSES]
     with torch.no_grad():

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import sightline as sl
-from sightline.gad.samples import samples_of
-from sightline.gad.survey import Said, agreement, doubts, survey
+from sightline.gad._samples import samples_of
+from sightline.gad._survey import Said, agreement, doubts, survey
 
 CLASSES = (3, 1)
 TITLES = ("cat", "dog")

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from unittest import mock
 
-from sightline.cli import main
+from sightline.cli._main import main
 
 Done = subprocess.CompletedProcess[str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.models.factories import load_factory
+from sightline.models._factories import load_factory
 
 
 def test_a_file_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

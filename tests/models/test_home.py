@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.models.asking import ask
+from sightline.models._asking import ask
 
 SINGLE, DOUBLE, HALF, BRAIN = torch.float32, torch.float64, torch.float16, torch.bfloat16
 

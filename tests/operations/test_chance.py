@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
-from sightline.models.asking import ask
+from sightline.models._asking import ask
 
 Body = Callable[["Drawing", Tensor], Tensor]
 

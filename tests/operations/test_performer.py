@@ -11,9 +11,9 @@ from torch import Tensor
 
 import sightline as sl
 from sightline.operations import Kind
-from sightline.operations.calls import Call
-from sightline.operations.linear import Linear
-from sightline.operations.rectifier import Rectified
+from sightline.operations._calls import Call
+from sightline.operations._linear import Linear
+from sightline.operations._rectifier import Rectified
 from sightline.propagation import Propagation, lrp_epsilon
 
 DRAWN = torch.Generator().manual_seed(0)

@@ -12,8 +12,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
-from sightline.audit import Randomisation, audit
-from sightline.operations.reuse import Reuse, reusing
+from sightline.auditing import Randomisation, audit
+from sightline.operations._reuse import Reuse, reusing
 
 METHODS = ["gradient", "guided_backprop", "lrp_epsilon_plus", "grad_cam"]
 

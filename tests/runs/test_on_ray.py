@@ -21,7 +21,7 @@ from helpers.runs import METHODS, TARGETS, recipe, tree_of
 
 pytest.importorskip("ray")
 
-from sightline.runs.work import threads
+from sightline.runs._work import threads
 
 pytestmark = pytest.mark.slow
 ENGINE = '[engine]\nname = "ray"\nworkers = 2\n'

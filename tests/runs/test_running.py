@@ -29,10 +29,10 @@ from helpers.runs import METHODS, NETWORK, TARGETS, WITHOUT, expected, picture, 
 
 pytest.importorskip("zarr", reason="the extra 'runs' is not installed")
 
+from sightline.runs import _running as module
 from sightline.runs import estimate
-from sightline.runs import running as module
-from sightline.runs.place import Place
-from sightline.runs.work import Worker
+from sightline.runs._place import Place
+from sightline.runs._work import Worker
 
 
 def test_what_is_stored_is_what_explain_finds(place: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_remote_folder_that_cannot_be_reached_is_a_clean_stop(place: Path, lef
 
 
 def test_who_holds_a_remote_folder_gives_signs_while_a_chunk_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sightline.runs.place.LEASE", 0.5)
+    monkeypatch.setattr("sightline.runs._place.LEASE", 0.5)
     one, other = Place("memory://long"), Place("memory://long")
     with one.alone():
         time.sleep(1.2)
@@ -472,7 +472,7 @@ def test_a_refusal_for_one_target_says_nothing_of_another(place: Path) -> None:
 
 def test_one_method_that_fails_leaves_the_others_their_maps(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sl.run(recipe(place, folder="whole"))
-    from sightline.runs import work
+    from sightline.runs import _work as work
 
     explain_each = work.explain_each
 

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Sign
-from sightline.planner import Job
+from sightline.explaining._planner import Job
+from sightline.explaining._targets import as_target
+from sightline.explaining._totals import Total
 from sightline.propagation import (
     GRADIENT,
     GUIDED_BACKPROP,
@@ -30,10 +32,8 @@ from sightline.propagation import (
     rect_grad,
 )
 from sightline.sampling import AdaptivePath, Context, Expected, Noise, Path, Reduction, Sampling
-from sightline.sampling.base import Answer, Points, Row
-from sightline.sampling.seeds import image_key, seed_of
-from sightline.targets import as_target
-from sightline.totals import Total
+from sightline.sampling._base import Answer, Points, Row
+from sightline.sampling._seeds import image_key, seed_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.study.rule import answer
+from sightline.study._rule import answer
 
 
 @pytest.mark.parametrize(

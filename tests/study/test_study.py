@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.command_line import sightline
-from sightline.audit.pairs import Sample
-from sightline.checksums import unsealed
+from sightline._common.checksums import unsealed
+from sightline.auditing._pairs import Sample
 from sightline.errors import InputError
-from sightline.sampling.seeds import image_key
+from sightline.sampling._seeds import image_key
 from sightline.study import claims
-from sightline.study.encodings import bias, encodings
-from sightline.study.sensitivity import PAIRS, methods_of
-from sightline.study.survey import survey
+from sightline.study._encodings import bias, encodings
+from sightline.study._sensitivity import PAIRS, methods_of
+from sightline.study._survey import survey
 
 FACTORY = """
 import torch

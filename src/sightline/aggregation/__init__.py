@@ -8,13 +8,13 @@
 - `placement`, `resize`: where the cells of a map lie in the image, and bringing maps to the image's size.
 """
 
-from sightline.aggregation.base import Aggregation, Reads, Sign
-from sightline.aggregation.cam import CAM, Pooling, Stage
-from sightline.aggregation.full_grad import FullGrad, Heard
-from sightline.aggregation.inputs import InputSignal, InputTimesSignal
-from sightline.aggregation.layers import LayerSignal
-from sightline.aggregation.placement import Placement
-from sightline.aggregation.resize import resized
+from sightline.aggregation._base import Aggregation, Reads, Sign
+from sightline.aggregation._cam import CAM, Pooling, Stage
+from sightline.aggregation._full_grad import FullGrad, Heard
+from sightline.aggregation._inputs import InputSignal, InputTimesSignal
+from sightline.aggregation._layers import LayerSignal
+from sightline.aggregation._placement import Placement
+from sightline.aggregation._resize import resized
 
 __all__ = [
     "CAM",

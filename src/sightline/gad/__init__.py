@@ -9,12 +9,12 @@
 - `classifier`, `reproduce`: from a data folder to all of that.
 """
 
-from sightline.gad.consistency import PAPER_LIKE, Consistency, Consistent, Reading
-from sightline.gad.controls import Control
-from sightline.gad.distancing import GAD
-from sightline.gad.evaluation import Evaluation
-from sightline.gad.explained import GADExplanation
-from sightline.gad.targets import distanced
+from sightline.gad._consistency import PAPER_LIKE, Consistency, Consistent, Reading
+from sightline.gad._controls import Control
+from sightline.gad._distancing import GAD
+from sightline.gad._evaluation import Evaluation
+from sightline.gad._explained import GADExplanation
+from sightline.gad._targets import distanced
 
 __all__ = [
     "GAD",

@@ -1,8 +1,8 @@
 """Models: from a name or a file to a network that says what it expects of its pictures."""
 
-from sightline.models.info import ModelInfo, model_info
-from sightline.models.load import load_model
-from sightline.models.preprocessing import Preprocessing, default_preprocessing
-from sightline.models.weights import load_weights
+from sightline.models._info import ModelInfo, model_info
+from sightline.models._load import load_model
+from sightline.models._preprocessing import Preprocessing, default_preprocessing
+from sightline.models._weights import load_weights
 
 __all__ = ["ModelInfo", "Preprocessing", "default_preprocessing", "load_model", "load_weights", "model_info"]

@@ -20,14 +20,14 @@
 - `modules`, `places`: where in the model an operation runs, and the inner results asked for.
 """
 
-from sightline.operations.apart import refuse_mixing
-from sightline.operations.chance import refuse_chance
-from sightline.operations.intercepts import Intercept
-from sightline.operations.kept import wide
+from sightline.operations._apart import refuse_mixing
+from sightline.operations._chance import refuse_chance
+from sightline.operations._intercepts import Intercept
+from sightline.operations._kept import wide
+from sightline.operations._places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen, place_of
+from sightline.operations._tape import RuledPassError, Tape
+from sightline.operations._vocabulary import Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
-from sightline.operations.places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen, place_of
-from sightline.operations.tape import RuledPassError, Tape
-from sightline.operations.vocabulary import Kind, Operation
 
 __all__ = [
     "DEPTHS",

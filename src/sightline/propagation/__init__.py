@@ -9,8 +9,8 @@
 - `composites`: tables of several: LRP's composites, Deep Taylor, Excitation Backprop.
 """
 
-from sightline.propagation.base import Propagation, Rule
-from sightline.propagation.composites import (
+from sightline.propagation._base import Propagation, Rule
+from sightline.propagation._composites import (
     contrastive_excitation_backprop,
     deep_taylor,
     epsilon_alpha2_beta1,
@@ -18,8 +18,8 @@ from sightline.propagation.composites import (
     epsilon_plus,
     excitation_backprop,
 )
-from sightline.propagation.gradient import GRADIENT
-from sightline.propagation.lrp import (
+from sightline.propagation._gradient import GRADIENT
+from sightline.propagation._lrp import (
     lrp_0,
     lrp_alpha_beta,
     lrp_epsilon,
@@ -28,8 +28,8 @@ from sightline.propagation.lrp import (
     lrp_w_squared,
     lrp_z_plus,
 )
-from sightline.propagation.rect_grad import rect_grad
-from sightline.propagation.rectified import DECONVNET, GUIDED_BACKPROP
+from sightline.propagation._rect_grad import rect_grad
+from sightline.propagation._rectified import DECONVNET, GUIDED_BACKPROP
 
 __all__ = [
     "DECONVNET",

@@ -9,9 +9,9 @@
 - `opened`: `open_run`, results that are read when they are asked for.
 """
 
-from sightline.runs.estimate import Estimate, estimate
-from sightline.runs.opened import Run, open_run
-from sightline.runs.recipe import Recipe, read_recipe
-from sightline.runs.running import run
+from sightline.runs._estimate import Estimate, estimate
+from sightline.runs._opened import Run, open_run
+from sightline.runs._recipe import Recipe, read_recipe
+from sightline.runs._running import run
 
 __all__ = ["Estimate", "Recipe", "Run", "estimate", "open_run", "read_recipe", "run"]

@@ -8,10 +8,10 @@
 - `seeds`: randomness derived from names, never from positions.
 """
 
-from sightline.sampling.adaptive import AdaptivePath
-from sightline.sampling.base import Context, Image, Reduction, Sampling
-from sightline.sampling.expected import Expected
-from sightline.sampling.noise import Noise
-from sightline.sampling.path import Path
+from sightline.sampling._adaptive import AdaptivePath
+from sightline.sampling._base import Context, Image, Reduction, Sampling
+from sightline.sampling._expected import Expected
+from sightline.sampling._noise import Noise
+from sightline.sampling._path import Path
 
 __all__ = ["AdaptivePath", "Context", "Expected", "Image", "Noise", "Path", "Reduction", "Sampling"]

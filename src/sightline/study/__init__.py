@@ -5,6 +5,6 @@
 - `sensitivity`: positive aggregation and propagation, from one audit; `survey`: settings; `encodings`: input bias.
 """
 
-from sightline.study.study import PARTS, Study, claims
+from sightline.study._study import PARTS, Study, claims
 
 __all__ = ["PARTS", "Study", "claims"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sightline.operations._vocabulary import spelling
 from sightline.operations.layout import Grid, Layouts, Unreadable, grid_of
-from sightline.operations.vocabulary import spelling
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 2, 3, 8, 12
 

@@ -1,0 +1,1 @@
+"""What every package needs: words, whole files, checksums, equality by value, memory."""

@@ -1,0 +1,480 @@
+"""An explanation: raw maps, what they explain, and the checks they carry."""
+
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from sightline._common.checksums import sealed, sums_of
+from sightline._common.equality import Compared
+from sightline._common.words import counted
+from sightline._common.written import whole_files
+from sightline.aggregation import Placement, resized
+from sightline.errors import InputError, RefusalError
+from sightline.explaining._captions import caption, class_name, with_names
+from sightline.explaining._conservation import Conservation
+from sightline.explaining._decomposition import Decomposition
+from sightline.methods._cards import settings
+from sightline.methods._method import Method
+from sightline.models._output_kind import OutputKind
+from sightline.sampling._seeds import image_key
+
+MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"
+FORMAT = 1
+"""Of manifests and of the files beside them; a change that older versions would misread raises it."""
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sightline.rendering._figure import PaperFigure
+
+
+@dataclass(frozen=True, eq=False)
+class Checks(Compared):
+    """What every explanation carries, so that a map can be doubted on evidence.
+
+    Attributes:
+        operations: for each method, how many operations on the way from the input were `ruled`, `passed` and
+            `not covered`.
+        completeness: for each method that promises it, the residual sum of map - (value - value of the baseline),
+            shape (image,); for FullGrad, the sum of all parts of the decomposition less the value; for relevance that
+            a propagation promises to conserve, the sum of the map less the relevance that set out, NaN for images where
+            biases or other constants received a share.
+        conservation: for each method of relevance, how much of the explained value arrived, and where the rest went.
+        decomposition: for each method that draws the exact decomposition of the explained value (FullGrad), its parts.
+        evaluations: for each method that chooses where to ask, how often it asked, shape (image,).
+        nan: for each method, how many values of its maps are not finite.
+        notes: sentences a reader should see before the picture: maps that are zero everywhere, saturated outputs.
+        settings: seed, dtype, device, rows per pass and versions.
+    """
+
+    operations: Mapping[str, Mapping[str, int]]
+    completeness: Mapping[str, Tensor]
+    conservation: Mapping[str, Conservation]
+    decomposition: Mapping[str, Decomposition]
+    evaluations: Mapping[str, Tensor]
+    nan: Mapping[str, int]
+    notes: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The checks with a row for each method."""
+        rows = {
+            name: {
+                **counts,
+                "not finite": self.nan.get(name, 0),
+                "completeness residual": (
+                    float(np.nanmax(self.completeness[name].abs().numpy()))
+                    if name in self.completeness
+                    else float("nan")
+                ),
+                "relevance arrived": (
+                    self.conservation[name].lost["arrived"] if name in self.conservation else float("nan")
+                ),
+            }
+            for name, counts in self.operations.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Explanation(Compared):
+    """Raw, signed saliency maps of a batch of images.
+
+    Index it with a method's name for the raw map: input-space methods (batch, channel, height, width) like the
+    images, class activation maps (batch, 1, h, w) of their layer.
+
+    Attributes:
+        images: shape (batch, channel, height, width): the encoded images that were explained.
+        names: a name for each image.
+        targets: what is explained for each image, in words.
+        values: shape (batch,): the explained value (a logit, unless the target says otherwise).
+        output: what the model's outputs are, and how they are read.
+        predicted: shape (batch,): the class or label of the highest score; None where the model gives no scores of
+            either, as in regression.
+        probabilities: shape (batch,): the probability of the predicted class or label, see `output`.
+        methods: the methods, by name.
+        refused: for each method without a map, why.
+        layers: for each method that reads a layer, which one.
+        placements: for each method that reads a layer, where the cells of its map lie in the image.
+        checks: see `Checks`.
+        class_names: a name for each class, or empty.
+        display: shape (batch, height, width, 3), 0 to 1: the images as a person sees them.
+        boxes: for each image, the part of the original that the maps cover (left, top, right, bottom; pixels).
+        sizes: for each image, the original's (width, height).
+        image_notes: for each image, what was done to it beyond resizing and cropping.
+        paths: for each image, its file; empty for a tensor.
+        maps: the raw map of each method.
+    """
+
+    images: Tensor
+    names: Sequence[str]
+    targets: Sequence[str]
+    values: Tensor
+    output: OutputKind
+    predicted: Tensor | None
+    probabilities: Tensor | None
+    methods: Mapping[str, Method]
+    refused: Mapping[str, str]
+    layers: Mapping[str, str]
+    placements: Mapping[str, Placement]
+    checks: Checks
+    class_names: Sequence[str]
+    display: np.ndarray[Any, np.dtype[np.floating[Any]]]
+    boxes: Sequence[tuple[float, float, float, float]]
+    sizes: Sequence[tuple[int, int]]
+    image_notes: Sequence[Sequence[str]]
+    paths: Sequence[str]
+    maps: Mapping[str, Tensor]
+
+    def __repr__(self) -> str:
+        refused = f", refused: {', '.join(self.refused)}" if self.refused else ""
+        return f"Explanation({counted(len(self), 'image')}, maps: {', '.join(self.maps)}{refused})"
+
+    def __getitem__(self, method: str) -> Tensor:
+        return map_of(self.maps, self.refused, method)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, images: Sequence[int]) -> "Explanation":
+        """The same explanation of some of its images; the checks stay those of the whole."""
+        rows = [range(len(self))[int(row)] for row in images]
+
+        def pick(values: Sequence[Any]) -> list[Any]:
+            return [values[row] for row in rows]
+
+        return replace(
+            self,
+            images=self.images[rows],
+            names=pick(self.names),
+            targets=pick(self.targets),
+            values=self.values[rows],
+            predicted=None if self.predicted is None else self.predicted[rows],
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
+            display=self.display[rows],
+            boxes=pick(self.boxes),
+            sizes=pick(self.sizes),
+            image_notes=pick(self.image_notes),
+            paths=pick(self.paths),
+            maps={name: tensor[rows] for name, tensor in self.maps.items()},
+        )
+
+    def heatmap(self, method: str) -> Float[Tensor, "batch height width"]:
+        """The map at the image's size with its channels joined; `heatmap_steps` says how.
+
+        Raises:
+            InputError: there is no such map.
+            RefusalError: the method was refused.
+        """
+        joined = self[method]
+        if joined.shape[1] > 1:
+            joined = joined.amax(1, keepdim=True) if self._reduction(method) == "max" else joined.mean(1, keepdim=True)
+        if method in self.placements:
+            joined = self.placements[method].draw(joined)
+        elif joined.shape[2:] != self.images.shape[2:]:
+            joined = resized(joined, (int(self.images.shape[2]), int(self.images.shape[3])))
+        return joined.squeeze(1)
+
+    def heatmap_steps(self, method: str) -> tuple[str, ...]:
+        """What `heatmap` does to the raw map of a method, in order."""
+        shape, size, placement = self[method].shape, self.images.shape[2:], self.placements.get(method)
+        steps = []
+        if shape[1] > 1:
+            steps.append(f"{self._reduction(method)} over {shape[1]} channels")
+        if placement is not None and not placement.covers_evenly():
+            steps.append(f"bilinear between {shape[2]}x{shape[3]} cells, {placement.describe()}")
+        elif shape[2:] != size:
+            steps.append(f"bilinear from {shape[2]}x{shape[3]} to {size[0]}x{size[1]} pixels, corners not aligned")
+        return tuple(steps)
+
+    def _reduction(self, method: str) -> str:
+        return self.methods[method].reduction
+
+    def caption(self, image: int) -> str:
+        """Name and what the model says, for one image.
+
+        Of classes that is the predicted one with its probability, and what is explained where that is another; of
+        labels and values the explained one: `P(Effusion) = 5%`, `Omega_m = 0.31`.
+        """
+        return caption(
+            self.names[image],
+            self.targets[image],
+            float(self.values[image].detach().double()),
+            None if self.predicted is None else int(self.predicted[image]),
+            None if self.probabilities is None else float(self.probabilities[image]),
+            self.output,
+            self.class_names,
+        )
+
+    def show(
+        self, images: Sequence[int] | None = None, *, overlay: float | int = 0.4, tile: float | int = 2.0
+    ) -> "PaperFigure":
+        """The images and their maps side by side, as a matplotlib figure.
+
+        Args:
+            images: numbers of the images to show; by default the first ones, up to twelve.
+            overlay: how much of the picture shows under a map, from 0 (none: zero is white) to 1.
+            tile: width of a picture in inches.
+
+        Raises:
+            InputError: there is no such image, or a number is out of its range.
+        """
+        from sightline.rendering._montage import montage
+
+        return montage(self, images, overlay=float(overlay), tile=float(tile))
+
+    def overlay(self, method: str, image: int = 0, *, overlay: float | int = 0.4) -> "Image":
+        """A map over its picture at the picture's full size, a pixel for each pixel that the model saw.
+
+        `explanation.overlay("grad_cam").save("overlay.png")` writes it. Red speaks for the explained value, blue
+        against it; orange is the amount, where a map has no sign. Colours end at the map's 98th percentile of
+        magnitude.
+
+        Args:
+            method: whose map.
+            image: number of the image.
+            overlay: how much of the picture shows under the map, from 0 (none: zero is white) to 1.
+
+        Raises:
+            InputError: there is no such map or image, or a number is out of its range.
+            RefusalError: the method was refused.
+        """
+        from sightline.rendering._montage import overlay_of
+
+        return overlay_of(self, method, image, float(overlay))
+
+    def _repr_html_(self) -> str:
+        from sightline.rendering._notebook import pictured
+
+        return pictured(repr(self), self.show(), self.checks.notes)
+
+    @property
+    def bibliography(self) -> str:
+        """Whom to cite for these methods, in BibTeX."""
+        from sightline.rendering._paper import bibliography
+
+        return bibliography(self.methods.values())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `montage.png` into a folder.
+
+        The folder is made if need be; `load` reads it, and `sightline report` makes a page of it.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        from sightline.rendering._montage import save_montage
+
+        files = {"montage.png": lambda path: save_montage(self, path), PICTURES: self.save_pictures}
+        return write_maps(folder, self.maps, self.manifest(), files)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Explanation":
+        """Read what `save` wrote.
+
+        Maps and images come back bit for bit, and with them names, targets, values, predictions, refusals, layers and
+        checks. Not restored: the books of relevance and FullGrad's decomposition by image (`checks.conservation`,
+        `checks.decomposition`), of which the manifest has means; `display` beyond eight bits; and, of methods that the
+        catalogue does not have, cost, coincidences, and choices that no manifest can hold (rules of one's own,
+        baselines and references that are tensors). Such a choice comes back by its name alone, and refuses to be used.
+
+        Raises:
+            InputError: the folder holds no explanation, a damaged one, or one that a later version wrote.
+        """
+        from sightline.explaining._saved import read
+
+        return read(Path(folder))
+
+    def save_pictures(self, path: Path) -> None:
+        """Write the images.
+
+        `pictures`, shape (batch, height, width, 3), of eight bits: as a person sees them; `images`: as the model does.
+        """
+        seen = torch.from_numpy(np.ascontiguousarray((self.display * 255).round().clip(0, 255).astype(np.uint8)))
+        path.write_bytes(serialised({"pictures": seen, "images": self.images.detach().cpu().contiguous()}))
+
+    def manifest(self) -> dict[str, Any]:
+        """What was explained, with which settings, and where each map lies in original pixels; ready for JSON."""
+        images = []
+        for index, name in enumerate(self.names):
+            entry: dict[str, Any] = {
+                "name": name,
+                "caption": self.caption(index),
+                "explained": self.targets[index],
+                "explained_name": with_names(self.targets[index], self.output, self.class_names),
+                "value": float(self.values[index]),
+                "original_size": list(self.sizes[index]),
+                "file": self.paths[index],
+                "box": list(self.boxes[index]),
+            }
+            if self.image_notes[index]:
+                entry["notes"] = list(self.image_notes[index])
+            if self.predicted is not None and self.probabilities is not None:
+                label = int(self.predicted[index])
+                entry |= {
+                    "predicted": label,
+                    "predicted_name": class_name(label, self.output, self.class_names),
+                    "probability": float(self.probabilities[index]),
+                }
+            images.append(entry)
+        methods = {}
+        for name, method in self.methods.items():
+            entry = method_entry(method)
+            if name in self.refused:
+                entry["refused"] = self.refused[name]
+            else:
+                entry |= {"shape": list(self.maps[name].shape), "heatmap": list(self.heatmap_steps(name))}
+                entry |= {
+                    "operations": dict(self.checks.operations.get(name, {})),
+                    "not_finite": self.checks.nan[name],
+                }
+            if name in self.layers:
+                entry["layer"] = self.layers[name]
+            if name in self.placements:
+                entry["placement"] = self.placements[name].record()
+            if name in self.checks.completeness:
+                entry["completeness_residual"] = self.checks.completeness[name].tolist()
+            if name in self.checks.evaluations:
+                entry["evaluations"] = self.checks.evaluations[name].tolist()
+            if name in self.checks.decomposition:
+                parts = self.checks.decomposition[name]
+                entry["decomposition"] = {
+                    "remainder": parts.remainder.tolist(),
+                    "parts": parts.table.to_dict("records"),
+                }
+            if name in self.checks.conservation:
+                kept = self.checks.conservation[name]
+                entry["conservation"] = {
+                    "start": kept.start.tolist(),
+                    "arrived": kept.arrived.tolist(),
+                    "shares": kept.lost,
+                    "operations": kept.table.to_dict("records"),
+                }
+            methods[name] = entry
+        return {
+            "format": FORMAT,
+            "images": images,
+            "original_size": "width, height in pixels, after the original's EXIF rotation",
+            "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; this part of it became "
+            "the encoded image. A map covers it evenly unless its method has a placement: there the centre of cell i "
+            "is low + i * step (high + i * step, where branches of the model disagree), in pixels of the encoded image "
+            "from the centre of its first pixel",
+            "methods": methods,
+            "output": asdict(self.output),
+            "class_names": [str(name) for name in self.class_names],
+            "notes": list(self.checks.notes),
+            "settings": dict(self.checks.settings),
+        }
+
+
+def method_entry(method: Method) -> dict[str, Any]:
+    """What a manifest says of a method."""
+    entry = {
+        "formula": method.formula,
+        "source": method.source,
+        "reduction": method.reduction,
+        "sampling": described(method.sampling),
+        "propagation": method.propagation.name,
+        "aggregation": described(method.aggregation),
+    }
+    return entry if method.times is None else {**entry, "times": method.times.name}
+
+
+def check_format(found: Mapping[str, Any], path: Path) -> None:
+    """See that a file was not written by a later version, whose words this one may misread.
+
+    Raises:
+        InputError: it was.
+    """
+    number = found.get("format", FORMAT)
+    if not isinstance(number, int) or number > FORMAT:
+        raise InputError(
+            f"{path} is of format {number!r}, and this version of Sightline reads formats up to {FORMAT}. A later "
+            "version wrote it; read it with that one."
+        )
+
+
+def map_of(maps: Mapping[str, Tensor], refused: Mapping[str, str], method: str) -> Tensor:
+    """The map of a method.
+
+    Raises:
+        InputError: there is no such map.
+        RefusalError: the method was refused.
+    """
+    if method in refused:
+        raise RefusalError(refused[method])
+    if method not in maps:
+        raise InputError(f"There is no map of {method!r} here; there are: {', '.join(maps)}.")
+    return maps[method]
+
+
+def write_maps(
+    folder: str | Path,
+    maps: Mapping[str, Tensor],
+    manifest: Mapping[str, Any],
+    pictures: Mapping[str, Callable[[Path], None]],
+) -> Path:
+    """Write `maps.safetensors`, `manifest.json` and pictures into a folder, which is made if need be.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in maps.items()}
+        with whole_files() as part:
+            files = {name: part(folder / name) for name in (MAPS, *pictures)}
+            # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
+            files[MAPS].write_bytes(serialised(tensors))
+            for name, draw in pictures.items():
+                draw(files[name])
+            record = _finite(manifest) | {"files": sums_of({name: files[name] for name in (MAPS, PICTURES)})}
+            part(folder / "manifest.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
+        ) from error
+    return folder
+
+
+def _finite(value: Any) -> Any:
+    """The same value for JSON, which knows no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def described(choice: object) -> dict[str, Any]:
+    """A sampling or an aggregation by its name and settings, ready for JSON."""
+    return {"name": type(choice).__name__, **{name: _plain(value) for name, value in settings(choice).items()}}
+
+
+def _plain(value: Any) -> Any:
+    """A setting for JSON; of a tensor, its shape and a name for its content."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor):
+        return {"shape": list(value.shape), "content": image_key(value)}
+    return value.value if isinstance(value, Enum) else value
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    from sightline import __version__
+
+    return {"sightline": __version__, "torch": torch.__version__, "python": platform.python_version()}

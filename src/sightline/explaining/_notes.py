@@ -1,0 +1,162 @@
+"""What a reader should know before the picture, in sentences."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from sightline._common.words import counted
+from sightline.aggregation import CAM, InputTimesSignal
+from sightline.explaining._conservation import Conservation
+from sightline.explaining._results import Results
+from sightline.explaining._targets import Classes, Target
+from sightline.methods._method import Method
+from sightline.models import ModelInfo
+from sightline.models._output_kind import OutputKind
+from sightline.operations import INPUT
+from sightline.operations._active import Growth, Rounding
+from sightline.propagation import GRADIENT
+from sightline.sampling import AdaptivePath, Reduction
+
+
+def notes(
+    results: Results,
+    rows: list[Method],
+    maps: dict[str, Tensor],
+    names: Sequence[str],
+    info: ModelInfo,
+    output: OutputKind,
+    target: Target,
+    remedy: str,
+    conservation: Mapping[str, Conservation],
+    not_finite: Mapping[str, int],
+) -> list[str]:
+    """Warnings of methods, books that do not balance, layers where a choice cannot matter, empty and broken maps."""
+    found = [note for row in rows if row.name in maps for note in row.propagation.warnings]
+    found += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
+    found += _notes_of_rounding(results, maps)
+    found += _notes_of_growth(results, maps)
+    found += _notes_of_layers(results, rows)
+    found += _notes_of_placement(results, maps)
+    found += [
+        f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
+        for row in rows
+        if isinstance(row.sampling, AdaptivePath) and _stopped_short(results, row.name, row.sampling)
+    ]
+    outputs = 0 if results.scores is None else results.scores.shape[1]
+    if outputs and (said := output.note(outputs)):
+        found.append(said)
+    two_for_one = outputs == 1 and len(info.class_names or ()) == 2
+    if info.class_names and outputs and len(info.class_names) != outputs and not two_for_one:
+        found.append(
+            f"{len(info.class_names)} class names came for a model with {outputs} output(s), so they are not used; "
+            "give one name per output."
+        )
+    if output.kind == "labels" and outputs > 1 and isinstance(target, Classes) and target.predicted:
+        found.append(
+            f"Of the {outputs} labels the one of the highest score was explained for each image, since none was named. "
+            'Name one, or explain each: explain_each(..., targets="all"), --target all.'
+        )
+    if results.ends_in is not None and remedy and output.predicts:
+        mixes = ", and it mixes the evidence for all classes" if "soft" in results.ends_in.name else ""
+        found.append(
+            f"The model's last operation is {results.ends_in.name}, so what is explained is not a logit. Where it "
+            f"saturates its gradient vanishes{mixes}. {remedy}"
+        )
+    for row in rows:
+        if row.name not in maps:
+            continue
+        tensor = maps[row.name]
+        zero = ~tensor.flatten(1).any(1)
+        if bool(zero.any()):
+            which = ", ".join(names[i] for i in zero.nonzero().flatten().tolist()[:4])
+            found.append(
+                f"{row.name} is zero everywhere for {counted(int(zero.sum()), 'image')} ({which}): {_why_zero(row)}."
+            )
+        if not_finite[row.name]:
+            found.append(f"{row.name} has values that are not finite (an overflow, or 0/0): do not read this map.")
+    return found
+
+
+def _notes_of_placement(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
+    """Where it is not known, or not to half a cell, where the cells of a layer's map lie."""
+    found = []
+    for name, placement in results.placements.items():
+        if name not in maps:
+            continue
+        if not placement.is_known:
+            found.append(
+                f"Where in the image the cells of {name} lie is not known, since part of the model before that layer "
+                "runs where its operations cannot be seen (scripted code, an autograd.Function): the heatmap is "
+                "stretched over the whole image."
+            )
+        elif placement.spread > min(map(abs, placement.steps)) / 2:
+            found.append(
+                f"The cells of {name} lie within {placement.spread:g} pixels of where they are drawn: branches that "
+                "the model adds up look at places that far apart."
+            )
+    return found
+
+
+def _why_zero(row: Method) -> str:
+    if row.times is not None:
+        return "one of its two factors is zero, or each is where the other is not"
+    if row.sampling.reduction is Reduction.VARIANCE:
+        return "the samples' maps agree, as where the gradient is constant or zero"
+    if INPUT not in row.aggregation.places:
+        return "no position of the layer speaks for the target"
+    if row.propagation is not GRADIENT and not row.propagation.relevance:
+        return f"the rules of {row.propagation.name} let no signal through to the input"
+    reason = "the explained value does not change with the input there (dead rectifiers, saturated output)"
+    if row.propagation.relevance or isinstance(row.aggregation, InputTimesSignal):
+        return f"the method multiplies by the input, which may be zero there, or {reason}"
+    return reason
+
+
+def _stopped_short(results: Results, name: str, sampling: AdaptivePath) -> bool:
+    if name not in results.evaluations:
+        return False
+    missed = results.completeness[name]
+    change = results.maps[name].flatten(1).sum(1) - missed
+    at_limit = results.evaluations[name].to(missed.device) >= sampling.most
+    return bool((at_limit & (missed.abs() > sampling.tolerance * change.abs())).any())
+
+
+def _notes_of_rounding(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
+    """Where relevance is divided by results of low precision."""
+    by_worst: dict[Rounding, list[str]] = {}
+    for name, rounding in results.rounding.items():
+        if name in maps:
+            by_worst.setdefault(rounding, []).append(name)
+    return [
+        f"{', '.join(found)}: the model computes in {worst.dtype}, and its results differ from the same in float32 by "
+        f"up to {worst.share:.2g} of a layer's largest, most at {worst.operation}. Relevance is shared by those as "
+        "they are, so that the map explains the model as it computes; convert it for a map without that rounding."
+        for worst, found in by_worst.items()
+    ]
+
+
+def _notes_of_growth(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
+    """Where relevance that layers share by positive parts grows at adds."""
+    by_most: dict[Growth, list[str]] = {}
+    for name, growth in results.growth.items():
+        if name in maps:
+            by_most.setdefault(growth, []).append(name)
+    return [
+        f"{', '.join(found)}: at adds with terms of both signs relevance grows, by up to {most.factor:.3g} times "
+        f"at {most.operation}. Adds are shared in proportion to their terms, as in Zennit and TorchRay, and not by the "
+        "positive parts that weighted layers are shared by."
+        for most, found in by_most.items()
+    ]
+
+
+def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
+    """Where a choice of the CAM family cannot matter."""
+    readers: dict[str, list[str]] = {}
+    for row in rows:
+        if isinstance(row.aggregation, CAM) and row.propagation is GRADIENT and row.name in results.maps:
+            readers.setdefault(row.aggregation.places[0], []).append(row.name)
+    return [
+        f"At {results.where[names[0]]}, read by {', '.join(names)}, {said}."
+        for layer, names in readers.items()
+        for said in sorted(results.coincidences.get(layer, ()))
+    ]

@@ -1,0 +1,321 @@
+"""Training: one support network, from the original's weights to its targets, resumable at every checkpoint."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
+
+from sightline._common.checksums import checksum
+from sightline.errors import RefusalError
+from sightline.gad._samples import Samples
+from sightline.models._home import home_of
+from sightline.models._outputs import class_scores
+from sightline.operations._steady import steady_unseen
+from sightline.sampling._seeds import seed_of
+
+Mode = Literal["eval", "train"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a support network is trained.
+
+    Attributes:
+        mode: `eval` leaves the statistics of batch norms and dropout as they are in the original network; `train`
+            normalises by each batch and drops, as ordinary training does. It changes the result greatly.
+        rate: Adam's learning rate.
+        epochs: how often each image is seen.
+        steps: optimiser steps in all, instead of epochs.
+        batch_size: images of a step.
+        seed: of the order of the images, and of dropout.
+        autocast: whether to compute in bfloat16 where torch thinks it safe.
+    """
+
+    mode: Mode = "eval"
+    rate: float = 4e-5
+    epochs: int = 10
+    steps: int | None = None
+    batch_size: int = 64
+    seed: int = 0
+    autocast: bool = False
+
+
+class Stage(NamedTuple):
+    """Where a fit stands.
+
+    Attributes:
+        network: which network is trained, in words.
+        step: optimiser steps done.
+        steps: optimiser steps in all.
+        loss: mean squared error of the last step.
+        shift: on its images of the first and of the second class, by how much the other's logit has fallen; NaN where
+            it had none.
+    """
+
+    network: str
+    step: int
+    steps: int
+    loss: float
+    shift: tuple[float, float]
+
+
+class Trained(NamedTuple):
+    """A training that ended: its steps, the error of the last epoch, and its seconds."""
+
+    steps: int
+    loss: float
+    seconds: float
+
+
+def train(
+    network: nn.Module,
+    samples: Samples,
+    numbers: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    name: str,
+    *,
+    checkpoint: Path | None = None,
+    belongs: str = "",
+    every: int | None = None,
+    shift: Callable[[Tensor, Tensor], tuple[float, float]] | None = None,
+    progress: Callable[[Stage], None] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
+    decay: float = 0.0,
+    change: Callable[[Tensor, int], Tensor] | None = None,
+) -> Trained:
+    """Train a network in place, to say `targets` of the images `numbers`: by default the mean squared error, by Adam.
+
+    Mazini Rodrigues et al. 2024, arXiv 2401.14434, sections 4.2 and 6.
+
+    Args:
+        network: starts with the original's weights, unless the checkpoint has others.
+        samples: the images.
+        numbers: which of them are used.
+        targets: for each of them, what `loss` compares with what the network says.
+        recipe: how.
+        name: of the network, from which its randomness is derived.
+        checkpoint: a file to keep the state of training in, and to go on from.
+        belongs: a name for the fit that the checkpoint belongs to; one of another fit is not taken.
+        every: steps between two checkpoints; by default an epoch.
+        shift: tells, of some rows and what the network says of them, how far both classes have moved.
+        progress: called after each step.
+        loss: from what the network says and the targets to one number.
+        decay: Adam's weight decay.
+        change: what is done to the images of a step, by its number.
+
+    Raises:
+        RefusalError: the error is not finite; the last good checkpoint stays.
+    """
+    parameters = [p for p in network.parameters() if p.is_floating_point()]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, weight_decay=decay)
+    device = parameters[0].device
+    parts = _parts(len(numbers), recipe.batch_size)
+    total = recipe.steps if recipe.steps is not None else recipe.epochs * len(parts)
+    every = every or len(parts)
+    done, losses, before = 0, 0.0, 0.0
+    if checkpoint is not None and checkpoint.is_file():
+        done, losses, before = _restore(checkpoint, network, optimiser, f"{belongs} {name}")
+    started = time.perf_counter()
+
+    def kept() -> None:
+        # What has gone astray is not kept: the one before is the last good one.
+        if checkpoint is not None and all(bool(p.isfinite().all()) for p in parameters):
+            state = {"step": done, "losses": losses, "seconds": before + time.perf_counter() - started}
+            _keep(checkpoint, network, optimiser, f"{belongs} {name}", state)
+
+    with _training(network, recipe.mode), _own_chance(device):
+        while done < total:
+            epoch, within = divmod(done, len(parts))
+            losses = losses if within else 0.0
+            order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed_of(recipe.seed, epoch)))
+            chosen = [order[part.start : part.stop] for part in parts[within : within + total - done]]
+            for rows, (images, _) in zip(chosen, samples.batches([numbers[r].tolist() for r in chosen]), strict=True):
+                if recipe.mode == "train":
+                    reseed(seed_of(recipe.seed, name, done), device)
+                wanted = targets[rows].to(device)
+                like = wanted.dtype if wanted.is_floating_point() else torch.float32
+                images = _on(images, network)
+                if change is not None:
+                    images = change(images, done)
+                with torch.autocast(device.type, torch.bfloat16) if recipe.autocast else nullcontext():
+                    said = class_scores(network(images), len(rows))
+                error = loss(said.to(like), wanted)
+                value = float(error.detach())
+                if not math.isfinite(value):
+                    raise RefusalError(_astray(name, done, checkpoint, recipe))
+                optimiser.zero_grad()
+                steady_unseen(error, set())
+                error.backward()
+                optimiser.step()
+                done, losses = done + 1, losses + value
+                if progress is not None:
+                    moved = (math.nan, math.nan) if shift is None else shift(rows, said.detach())
+                    progress(Stage(name, done, total, value, moved))
+                if done % every == 0 and done < total:
+                    kept()
+    # The last step's own error is known only from what the network says after it.
+    few = numbers[: recipe.batch_size].tolist()
+    with torch.no_grad():
+        for images, _ in samples.batches([few]):
+            if not bool(class_scores(network(_on(images, network)), len(few)).isfinite().all()):
+                raise RefusalError(_astray(name, done, checkpoint, recipe))
+    last = (done - 1) % len(parts) + 1
+    return Trained(done, losses / last, before + time.perf_counter() - started)
+
+
+def norms_are_folded(network: nn.Module) -> bool:
+    """Whether the batch norms' statistics were multiplied into the weights, as converted networks often have it.
+
+    Such a norm has mean 0 and variance 1, which are not those of what it is given, so that normalising by the batch
+    makes another network of it. A network that was never trained has them too, but no biases yet.
+    """
+    norms = [
+        (norm.running_mean, norm.running_var, norm.bias)
+        for norm in network.modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    ]
+    known = [(mean, var, bias) for mean, var, bias in norms if mean is not None and var is not None]
+    unset = all(not bool(mean.any()) and bool((var - 1).abs().max() < 1e-3) for mean, var, _ in known)
+    return bool(known) and unset and any(bias is not None and bool(bias.any()) for _, _, bias in known)
+
+
+def check_norms(network: nn.Module, mode: Mode) -> None:
+    """Refuse train mode where it would make another network of it.
+
+    Raises:
+        RefusalError: the batch norms' statistics were folded into the weights.
+    """
+    if mode == "train" and norms_are_folded(network):
+        raise RefusalError(
+            "All batch norms of this network have mean 0 and variance 1: their statistics were folded into the weights "
+            "when it was converted. Train mode would normalise by each batch instead, which makes another network of "
+            'it. Take mode="eval".'
+        )
+
+
+def _on(images: Tensor, network: nn.Module) -> Tensor:
+    device, dtype = home_of(network, images)
+    return images.to(device, dtype, non_blocking=True)
+
+
+def _parts(count: int, size: int) -> list[range]:
+    """The steps of an epoch; a last image alone joins the step before, since it has no batch statistics."""
+    parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [range(parts[-2].start, count)]
+    return parts
+
+
+@contextmanager
+def _training(network: nn.Module, mode: Mode) -> Iterator[None]:
+    network.train(mode == "train")
+    try:
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        network.eval()
+
+
+@contextmanager
+def _own_chance(device: torch.device) -> Iterator[None]:
+    """Leave torch's global generators alone."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from; `torch.manual_seed` would seed all devices."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def _astray(name: str, step: int, checkpoint: Path | None, recipe: Recipe) -> str:
+    there = checkpoint is not None and checkpoint.is_file()
+    kept = f"The last good checkpoint is kept in {checkpoint}" if there else "There is no checkpoint yet"
+    return (
+        f"Training {name} stopped at step {step}: its error is not finite (NaN or infinity). {kept}. Take a smaller "
+        f"rate than {recipe.rate:g}, or look for such values in the images."
+    )
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> None:
+    """Write tensors to a file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    seen: set[int] = set()
+    apart = {}
+    for key, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        # Tied parameters have one storage, which the format forbids.
+        apart[key] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    save_file(apart, part, {**words, "checksum": _sum_of(apart)})
+    part.replace(path)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and words that `write` wrote.
+
+    Raises:
+        ValueError: the file is missing, or not what was written.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            words = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(str(error)) from error
+    if words.get("checksum") != _sum_of(tensors):
+        raise ValueError("its checksum does not fit its content")
+    return tensors, words
+
+
+def _sum_of(tensors: Mapping[str, Tensor]) -> str:
+    parts: list[bytes | str] = []
+    for name in sorted(tensors):
+        plain = tensors[name].contiguous()
+        content = plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        parts += [f"{name} {tuple(plain.shape)} {plain.dtype}", checksum(content)]
+    return checksum(*parts)
+
+
+def _keep(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str, state: dict[str, Any]) -> None:
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{number}.{key}": value for key, value in moments.items()}
+    write(path, tensors, {"name": name, "state": json.dumps(state)})
+
+
+def _restore(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str) -> tuple[int, float, float]:
+    """Go on from a checkpoint, if it is this network's and whole."""
+    try:
+        tensors, words = read(path)
+    except ValueError:
+        return 0, 0.0, 0.0
+    if words.get("name") != name:
+        return 0, 0.0, 0.0
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition(".")
+        if kind == "adam":
+            number, _, moment = rest.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+    known = optimiser.state_dict()
+    optimiser.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
+    state = json.loads(words["state"])
+    return int(state["step"]), float(state["losses"]), float(state["seconds"])

@@ -1,0 +1,80 @@
+"""The interception: one mode through which every operation of a pass goes, whatever its spelling."""
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode_temporarily
+
+if TYPE_CHECKING:
+    from sightline.operations._tape import Tape
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run what `torch.compile` made as the ordinary code it was made from, so that its operations can be seen."""
+    # torch.compile itself imports torch._dynamo, which takes seconds; without it there is nothing compiled.
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with _STANCE:
+        yield
+
+
+class _Eager:
+    """The stance and the filter of warnings are the process's: the first thread sets them, the last puts them back."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads, self._set = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._set.enter_context(torch.compiler.set_stance("force_eager"))
+                self._set.enter_context(warnings.catch_warnings())
+                # The hooks that follow the modules fire for a compiled module and for the one inside; both are
+                # expected.
+                expected = "Using `torch.compile\\(module\\)` when there are global hooks"
+                warnings.filterwarnings("ignore", message=expected)
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._set.close()
+
+
+_STANCE = _Eager()
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Out of sight of the modes that are on, such as counters of floating point operations."""
+    with ExitStack() as stack:
+        for _ in _get_current_dispatch_mode_stack():
+            stack.enter_context(_pop_mode_temporarily())
+        yield
+
+
+class Interception(TorchFunctionMode):
+    """Shows each torch call of the current thread to a tape, which performs it."""
+
+    def __init__(self, tape: "Tape") -> None:
+        super().__init__()
+        self._tape = tape
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        return self._tape.perform(func, args, kwargs or {})

@@ -1,0 +1,547 @@
+"""A tape: what one forward pass leaves behind, and the pulling back of signals through it."""
+
+import math
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.utils import checkpoint
+from torch.utils.checkpoint import CheckpointError
+
+from sightline.errors import InputError, RefusalError, SightlineError
+from sightline.operations import _graph as graph
+from sightline.operations._active import Active, Ledger
+from sightline.operations._dependence import ASKS, Dependence, Recomputation, asks, requires, run_backward
+from sightline.operations._hooks import Hooks
+from sightline.operations._interception import Interception, eager
+from sightline.operations._intercepts import Intercept, Intercepts
+from sightline.operations._modules import ModuleStack
+from sightline.operations._origins import Origins, is_cut, is_derived, is_picked_by, mark_derived
+from sightline.operations._performer import Intercepted, Performer
+from sightline.operations._places import INPUT, Places, Seen
+from sightline.operations._reading import argument, kind_of_call, writes_in_place
+from sightline.operations._reuse import reuse_of
+from sightline.operations._steady import is_affected, steady, steady_unseen
+from sightline.operations._vocabulary import (
+    GATES,
+    LEAVES_TORCH,
+    PICKS,
+    PROBABILITIES,
+    Kind,
+    Operation,
+    rectification,
+    spelling,
+)
+from sightline.operations._written_out import WRITTEN_OUT
+from sightline.operations.layout import Layouts, grid_of
+
+if TYPE_CHECKING:
+    from sightline.propagation import Propagation
+
+
+class RecomputationError(RefusalError):
+    """A pass with rules, or one for FullGrad, met a checkpoint that recomputes part of the model."""
+
+
+class RuledPassError(RefusalError):
+    """A model that runs by itself fails in a pass with rules, so that only methods without rules go on."""
+
+
+class Tape:
+    """One forward pass, recorded so that several propagations can be pulled back through it.
+
+    Args:
+        model: the network.
+        ruled: the kinds for which some propagation of this pass has a rule. With none, torch's own operations run
+            and only notes are taken.
+        places: the places whose results are to be kept, see `operations.places`.
+        pixel_range: the lowest and highest value of a pixel as the model sees it, each of shape (channel,), for rules
+            that need them.
+        intercepts: whether the intercepts of all operations are to be noted.
+
+    Attributes:
+        places: the results asked for.
+        intercepts: the intercepts, where they were asked for.
+        hooks: the gradient hooks that the pass met, and which of them changed a signal.
+        bytes: memory of all results on the way from the input, the measure by which chunks are sized.
+        recomputes: whether a checkpoint runs part of the model again during a backward.
+        performed: number of operations on the way from the input so far.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        ruled: Collection[Kind] = (),
+        places: Collection[str] = (),
+        pixel_range: tuple[Tensor, Tensor] | None = None,
+        *,
+        intercepts: bool = False,
+    ) -> None:
+        self._model = model
+        self._ruled = frozenset(ruled)
+        self._modules = ModuleStack(model)
+        self._lock = threading.Lock()
+        self._active = Active(pixel_range=pixel_range)
+        self._reuse = reuse_of(model) if torch.is_grad_enabled() else None
+        self._performer = Performer(self._ruled, self._active, self._reuse)
+        self._origins = Origins()
+        # Whoever reads the graph operation by operation has to know what happens beside it.
+        self._attentive = bool(self._ruled) or intercepts
+        self.hooks = Hooks(model)
+        self.intercepts = Intercepts() if intercepts else None
+        # Followed only where some inner result has to be read: each operation costs some microseconds more.
+        reads = bool(frozenset(places) - {INPUT})
+        self._layouts = Layouts() if intercepts or reads else None
+        self.places = Places(model, places, self._modules, self._layouts)
+        # Where nothing is ruled and no feature map is looked for, all that autograd records is right as it is.
+        self._watchful = bool(self._ruled) or intercepts or self.places.looking
+        on_copy = None if self._layouts is None else self._layouts.take
+        self._dependence = Dependence(through_graph=self._watchful, on_copy=on_copy)
+        self.recomputes = self._dark = False
+        self._selecting = False
+        self._seen: tuple[Tensor, Seen] | None = None
+        self._steady: set[graph.Node] = set()
+        self._probabilities: dict[graph.Node, Operation] = {}
+        self.bytes = 0
+        self.performed = 0
+
+    def record(self, inputs: Tensor) -> Any:
+        """Run the model on `inputs`: a leaf that requires gradients, or any tensor for a forward alone.
+
+        Returns:
+            The model's output, whatever its type.
+
+        Raises:
+            RefusalError: the output depends on the batch.
+            InputError: the model raises an error of its own.
+        """
+        follow = self._watchful or self.places.named
+        try:
+            output = self._run(inputs, follow=follow)
+        except SightlineError:
+            if not follow:
+                # Following the modules costs time, and only an error has to know where it happened.
+                self._run(inputs, follow=True)
+            raise
+        finally:
+            self._origins.forget()
+            self._dependence.forget()
+        self.places.collect()
+        return output
+
+    def _run(self, inputs: Tensor, *, follow: bool) -> Any:
+        self.places.start(inputs)
+        if inputs.requires_grad:
+            self._dependence.begin(inputs)
+        if self._reuse is not None:
+            self._reuse.begin(inputs)
+        following = (
+            self._modules.following(self.places.on_module_exit, self.places.after_hooks) if follow else nullcontext()
+        )
+        try:
+            with eager(), following, Interception(self):
+                # A copy, because a model may change its input in place, which torch forbids on a leaf.
+                image = self._performer.begin(inputs.clone())
+                if not image.requires_grad:
+                    mark_derived(image)
+                return self._model(image)
+        except (SightlineError, torch.OutOfMemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            if self._attentive and self._runs_by_itself(inputs):
+                raise RuledPassError(
+                    f"The model runs by itself, but not with what this method adds to its operations: it "
+                    f"fails{self._where()} with {type(error).__name__}: {error}. Use a method that needs only the "
+                    "gradient, or that operation in another form."
+                ) from error
+            raise InputError(
+                f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _runs_by_itself(self, inputs: Tensor) -> bool:
+        """Whether the model takes these inputs where nothing is ruled."""
+        try:
+            Tape(self._model).record(inputs.detach().requires_grad_())
+        except (Exception, SystemExit):  # noqa: BLE001
+            return False
+        return True
+
+    def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
+        """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
+        self._selecting = True
+        with Interception(self):
+            values = choose(output)
+        self._selecting = False
+        if self._watchful and isinstance(values, Tensor) and values.requires_grad:
+            self.hooks.on_module(values)
+        return values
+
+    def seen_from(self, values: Tensor) -> Seen:
+        """The places as some explained values have them."""
+        if self._seen is None or self._seen[0] is not values:
+            self._seen = values, self.places.seen_from(values)
+        return self._seen[1]
+
+    def perform(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Perform one torch call on behalf of the model: rule or pass it, and note it."""
+        name, kind, in_place = spelling(func)
+        if name in ASKS and asks(func):
+            return func(*args, **kwargs)
+        args, kwargs, tensors = self._dependence.arguments(name, in_place, args, kwargs)
+        self._refuse_accidents(name, args, kwargs)
+        if self._reuse is not None:
+            self._reuse.see(tensors)
+        on_path = _on_path(tensors)
+        if not (on_path and torch.is_grad_enabled()):
+            self._dark = self._dark or on_path
+            required = requires(args)
+            result = func(*args, **kwargs)
+            self._follow(func, name, kind, args, kwargs, tensors, result)
+            if tensors:
+                self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
+            if not on_path:
+                self._dependence.note_new(result, name, args, required=required)
+            return result
+        if _in_checkpoint():
+            if self._attentive:
+                # What runs again would not be what this pass records.
+                raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
+            self.recomputes = True
+        if self._watchful and name in WRITTEN_OUT:
+            with Interception(self):
+                return WRITTEN_OUT[name](in_place, *args, **kwargs)
+        if not self._watchful:
+            result = func(*args, **kwargs)
+            self._follow(func, name, kind, args, kwargs, tensors, result)
+            made = tensors[:1] if name == "setitem" else _tensors_of(result)
+            if made and made[0].requires_grad:
+                self._note(name, kind, made)
+                if is_affected(name):
+                    steady(name, made, argument(args, kwargs, 0, "input"))
+            elif made or in_place or name in LEAVES_TORCH:
+                self._origins.outside(name, in_place, made, tensors, self._where())
+            return result
+        return self._watched(func, name, kind, in_place, args, kwargs, tensors)
+
+    def _watched(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        kind: Kind,
+        in_place: bool,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+    ) -> Any:
+        if name == "register_hook":
+            hook = argument(args, kwargs, 1, "hook")
+            # torch's own (of its counters and trackers) only look on.
+            own = (getattr(hook, "__module__", None) or "").startswith("torch.")
+            return func(args[0], hook if own else self.hooks.on_tensor(hook, self._where()))
+        if name in {"max", "min"} and len(tensors) > 1:
+            name, kind = f"{name}imum", Kind.POINTWISE
+        # Inside the network an index may spell a rectifier; of what is explained, it only says which.
+        picks = self._selecting and name in PICKS
+        settings = rectification(name, in_place, args, kwargs)
+        if settings is not None:
+            kind = Kind.RECTIFIER
+        elif is_cut(tensors) or (self._attentive and is_derived(tensors) and not (picks and is_picked_by(tensors))):
+            kind = Kind.DERIVED_FACTOR
+        else:
+            kind = kind_of_call(name, kind, args, kwargs, tensors)
+        for tensor in tensors:
+            if tensor._is_view():
+                self.hooks.on_module(tensor)
+                graph.adopt(tensor)
+        before = graph.makers(tensors)
+        call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
+        call.in_place = writes_in_place(kind, in_place, args, kwargs)
+        depends = [tensor.requires_grad for tensor in tensors]
+        noted = None if self.intercepts is None else self.intercepts.before(call)
+        result, complete = self._performer.perform(call)
+        self._follow(func, name, call.kind, args, kwargs, tensors, result)
+        # x[i] = v returns nothing and changes x
+        made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
+        if made:
+            weighs = call.kind in _WEIGHS and sum(depends) == 1
+            operation = self._note(name, call.kind, made, weighs=weighs, has_node=call.has_node)
+            graph.mark(made, operation, before)
+            gate = name in GATES or (settings is not None and settings.upper < math.inf)
+            writes = call.in_place or name == "setitem"
+            beside = [tensor for tensor in _tensors_of(result) if not tensor.requires_grad]
+            if beside:
+                # Indices beside the values, of the largest and the like.
+                self._origins.outside(name, False, beside, tensors, self._where())
+            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes, picks=name in PICKS)
+            if complete is not None:
+                complete(operation, made[0])
+            if is_affected(name):
+                steady(name, made, argument(args, kwargs, 0, "input"))
+            if noted is not None:
+                layout = None if self._layouts is None else self._layouts.of(made[0])
+                noted(operation, made[0], grid=grid_of(layout, self.places.rows))
+        else:
+            self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
+        return result
+
+    def pull_back(
+        self,
+        values: Tensor,
+        propagation: "Propagation",
+        places: Sequence[str],
+        *,
+        keep_graph: bool,
+        again: bool = False,
+        on_intercept: Callable[[Intercept, Tensor], None] | None = None,
+    ) -> tuple[dict[str, Tensor | None], Ledger | None]:
+        """Propagate a signal from each of `values` back to `places`.
+
+        Args:
+            values: shape (batch,): what is explained, one value per row.
+            propagation: the rules to apply, and the signal to start with.
+            places: where to read the signal.
+            keep_graph: whether another pull-back follows on this tape.
+            again: whether the next one is of the same propagation, for another target.
+            on_intercept: called with each intercept that the signal meets, and the signal there.
+
+        Returns:
+            The signal at each place, of the shape of the result there; None where the values do not depend on it. For
+            relevance, also the ledger of what each operation received and handed on.
+
+        Raises:
+            RefusalError: the model recomputes parts of itself in a way that rules cannot follow, writes over values
+                that its own backward needs, or has a hook that changes a signal for which there is a rule.
+        """
+        seen = self.seen_from(values)
+        edges = {place: edge for place in places if (edge := seen[place].edge) is not None}
+        if not values.requires_grad or not edges:
+            return dict.fromkeys(places), None
+        folded = [place for place, edge in edges.items() if graph.is_folded(edge.node)]
+        if propagation.relevance and folded:
+            raise RefusalError(
+                f"{propagation.name} has no relevance of its own at {folded[0]!r}: that layer is one with the batch "
+                "norm, or the sum of parallel layers, that follows it, and relevance goes straight to its input. Name "
+                "that batch norm, or the module that adds them, instead."
+            )
+        reentrant = self._dark and graph.holds(values, _REENTRANT)
+        again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()
+        active, start = self._active, propagation.start(values.detach())
+        ledger = Ledger(len(values)) if propagation.relevance else None
+        steady_unseen(values, self._steady)
+        listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
+        try:
+            with self._lock, again_alike:
+                active.propagation, active.ledger = propagation, ledger
+                active.last, active.again = not keep_graph, again
+                self.hooks.watching, self.hooks.changed = self._attentive, []
+                if propagation.contrasts:
+                    active.final_layers = graph.final(values)
+                pull = _accumulated if reentrant else _recomputed if self.recomputes else _grad
+                found = pull(values, list(edges.values()), start, keep_graph=keep_graph)
+        except SightlineError:
+            raise
+        except RuntimeError as error:
+            if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
+                raise RefusalError(recomputed(propagation.name)) from error
+            if "modified by an inplace operation" in str(error):
+                raise RefusalError(
+                    f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
+                    "backward needs, so it cannot be trained as it stands. Use that operation out of place."
+                ) from error
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise RefusalError(
+                f"{propagation.name} cannot be pulled back: the model's own backward fails with {error}"
+            ) from error
+        finally:
+            for handle in listening:
+                handle.remove()
+            active.propagation = active.ledger = None
+            active.last = active.again = self.hooks.watching = False
+            self._dependence.forget()
+        if self.hooks.changed and propagation.rules:
+            raise RefusalError(f"{propagation.name} cannot be pulled back: {self.hooks.reason}")
+        return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
+
+    def walk(self, values: Tensor, places: Sequence[str] = (INPUT,), *, gates: bool = True) -> graph.Walk:
+        """The operations between `places` and `values`, and what escaped the interception on the way.
+
+        Branches that make gates are left out where `gates` is false. Only for a tape with rules, or one that looks for
+        the last spatial feature map: others take no marks.
+        """
+        if values.grad_fn is None:
+            return graph.Walk((), ())
+        seen = self.seen_from(values)
+        nodes = [edge.node for place in places if (edge := seen[place].edge) is not None]
+        found = graph.walk(values, nodes, gates=gates)
+        return graph.Walk(found.operations, (*found.unseen, *self._origins.left, *self.hooks.unwatched))
+
+    def ends_in(self, scores: Tensor) -> Operation | None:
+        """The operation that turned scores into probabilities where nothing but reshaping came after it; else None."""
+        found = graph.behind_reshaping(scores, self._probabilities)
+        return self._probabilities[found[0]] if len({self._probabilities[node].name for node in found}) == 1 else None
+
+    def combines(self, scores: Tensor) -> str | None:
+        """The name of the operation that made the probabilities of which scores are means, sums or products.
+
+        None where there is none, or more than one; constants may take part.
+        """
+        found = graph.behind_reshaping(scores, self._probabilities, combined=True)
+        names = {self._probabilities[node].name for node in found}
+        return names.pop() if len(names) == 1 else None
+
+    def _follow(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        kind: Kind,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+        result: Any,
+    ) -> None:
+        if self._layouts is not None and tensors:
+            self._layouts.follow(func, name, kind, args, kwargs, tensors, _tensors_of(result))
+
+    def _note(
+        self, name: str, kind: Kind, made: list[Tensor], *, weighs: bool = False, has_node: bool = True
+    ) -> Operation:
+        first = made[0]
+        operation = Operation(kind, name, self._modules.where, self.performed, tuple(first.shape), has_node)
+        self.performed += 1
+        if name in PROBABILITIES and first.grad_fn is not None:
+            self._probabilities[first.grad_fn] = operation
+        for tensor in made:
+            if not tensor._is_view():
+                self.bytes += tensor.nbytes
+        self.places.note(made, operation, weighs=weighs)
+        return operation
+
+    def _refuse_accidents(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse what depends on chance, or on the images beside an image."""
+        if name in _BATCH_NORMS:
+            if not argument(args, kwargs, 5, "training", default=False):
+                return
+            if not self._from_image(argument(args, kwargs, 0, "input")):
+                return
+            effect = "normalises each image by the others in its batch"
+            # Running statistics are the second argument of one function, and the fourth of the other.
+            statistics = [argument(args, kwargs, place, "running_mean") for place in (1, 3)]
+            remedy = (
+                "It keeps no running statistics: give it some (track_running_stats=True, filled by a few batches in "
+                "training mode), or use a norm of each image by itself, such as group_norm."
+                if None in statistics
+                else "Its forward asks for that itself (training=True): let it pass training=self.training."
+            )
+        else:
+            return
+        remedy = f"The model is in eval mode already. {remedy}" if self._evaluating() else "Call model.eval() first."
+        raise RefusalError(
+            f"{name}{self._where()} runs in training mode, where it {effect}, so a map would explain that accident. "
+            f"{remedy}"
+        )
+
+    def _from_image(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from the images, in the graph or outside, or may have been."""
+        depends = self._dependence.depends(tensor) if tensor.requires_grad else is_derived([tensor])
+        return depends or bool(self._origins.left)
+
+    def _evaluating(self) -> bool:
+        """Whether the innermost running module is in evaluation mode."""
+        module = self._model.get_submodule(self._modules.where) if isinstance(self._model, nn.Module) else None
+        return module is not None and not module.training
+
+    def _where(self) -> str:
+        return f" in {self._modules.where}" if self._modules.where else ""
+
+
+_WEIGHS = frozenset({Kind.LINEAR, Kind.MATMUL})
+_REENTRANT = "CheckpointFunctionBackward"
+_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
+
+
+def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]) -> list[Any]:
+    """Have each intercept's node show the signal that reaches it, before the node passes it on."""
+
+    def heard(intercept: Intercept) -> Callable[[Sequence[Tensor | None]], None]:
+        def show(signals: Sequence[Tensor | None]) -> None:
+            signal = signals[intercept.output]
+            if signal is not None:
+                hear(intercept, signal)
+
+        return show
+
+    return [intercept.node.register_prehook(heard(intercept)) for intercept in intercepts.found]
+
+
+def _in_checkpoint() -> bool:
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks is not None and getattr(hooks[0], "__module__", "") == checkpoint.__name__
+
+
+def recomputed(name: str) -> str:
+    """Why a method with rules, or FullGrad, is refused where the model recomputes part of itself."""
+    return (
+        f"{name} cannot be pulled back: the model recomputes part of itself during the backward (activation "
+        "checkpointing), where rules cannot follow. Switch checkpointing off for explaining, or use a method that "
+        "needs only the gradient."
+    )
+
+
+def _grad(values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(values, edges, start, retain_graph=keep_graph, allow_unused=True)
+
+
+def _recomputed(
+    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
+) -> Sequence[Tensor | None]:
+    """The same under a mode, which torch's own function would suspend."""
+    return run_backward([values], [start], edges, keep_graph=keep_graph)
+
+
+def _accumulated(
+    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
+) -> Sequence[Tensor | None]:
+    """The same by a backward to all leaves, which is the only one that a reentrant checkpoint allows."""
+    found: list[Tensor | None] = [None] * len(edges)
+
+    def hear(place: int, output: int) -> Callable[[Sequence[Tensor | None]], None]:
+        def show(signals: Sequence[Tensor | None]) -> None:
+            found[place] = signals[output]
+
+        return show
+
+    before = [(leaf, leaf.grad) for leaf in graph.leaves(values)]
+    handles = [edge.node.register_prehook(hear(place, edge.output_nr)) for place, edge in enumerate(edges)]
+    try:
+        for leaf, _ in before:
+            leaf.grad = None
+        # The graph of weights may be the user's own, so it is left as it was.
+        run_backward([values], [start], [], keep_graph=keep_graph or len(before) > 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for leaf, gradient in before:
+            leaf.grad = gradient
+    return found
+
+
+def _on_path(tensors: list[Tensor]) -> bool:
+    # A loop, because a generator would take twice the time in the busiest place of all.
+    for tensor in tensors:  # noqa: SIM110
+        if tensor.requires_grad:
+            return True
+    return False
+
+
+def _tensors_of(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, list | tuple):
+        return [tensor for item in result for tensor in _tensors_of(item)]
+    return []

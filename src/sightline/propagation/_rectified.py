@@ -1,0 +1,49 @@
+"""Guided Backprop and Deconvnet: the gradient, except at rectifiers, where only positive signal goes on.
+
+With G the signal arriving at a rectifier's result and h its input:
+
+    gradient         G * 1[h > 0]
+    Guided Backprop  max(G, 0) * 1[h > 0]     Springenberg et al. 2015, arXiv 1412.6806, section 3.4
+    Deconvnet        max(G, 0)                Zeiler and Fergus 2014, arXiv 1311.2901, section 2.1
+
+ReLU6 is a rectifier that also closes at its upper bound: 1[h > 0] becomes 1[0 < h < 6]. Max-pooling keeps its
+gradient, which is Zeiler and Fergus's unpooling by switches.
+"""
+
+from types import MappingProxyType
+
+from torch import Tensor
+
+from sightline.operations._rectifier import Rectified
+from sightline.operations._vocabulary import Kind
+from sightline.propagation._base import Propagation, Rule, by_settings
+
+# Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
+PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
+SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
+
+
+def _guided(signal: Tensor, rectified: Rectified) -> Tensor:
+    return rectified.shut(signal.clamp(min=0))
+
+
+def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:
+    return signal.clamp(min=0)
+
+
+def _table(name: str, rule: Rule) -> Propagation:
+    return Propagation(name, MappingProxyType({Kind.RECTIFIER: rule}), PASSED, SCOPE, essential=Kind.RECTIFIER)
+
+
+@by_settings
+def _guided_backprop() -> Propagation:
+    return _table("guided_backprop", _guided)
+
+
+@by_settings
+def _deconvnet_table() -> Propagation:
+    return _table("deconvnet", _deconvnet)
+
+
+GUIDED_BACKPROP = _guided_backprop()
+DECONVNET = _deconvnet_table()

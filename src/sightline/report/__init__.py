@@ -1,8 +1,0 @@
-"""Pictures of results.
-
-- `montage`: images and their maps side by side.
-"""
-
-from sightline.report.montage import montage, save_montage
-
-__all__ = ["montage", "save_montage"]

@@ -1,0 +1,150 @@
+"""What a sampling is, and the simplest: the image itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Rows = Float[Tensor, "row channel height width"]
+
+
+class Reduction(StrEnum):
+    """How the answers at an image's samples become one."""
+
+    MEAN = "mean"
+    MEAN_SQUARE = "mean square"
+    VARIANCE = "variance"
+
+
+class Row(NamedTuple):
+    """One question to the network: an image, by its place, and which of its samples."""
+
+    image: int
+    sample: int | float
+
+
+class Answer(NamedTuple):
+    """What the network said at a row.
+
+    Attributes:
+        values: the explained value, for each target.
+        sums: the sum of the map there, for each target.
+    """
+
+    values: tuple[float, ...]
+    sums: tuple[float, ...]
+
+
+class Points(NamedTuple):
+    """Where the network is asked.
+
+    Attributes:
+        inputs: the inputs, shape (row, channel, height, width).
+        offsets: what an aggregation that multiplies by the input takes: the inputs themselves, or the way from a
+            baseline to the image.
+    """
+
+    inputs: Tensor
+    offsets: Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a job knows that a sampling may need.
+
+    Attributes:
+        ends: a black and a white pixel as the model sees them, each of shape (channel,).
+        references: images to compare with, shape (reference, channel, height, width).
+    """
+
+    ends: tuple[Tensor, Tensor] | None = None
+    references: Tensor | None = None
+
+    @property
+    def pixel_range(self) -> tuple[Tensor, Tensor] | None:
+        """The lowest and the highest value of a pixel as the model sees it, each of shape (channel,)."""
+        return None if self.ends is None else (torch.minimum(*self.ends), torch.maximum(*self.ends))
+
+
+class Sampling(ABC):
+    """A number of inputs for each image, with weights that reduce their answers to one.
+
+    Attributes:
+        reduction: how the finished maps of the samples become one.
+        before: whether it is done to the terms that an aggregation is made of (FullGrad's), before their signs are
+            handled, instead of to its finished maps.
+        steered: whether the answers decide where to ask next; the weights are then known at the end.
+        from_baseline: whether the inputs lie on the way from a baseline, which only has a meaning at the input.
+        fixed_baseline: whether that baseline is given in numbers, which are other colours in another encoding.
+        random: whether the inputs are drawn.
+    """
+
+    reduction: Reduction = Reduction.MEAN
+    before: bool = False
+    steered: bool = False
+    from_baseline: bool = False
+
+    @property
+    def fixed_baseline(self) -> bool:
+        return False
+
+    random: bool = False
+
+    @property
+    @abstractmethod
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each sample, where they are known beforehand; their number is the samples per image."""
+
+    @abstractmethod
+    def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int | float]) -> Points:
+        """The inputs to ask the network at.
+
+        Args:
+            images: shape (row, channel, height, width), an image for each row (repeated as needed).
+            keys: a number for each row that names its image and the seed, for randomness.
+            samples: which sample of its image each row is.
+        """
+
+    @property
+    def asked(self) -> "Sampling":
+        """What decides at which inputs the network is asked; methods that agree in it share their passes."""
+        return self
+
+    def given(self, context: Context) -> "Sampling":
+        """The same sampling, with what it needs to know of the job.
+
+        Raises:
+            RefusalError: the job does not know it.
+        """
+        del context
+        return self
+
+    def rounds(self, images: int) -> Generator[list[Row], list[Answer], list[float]]:
+        """The rows to ask, round by round; each round is sent its answers. Returns the weight of each row asked."""
+        # Sample by sample, so that a chunk of as many rows as images is the whole batch in its order.
+        rows = [Row(image, sample) for sample in range(len(self.weights)) for image in range(images)]
+        yield rows
+        return [self.weights[int(row.sample)] for row in rows]
+
+    def baselines(self, images: Tensor) -> list[Tensor]:
+        """The points from which the images are explained, each of their shape, where there are some."""
+        del images
+        return []
+
+
+@dataclass(frozen=True)
+class Image(Sampling):
+    """The image itself, once."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return (1.0,)
+
+    def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int | float]) -> Points:
+        del keys, samples
+        return Points(images, images)
