@@ -28,7 +28,7 @@ class Registry(Generic[T]):
 
     def __init__(
         self, what: str, group: str, modules: tuple[str, ...] = (), accept: Callable[[object], T] | None = None
-    ):
+    ) -> None:
         self.what = what
         self.group = group
         self._modules = modules
