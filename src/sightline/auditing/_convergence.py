@@ -41,7 +41,7 @@ from sightline.models._untouched import untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape
 from sightline.operations import _graph as graph
 from sightline.propagation import Propagation
-from sightline.sampling import Context, Image
+from sightline.sampling import Context
 from sightline.sampling._seeds import image_key, seed_of
 
 LOST = 0.99
@@ -214,7 +214,7 @@ def _no_propagation(method: Method) -> str:
     """Why a method has no number, if so."""
     if method.times is not None:
         return f"{method.name} is a product of two maps, which no one propagation makes. Ask for its factors."
-    if not isinstance(method.sampling, Image):
+    if not method.sampling.at_images:
         return (
             f"{method.name} joins the answers at many inputs, and a propagation is followed at one. Ask for a method "
             f"that propagates by {method.propagation.name} at the image itself."

@@ -1,6 +1,7 @@
 """The passes of one sampling: forward, and backward for each propagation and target, block of images by block."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -9,20 +10,20 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from sightline.aggregation import CAM, Aggregation, FullGrad, Placement
+from sightline.aggregation import Aggregation, Amount, Backward, Part, Placement, Reader
 from sightline.errors import InputError, RefusalError
-from sightline.explaining._layers import Layers, decomposition, without_intercept
+from sightline.explaining._decomposition import Decomposition
 from sightline.explaining._results import Flow, Results
 from sightline.explaining._rowwise import NeedsWholeBatch
 from sightline.explaining._targets import Classes, Function, Pair, Target
-from sightline.explaining._totals import Asked, Gathered, Term
+from sightline.explaining._totals import Asked, Gathered
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
 from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable
 from sightline.operations._tape import RecomputationError, recomputed
-from sightline.propagation import GRADIENT, Propagation
-from sightline.sampling import Image, Sampling
+from sightline.propagation import Propagation
+from sightline.sampling import Sampling
 from sightline.sampling._base import Answer, Row
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ class Passes:
         self._flows: list[dict[Propagation, list[dict[int, tuple[str, Tensor]]]]] = [
             defaultdict(list) for _ in job.targets
         ]
-        self._terms: list[list[dict[int, Term]]] = [[] for _ in job.targets]
+        self._amounts: list[dict[str, list[Mapping[int, Amount]]]] = [defaultdict(list) for _ in job.targets]
         self._asked: list[Tensor] = []
 
     def run(self) -> None:
         """Run them all; refusals are recorded by method."""
         job = self._job
-        if not self._methods and not isinstance(self._sampling, Image):
+        if not self._methods and not self._sampling.at_images:
             return
         reason = _ALL_AT_ONCE if self._sampling.steered and job.whole_batch else ""
         try:
@@ -68,10 +69,10 @@ class Passes:
             # Few enough images that what is added up for them takes no more memory than a pass.
             block = range(start, min(start + job.size, len(job.images)))
             self._run_block(block, sizes)
-            if not self._live() and not isinstance(self._sampling, Image):
+            if not self._live() and not self._sampling.at_images:
                 return
             start = block.stop
-        if isinstance(self._sampling, Image):
+        if self._sampling.at_images:
             self._check_functions(whole=sizes == [len(job.images)])
         for number, results in enumerate(job.results):
             self._finish(number, results)
@@ -111,7 +112,7 @@ class Passes:
         counts = torch.zeros(len(block), dtype=torch.long)
         while True:
             answers: list[Answer] = []
-            for part in [range(len(rows))] if isinstance(self._sampling, Image) else job.chunks(len(rows)):
+            for part in [range(len(rows))] if self._sampling.at_images else job.chunks(len(rows)):
                 chosen = rows[part.start : part.stop]
                 sizes.append(len(chosen))
                 with untouched(job.model):
@@ -119,7 +120,7 @@ class Passes:
                 asked += len(chosen)
             for row in rows:
                 counts[row.image] += 1
-            if not self._live() and not isinstance(self._sampling, Image):
+            if not self._live() and not self._sampling.at_images:
                 return
             try:
                 rows = rounds.send(answers)
@@ -137,7 +138,8 @@ class Passes:
                 self._maps[number][method.name].append(found.map(method, pixels))
             for propagation, flows in found.flows.items():
                 self._flows[number][propagation].append(flows)
-            self._terms[number].append(found.terms)
+            for name, amounts in found.amounts.items():
+                self._amounts[number][name].append(amounts)
 
     def _pass(self, block: range, rows: list[Row], place: slice, gathered: list[Gathered]) -> list[Answer]:
         """One forward, and its backwards; what the network answered at each row, where that steers the next."""
@@ -157,7 +159,7 @@ class Passes:
             return []
         places = {place for methods in live.values() for m in methods for place in m.aggregation.places}
         ruled: set[Kind] = {kind for propagation in live for kind in propagation.rules}
-        intercepts = any(isinstance(m.aggregation, FullGrad) for methods in live.values() for m in methods)
+        intercepts = any(m.aggregation.reads_biases for methods in live.values() for m in methods)
         tape = job.tape(ruled, places, intercepts=intercepts)
         try:
             output = tape.record(inputs.detach().requires_grad_())
@@ -168,7 +170,7 @@ class Passes:
         except RuledPassError as error:
             for results in job.results:
                 for method in self._methods:
-                    if method.propagation.rules or isinstance(method.aggregation, FullGrad):
+                    if method.propagation.rules or method.aggregation.reads_biases:
                         results.refused.setdefault(method.name, str(error))
             return self._pass(block, rows, place, gathered)
         values = self._note_output(tape, output, indices)
@@ -197,7 +199,7 @@ class Passes:
         """Refuse the methods that need more than the gradient, for a model that recomputes part of itself."""
         for propagation, methods in live.items():
             for method in methods:
-                full = isinstance(method.aggregation, FullGrad)
+                full = method.aggregation.reads_biases
                 if propagation.rules or full:
                     reason = recomputed(method.name if full else propagation.name)
                     for results in self._job.results:
@@ -217,7 +219,7 @@ class Passes:
         job = self._job
         found = []
         for target, results in zip(job.targets, job.results, strict=True):
-            if isinstance(self._sampling, Image):
+            if self._sampling.at_images:
                 self._note_scores(tape, output, indices, target, results)
             before = _versions(output)
             values = job.select(target, tape, output, indices)
@@ -227,7 +229,7 @@ class Passes:
                     "A target function writes over the model's output in place, which the other targets need too. "
                     "Let it work on a copy."
                 )
-            if isinstance(self._sampling, Image):
+            if self._sampling.at_images:
                 results.values[indices] = values.detach().to(results.values)
                 if isinstance(target, Function):
                     target.keep(output, indices, values)
@@ -269,8 +271,8 @@ class Passes:
         for method in methods:
             refused = [seen.refused[p] for p in method.aggregation.places if p in seen.refused]
             refused += [] if refused else _off_grid(method.aggregation, seen)
-            if not refused and isinstance(method.aggregation, FullGrad):
-                refused = without_intercept(tape, values, method.aggregation)
+            if not refused and (reason := method.aggregation.refusal(tape, values)):
+                refused = [reason]
             if refused:
                 results.refused.setdefault(method.name, refused[0])
             elif method.name not in results.refused:
@@ -309,7 +311,9 @@ class Passes:
         propagation, results, tape = pull.propagation, self._job.results[pull.target], asked.tape
         places = sorted({place for method in pull.methods for place in method.aggregation.places})
         values = asked.values[pull.target]
-        layers = Layers(pull.methods, gathered, asked)
+        size = (int(asked.offsets.shape[2]), int(asked.offsets.shape[3]))
+        backward = Backward(values, size, derivative=propagation.derivative)
+        readers = {method.name: _reader(method, backward, gathered, asked) for method in pull.methods}
         try:
             signals, ledger = tape.pull_back(
                 values,
@@ -317,7 +321,7 @@ class Passes:
                 places,
                 keep_graph=not last,
                 again=again,
-                on_intercept=layers.hear if layers.methods else None,
+                on_intercept=backward.on_bias,
             )
         except RefusalError as error:
             results.refused |= {method.name: str(error) for method in pull.methods}
@@ -325,30 +329,21 @@ class Passes:
         for method in pull.methods:
             if any(signals[place] is None for place in method.aggregation.places):
                 results.refused[method.name] = NO_PATH
-        signal = signals.get(INPUT)
-        if layers.methods and signal is not None:
-            wrong = layers.wrong(values, asked.offsets, signal)
-            if tape.hooks.changed:
-                reason = f"FullGrad's parts do not add up to the explained value: {tape.hooks.reason}"
-                wrong = dict.fromkeys((method.name for method in layers.methods), reason)
-            results.refused |= wrong
+        backward.ran(tape.hooks.reason if tape.hooks.changed else "")
         ready = [method for method in pull.methods if method.name not in results.refused]
-        if isinstance(self._sampling, Image) and layers.methods:
-            gathered.terms = layers.terms
         if ledger is not None and ledger.growth is not None:
             for method in ready:
                 results.growth[method.name] = max(ledger.growth, results.growth.get(method.name, ledger.growth))
         if ledger is not None and ledger.rounding is not None:
             for method in ready:
                 results.rounding[method.name] = max(ledger.rounding, results.rounding.get(method.name, ledger.rounding))
-        if ledger is not None and isinstance(self._sampling, Image):
+        if ledger is not None and self._sampling.at_images:
             gathered.flows[propagation] = {
                 operation.order: (str(operation), amounts) for operation, amounts in ledger.entries().items()
             }
         seen = tape.seen_from(values)
         found = {place: seen[place].values.detach() for place in places if place not in seen.refused}
         found[INPUT] = asked.offsets.detach()
-        noted: set[str] = set()
         for method in ready:
             aggregation = method.aggregation
             known = {place: signal for place in aggregation.places if (signal := signals[place]) is not None}
@@ -357,26 +352,19 @@ class Passes:
                 grids = {place: grid for place in known if isinstance(grid := seen[place].grid, Grid)}
                 here = {**found, **{place: grid.read(found[place]) for place, grid in grids.items()}}
                 known |= {place: grid.read(known[place]) for place, grid in grids.items()}
+            reader = readers[method.name]
             try:
-                if isinstance(aggregation, FullGrad):
-                    layers.add_input(method, aggregation, found[INPUT], known[INPUT])
-                    continue
-                made = aggregation(here, known)
+                made = reader.map(here, known)
             except RefusalError as error:
                 results.refused[method.name] = str(error)
                 continue
-            if isinstance(aggregation, CAM) and propagation is GRADIENT and aggregation.places[0] not in noted:
-                self._note_coincidences(aggregation, results, here, known)
-                noted.add(aggregation.places[0])
-            gathered.add(method, made, asked)
-
-    def _note_coincidences(
-        self, aggregation: CAM, results: Results, found: dict[str, Tensor], known: dict[str, Tensor]
-    ) -> None:
-        """What holds of every row of every pass."""
-        here = aggregation.coincidences(found, known)
-        (place,) = aggregation.places
-        results.coincidences[place] = here & results.coincidences.get(place, here)
+            if reader.remarks is not None:
+                # What holds of every row of every pass.
+                results.remarks[method.name] = reader.remarks & results.remarks.get(method.name, reader.remarks)
+            if reader.amounts is not None and self._sampling.at_images:
+                gathered.amounts[method.name] = reader.amounts
+            if made is not None:
+                gathered.add(method, made, asked)
 
     def _finish(self, number: int, results: Results) -> None:
         drawn: set[int] = set()
@@ -395,7 +383,8 @@ class Passes:
             if self._asked:
                 results.evaluations[method.name] = torch.cat(self._asked)
             if method.decomposes:
-                results.decompositions[method.name] = decomposition(results.values, self._terms[number])
+                amounts = self._amounts[number][method.name]
+                results.decompositions[method.name] = Decomposition.of(results.values, amounts)
                 results.completeness[method.name] = results.decompositions[method.name].residual
 
     def _finish_flows(self, method: Method, flows: list[dict[int, tuple[str, Tensor]]], results: Results) -> None:
@@ -432,6 +421,13 @@ def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
         for place in map(seen.__getitem__, aggregation.places)
         if isinstance(place.grid, Unreadable)
     ]
+
+
+def _reader(method: Method, backward: Backward, gathered: Gathered, asked: Asked) -> Reader:
+    def average(order: int, term: Part) -> None:
+        gathered.add_term(method.name, order, term, asked)
+
+    return method.aggregation.reader(backward, average if method.sampling.before else None)
 
 
 def _versions(output: Any) -> list[int]:

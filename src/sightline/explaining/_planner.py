@@ -30,6 +30,7 @@ from sightline.sampling._seeds import image_key, seed_of
 
 # Images among which two unlike the first are sought.
 _LOOKED_AT = 64
+IMAGE = Image()
 Progress = Callable[[int, int], None]
 
 
@@ -73,10 +74,10 @@ class Job:
         self._seed, self._image_names = seed, image_names
         self._methods = list(methods)
         self._groups: dict[Sampling, list[Method]] = defaultdict(list)
-        self._groups[Image()] = []
+        self._groups[IMAGE] = []
         for method in methods:
             for factor in method.factors:
-                self._groups[factor.sampling.asked].append(factor)
+                self._groups[IMAGE if factor.sampling.at_images else factor.sampling.asked].append(factor)
         self._done = 0
         self.whole_batch = any(target.whole_batch for target in targets)
         if self.whole_batch:
@@ -223,6 +224,8 @@ class Job:
         placements = [results.placements.pop(part.name, None) for part in (first, second)]
         _move(results.operations, (first.name, second.name), method.name)
         _move(results.where, (first.name, second.name), method.name)
+        _move(results.remarks, (first.name,), method.name)
+        results.remarks.pop(second.name, None)
         # What holds of a factor's sum does not hold of the product's.
         for checks in (results.completeness, results.evaluations, results.flows, results.decompositions):
             for part in (first, second):

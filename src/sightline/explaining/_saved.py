@@ -15,8 +15,7 @@ from torch import Tensor
 from sightline import aggregation, sampling
 from sightline._common.checksums import changed, fits
 from sightline._common.written import tensors_in
-from sightline.aggregation import Placement, Reads
-from sightline.aggregation._base import Map
+from sightline.aggregation import Aggregation, Map, Placement, Reads
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
 from sightline.methods._catalogue import catalogue
@@ -198,7 +197,7 @@ class UnreadSampling(Sampling):
 
 
 @dataclass(frozen=True)
-class UnreadAggregation:
+class UnreadAggregation(Aggregation):
     """Stands in for an aggregation that is not Sightline's own."""
 
     kind: str

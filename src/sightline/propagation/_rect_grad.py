@@ -8,6 +8,7 @@ Kim et al. 2019, arXiv 1902.04893, equation 4 and their code: the percentile is 
 strict, and the rectifier's own derivative is not applied (where tau < 0, which small q can give, closed units pass).
 """
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -20,7 +21,9 @@ from sightline.operations._linear import Linear
 from sightline.operations._rectifier import Rectified
 from sightline.operations._vocabulary import Kind
 from sightline.propagation._base import Propagation, Rule, by_settings
-from sightline.propagation._rectified import PASSED, SCOPE
+from sightline.propagation._rectified import MEANS, PASSED, SCOPE
+
+_MEANS = replace(MEANS, minimality="sparse: most pixels are zero or nearly so")
 
 
 def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pooling: bool = False) -> Propagation:
@@ -58,7 +61,7 @@ def _rect_grad(q: float, padding_trick: bool, proportional_pooling: bool) -> Pro
     options = (", padding trick" if padding_trick else "") + (", PRR" if proportional_pooling else "")
     passed = PASSED - frozenset(rules) - ({Kind.MAXIMUM} if proportional_pooling else set())
     name = f"rect_grad(q={q:g}{options})"
-    return Propagation(name, MappingProxyType(rules), passed, SCOPE, essential=Kind.RECTIFIER)
+    return Propagation(name, MappingProxyType(rules), passed, SCOPE, essential=Kind.RECTIFIER, means=_MEANS)
 
 
 def _without_frame(signal: Tensor, layer: Linear) -> Tensor:

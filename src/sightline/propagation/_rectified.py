@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from sightline._common.meaning import FEWER, Meaning
 from sightline.operations._rectifier import Rectified
 from sightline.operations._vocabulary import Kind
 from sightline.propagation._base import Propagation, Rule, by_settings
@@ -21,6 +22,12 @@ from sightline.propagation._base import Propagation, Rule, by_settings
 # Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
 PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
 SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
+
+MEANS = Meaning(
+    directness="low: a derivative with negative or small signals taken out on the way, so it derives nothing",
+    minimality=FEWER,
+    coherence="crisp outlines, which it draws for edges whether or not the model uses them",
+)
 
 
 def _guided(signal: Tensor, rectified: Rectified) -> Tensor:
@@ -32,7 +39,8 @@ def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:
 
 
 def _table(name: str, rule: Rule) -> Propagation:
-    return Propagation(name, MappingProxyType({Kind.RECTIFIER: rule}), PASSED, SCOPE, essential=Kind.RECTIFIER)
+    rules = MappingProxyType({Kind.RECTIFIER: rule})
+    return Propagation(name, rules, PASSED, SCOPE, essential=Kind.RECTIFIER, means=MEANS)
 
 
 @by_settings

@@ -40,6 +40,11 @@ class Expected(Sampling):
 
     from_baseline = True
     random = True
+    averaged_over = "the way from the baseline"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("needs reference images",) if self.references is None else ()
 
     def __post_init__(self) -> None:
         whole("samples", self.samples)

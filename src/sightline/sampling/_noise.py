@@ -36,6 +36,7 @@ class Noise(Sampling):
     before: bool = False
 
     random = True
+    averaged_over = "noise"
 
     def __post_init__(self) -> None:
         whole("samples", self.samples)
