@@ -10,11 +10,17 @@ import sightline._common.interrupt  # noqa: F401 - it acts when it is imported
 from sightline.arrays import ImageBatch, load_images
 from sightline.auditing import Audit, Randomisation, audit, from_callable
 from sightline.errors import InputError, RefusalError, SightlineError
-from sightline.explaining._conservation import Conservation
-from sightline.explaining._decomposition import Decomposition
-from sightline.explaining._explain import explain, explain_each
-from sightline.explaining._explanation import Checks, Explanation
-from sightline.explaining._targets import Direction, Pair, Unit, WholeBatch
+from sightline.explaining import (
+    Checks,
+    Conservation,
+    Decomposition,
+    Direction,
+    Explanation,
+    Pair,
+    Unit,
+    WholeBatch,
+    explain,
+)
 from sightline.gad import GAD, Consistency, GADExplanation
 from sightline.methods._catalogue import catalogue
 from sightline.methods._method import Method
@@ -50,7 +56,6 @@ __all__ = [
     "audit",
     "catalogue",
     "explain",
-    "explain_each",
     "from_callable",
     "load_images",
     "load_model",
