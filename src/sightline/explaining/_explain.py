@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sightline._common.options import takes
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, ends_of
 from sightline.errors import InputError
 from sightline.explaining._assembling import Asked, assembled
 from sightline.explaining._explanation import Explanation
 from sightline.explaining._layer_names import methods_named, target_named
-from sightline.explaining._options import Options, OptionsLike, Progress
+from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
 from sightline.explaining._target_names import read_target
 from sightline.explaining._targets import TargetLike, as_target
@@ -58,6 +59,7 @@ def explain(
 ) -> list[Explanation]: ...
 
 
+@takes(Options)
 def explain(
     model: Callable[..., Any],
     images: Float[Tensor, "batch channel height width"] | ImageBatch,
@@ -65,13 +67,7 @@ def explain(
     target: TargetLike = None,
     *,
     targets: Targets | None = None,
-    output: str | None = None,
-    references: Float[Tensor, "reference channel height width"] | ImageBatch | None = None,
-    seed: int = 0,
-    chunk: int | None = None,
-    memory: int | None = None,
-    on_refusal: Literal["raise", "record"] = "raise",
-    progress: Progress | None = None,
+    **more: Unpack[OptionsLike],
 ) -> Explanation | list[Explanation]:
     """Explain what a model sees in some images.
 
@@ -90,18 +86,7 @@ def explain(
             (output, images) is given their positions too; one in a `WholeBatch` the output for all images at once.
         targets: instead of `target`, a list of them, such as `[281, "tabby"]`: both classes are explained of each
             image, from one forward pass. "all" explains each output.
-        output: what the model's outputs are: "classes" (one class among all, by softmax), "labels" (each a yes or no of
-            its own, by sigmoid) or "values" (numbers as they are, as in regression); by default what the model says,
-            and else it is assumed, with a note.
-        references: images to compare with, for expected gradients; encoded like the images.
-        seed: base of all randomness. The noise of an image depends on this and on its content alone.
-        chunk: rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the
-            same way and gives the same numbers. The rows used are recorded.
-        memory: bytes that a pass may take, instead of that share; where it is the same, so are the chunks, whatever
-            memory is free.
-        on_refusal: `raise` when a method cannot be right on this model, or `record` the reason in `refused` and go
-            on with the others.
-        progress: called with (rows done, rows in all) after each pass.
+        {options}
 
     Returns:
         The maps and their checks; where `targets` is given, a list with one explanation for each of them.
@@ -110,7 +95,7 @@ def explain(
         InputError: images, methods or targets cannot be used as given.
         RefusalError: a method would be wrong or undefined on this model; or all of them are.
     """
-    options = Options(output, references, seed, chunk, memory, on_refusal, progress)
+    options = Options(**more)
     rows = _methods(methods)
     with torch.inference_mode(mode=False), torch.enable_grad():
         if targets is None:

@@ -1,12 +1,13 @@
 """The options of an explanation, declared once for Python, the command line and recipes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline._common.options import option
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
 from sightline.models._output_kind import as_kind
@@ -17,40 +18,46 @@ References = Float[Tensor, "reference channel height width"] | ImageBatch
 """Images to compare with, as a network wants them, or what `load_images` returns."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Options:
     """What may be said of an explanation beside model, images, methods and targets.
 
-    The metadata of each field has its `help`, a sentence for users; `dataclasses.fields(Options)` lists them.
+    `sightline.explain` describes them: from this class come its signature and its documentation.
 
     Raises:
         InputError: an option has no meaning.
+
+    Example:
+        >>> Options(seed=1, on_refusal="record").seed
+        1
     """
 
-    output: str | None = field(
-        default=None,
-        metadata={
-            "help": "What the outputs are: classes (one among all, softmax), labels (each a yes or no of its own, "
-            "sigmoid) or values (regression); by default what the model says, else classes."
-        },
+    output: str | None = option(
+        None,
+        'What the model\'s outputs are: "classes" (one class among all, by softmax), "labels" (each a yes or no of its '
+        'own, by sigmoid) or "values" (numbers as they are, as in regression); by default what the model says, else it '
+        "is assumed, with a note.",
     )
-    references: References | None = field(
-        default=None, metadata={"help": "Images to compare with, for expected_gradients; encoded like the images."}
+    references: References | None = option(
+        None, "Images to compare with, for expected gradients; encoded like the images."
     )
-    seed: int = field(default=0, metadata={"help": "Base of all randomness."})
-    chunk: int | None = field(
-        default=None, metadata={"help": "Rows of each pass; by default as many as fit a fixed share of memory."}
+    seed: int = option(0, "Base of all randomness. The noise of an image depends on this and on its content alone.")
+    chunk: int | None = option(
+        None,
+        "Rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the same "
+        "way and gives the same numbers. The rows used are recorded.",
     )
-    memory: int | None = field(
-        default=None, metadata={"help": "Bytes that a pass may take, instead of a fixed share of memory."}
+    memory: int | None = option(
+        None,
+        "Bytes that a pass may take, instead of that share; where it is the same, so are the chunks, whatever memory "
+        "is free.",
     )
-    on_refusal: Literal["raise", "record"] = field(
-        default="raise",
-        metadata={"help": "Whether a method that cannot be right on this model is an error, or is left out."},
+    on_refusal: Literal["raise", "record"] = option(
+        "raise",
+        "`raise` when a method cannot be right on this model, or `record` the reason in `refused` and go on with the "
+        "others.",
     )
-    progress: Progress | None = field(
-        default=None, metadata={"help": "Called with (rows done, rows in all) after each pass."}
-    )
+    progress: Progress | None = option(None, "Called with (rows done, rows in all) after each pass.")
 
     def __post_init__(self) -> None:
         as_kind(self.output)

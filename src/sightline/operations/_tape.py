@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from sightline.operations._modules import ModuleStack
 from sightline.operations._origins import Origins, is_cut, is_derived, is_picked_by, mark_derived
 from sightline.operations._performer import Intercepted, Performer
 from sightline.operations._places import INPUT, Places, Seen
+from sightline.operations._propagation import Propagation
 from sightline.operations._reading import argument, kind_of_call, writes_in_place
 from sightline.operations._reuse import reuse_of
 from sightline.operations._steady import is_affected, steady, steady_unseen
@@ -38,9 +39,6 @@ from sightline.operations._vocabulary import (
 )
 from sightline.operations._written_out import WRITTEN_OUT
 from sightline.operations.layout import Layouts, grid_of
-
-if TYPE_CHECKING:
-    from sightline.propagation import Propagation
 
 
 class RecomputationError(RefusalError):
@@ -143,7 +141,7 @@ class Tape:
             self._modules.following(self.places.on_module_exit, self.places.after_hooks) if follow else nullcontext()
         )
         try:
-            with eager(), following, Interception(self):
+            with eager(), following, Interception(self.perform):
                 # A copy, because a model may change its input in place, which torch forbids on a leaf.
                 image = self._performer.begin(inputs.clone())
                 if not image.requires_grad:
@@ -174,7 +172,7 @@ class Tape:
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
         self._selecting = True
-        with Interception(self):
+        with Interception(self.perform):
             values = choose(output)
         self._selecting = False
         if self._watchful and isinstance(values, Tensor) and values.requires_grad:
@@ -213,7 +211,7 @@ class Tape:
                 raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
             self.recomputes = True
         if self._watchful and name in WRITTEN_OUT:
-            with Interception(self):
+            with Interception(self.perform):
                 return WRITTEN_OUT[name](in_place, *args, **kwargs)
         if not self._watchful:
             result = func(*args, **kwargs)
@@ -292,7 +290,7 @@ class Tape:
     def pull_back(
         self,
         values: Tensor,
-        propagation: "Propagation",
+        propagation: Propagation,
         places: Sequence[str],
         *,
         keep_graph: bool,
