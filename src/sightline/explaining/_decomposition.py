@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from sightline._common.equality import Compared
 from sightline.aggregation import Amount
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,8 @@ class Decomposition(Compared):
         return self.amounts.sum(0) - self.values
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """A row for each part: its amount averaged over images, and whether the map has it."""
+        import pandas as pd
+
         return pd.DataFrame({"part": self.parts, "amount": self.amounts.mean(1).tolist(), "in map": self.in_map})

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import Aggregation, Amount, Backward, Part, Placement, Reader
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._decomposition import Decomposition
@@ -433,7 +433,7 @@ def _reader(method: Method, backward: Backward, gathered: Gathered, asked: Asked
 def _versions(output: Any) -> list[int]:
     """By which a write into an output shows; what was made under torch.inference_mode knows none."""
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+    return [version_of(tensor) for tensor in tensors if not tensor.is_inference()]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from torch import nn
 from sightline._common.meaning import Meaning
 from sightline.aggregation import Aggregation, InputSignal, Reads
 from sightline.errors import InputError
-from sightline.operations import place_of
+from sightline.operations import place_of, without_input_of
 from sightline.propagation import GRADIENT, Propagation
-from sightline.propagation._base import without_input_of
 from sightline.sampling import Image, Reduction, Sampling
 
 Reduced = Literal["mean", "max"]
