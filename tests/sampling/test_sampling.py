@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Sign
+from sightline.explaining._network import Network
 from sightline.explaining._planner import Job
 from sightline.explaining._targets import as_target
 from sightline.explaining._totals import Total
@@ -729,7 +730,8 @@ def test_a_target_without_a_map_does_not_make_the_others_ask_more(smooth: nn.Mod
         return output[:, 0].detach()
 
     def evaluations(*targets: Callable) -> list[int]:
-        job = Job(smooth, images, [_integrated(AdaptivePath(0.05))], [as_target(target, 4) for target in targets])
+        network = Network(smooth, images, [as_target(target, 4) for target in targets])
+        job = Job(network, [_integrated(AdaptivePath(0.05))])
         return job.run()[0].evaluations["ig"].tolist()
 
     assert evaluations(whole, cut) == evaluations(whole)

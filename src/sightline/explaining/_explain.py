@@ -15,8 +15,10 @@ from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, ends_of
 from sightline.errors import InputError
 from sightline.explaining._assembling import Asked, assembled
+from sightline.explaining._chunks import Chunks
 from sightline.explaining._explanation import Explanation
 from sightline.explaining._layer_names import methods_named, target_named
+from sightline.explaining._network import Network
 from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
 from sightline.explaining._target_names import read_target
@@ -125,22 +127,20 @@ def _explained(
         device=device,
         dtype=dtype,
     )
-    job = Job(
+    network = Network(
         model,
         batch.detach().to(device, dtype),
-        asked.methods,
         chosen,
         seed=options.seed,
         # Named before they are rounded to the model's precision, so that all precisions see the same noise.
         image_names=lambda: [image_key(image) for image in batch],
-        chunk=options.chunk,
-        memory=options.memory,
-        progress=options.progress,
         context=Context(
             ends=ends_of(model, images, batch.shape[1]),
             references=None if references is None else references.detach().to(device, dtype),
         ),
     )
+    chunks = Chunks(network.images, chunk=options.chunk, memory=options.memory, progress=options.progress)
+    job = Job(network, asked.methods, chunks)
     explanations, before = [], None
     for target, results in zip(chosen, job.run(), strict=True):
         if results.ends_in is not None and before is None:

@@ -14,26 +14,26 @@ from sightline.models._output_kind import OutputKind
 from sightline.operations._active import Growth, Rounding
 
 
-def notes(
+def notes_of_methods(
     results: Results,
     rows: list[Method],
-    maps: dict[str, Tensor],
+    maps: Mapping[str, Tensor],
     names: Sequence[str],
-    info: ModelInfo,
-    output: OutputKind,
-    target: Target,
-    remedy: str,
     conservation: Mapping[str, Conservation],
-    not_finite: Mapping[str, int],
 ) -> list[str]:
-    """Warnings of methods, books that do not balance, layers where a choice cannot matter, empty and broken maps."""
+    """Warnings of methods, books that do not balance, layers where a choice cannot matter, and where cells lie."""
     found = [note for row in rows if row.name in maps for note in row.propagation.warnings]
     found += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
     found += _notes_of_rounding(results, maps)
     found += _notes_of_growth(results, maps)
     found += _notes_of_layers(results, rows)
     found += _notes_of_placement(results, maps)
-    found += [f"{row.name} {note}" for row in rows if (note := _note_of_sampling(results, row))]
+    return found + [f"{row.name} {note}" for row in rows if (note := _note_of_sampling(results, row))]
+
+
+def notes_of_output(results: Results, info: ModelInfo, output: OutputKind, target: Target, remedy: str) -> list[str]:
+    """What was assumed of the model's outputs, names that do not fit them, and values that are no logits."""
+    found = []
     outputs = 0 if results.scores is None else results.scores.shape[1]
     if outputs and (said := output.note(outputs)):
         found.append(said)
@@ -54,6 +54,14 @@ def notes(
             f"The model's last operation is {results.ends_in.name}, so what is explained is not a logit. Where it "
             f"saturates its gradient vanishes{mixes}. {remedy}"
         )
+    return found
+
+
+def notes_of_values(
+    rows: list[Method], maps: Mapping[str, Tensor], names: Sequence[str], not_finite: Mapping[str, int]
+) -> list[str]:
+    """Maps that are empty or broken."""
+    found = []
     for row in rows:
         if row.name not in maps:
             continue
