@@ -20,7 +20,7 @@ from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._occlusion import Fill
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.explaining._layer_names import methods_named
 from sightline.explaining._target_names import class_numbers
@@ -389,7 +389,7 @@ class GAD:
         parts = [_part(progress, number, 1 + len(self.alphas)) for number in range(1 + len(self.alphas))]
         wanted = check_question(question or self.question)
         chosen = asked_of(self, images, self.classes if targets is None else targets, wanted)
-        originals = explain_each(self.model, images, methods, chosen, **settings, progress=parts[0])  # type: ignore[arg-type]
+        originals = explain(self.model, images, methods, targets=chosen, **settings, progress=parts[0])  # type: ignore[call-overload]
         about = self._about(wanted)
         return stacked(self.networks.each(), originals, images, methods, chosen, reading, settings, about, parts[1:])
 
@@ -423,12 +423,12 @@ class GAD:
         chosen: list[Any] = list(pairs) if wanted == "pair" else list(given)
         beside = [] if wanted == "pair" else pairs
         try:
-            asked = explain_each(self.model, images, methods, [*chosen, *beside], **settings)
+            asked = explain(self.model, images, methods, targets=[*chosen, *beside], **settings)
         except RefusalError:
             if wanted == "pair":
                 raise
             # Where none of the methods explains a pair, the classes are explained alone.
-            asked = explain_each(self.model, images, methods, chosen, **settings)
+            asked = explain(self.model, images, methods, targets=chosen, **settings)
         originals = asked[: len(chosen)]
         rather = originals if wanted == "pair" else asked[len(chosen) :]
         about = self._about(wanted)
@@ -448,7 +448,7 @@ class GAD:
         for control, method in SINGLE.items():
             if control in more:
                 try:
-                    single[control] = explain_each(self.model, images, method, list(pairs), seed=seed)
+                    single[control] = explain(self.model, images, method, targets=list(pairs), seed=seed)
                 except RefusalError as error:
                     # Not every network has such a map.
                     missing[control] = str(error)
