@@ -9,9 +9,9 @@ from pathlib import Path
 
 import sightline
 from sightline.methods._cards import settings
-from sightline.operations._vocabulary import SPELLINGS, Kind, Operation
+from sightline.operations import Kind, Operation, Treatment
+from sightline.operations._vocabulary import SPELLINGS
 from sightline.propagation import _lrp as lrp
-from sightline.propagation._base import Treatment
 
 ROOT = Path(__file__).parent.parent
 METHODS = ROOT / "docs" / "methods.md"

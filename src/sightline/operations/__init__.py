@@ -10,7 +10,8 @@
 - `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
 - `branches`: sums of parallel layers on one input, which relevance takes as one layer.
 - `forms`: weighted layers and batch norms as mathematics, read from calls.
-- `active`: that choice, as the nodes look it up, and the ledger of relevance.
+- `propagation`: the type of that choice: a rule for each kind of operation, its ordinary gradient, or a refusal.
+- `active`: the propagation in effect, as the nodes look it up, and the ledger of relevance.
 - `kept`: values that rules need, kept as they were.
 - `origins`: where tensors come from, as far as the graph does not tell.
 - `intercepts`: what each operation gives without a signal, for FullGrad.
@@ -21,10 +22,14 @@
 """
 
 from sightline.operations._apart import refuse_mixing
+from sightline.operations._calls import Call
 from sightline.operations._chance import refuse_chance
 from sightline.operations._intercepts import Intercept
 from sightline.operations._kept import wide
+from sightline.operations._linear import Linear
 from sightline.operations._places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen, place_of
+from sightline.operations._propagation import Propagation, Rule, Treatment, by_settings, without_input_of
+from sightline.operations._rectifier import Rectified
 from sightline.operations._tape import RuledPassError, Tape
 from sightline.operations._vocabulary import Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
@@ -34,16 +39,24 @@ __all__ = [
     "INPUT",
     "LAST_SPATIAL",
     "NO_PATH",
+    "Call",
     "Grid",
     "Intercept",
     "Kind",
+    "Linear",
     "Operation",
+    "Propagation",
+    "Rectified",
+    "Rule",
     "RuledPassError",
     "Seen",
     "Tape",
+    "Treatment",
     "Unreadable",
+    "by_settings",
     "place_of",
     "refuse_chance",
     "refuse_mixing",
     "wide",
+    "without_input_of",
 ]

@@ -19,11 +19,8 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.operations._calls import Call
-from sightline.operations._linear import Linear
-from sightline.operations._vocabulary import Kind
+from sightline.operations import Call, Kind, Linear, Propagation, Rule, by_settings
 from sightline.propagation import _shares as shares
-from sightline.propagation._base import Propagation, Rule, by_settings
 from sightline.propagation._shares import Keeps, LayerRule
 
 First = Literal["gradient", "w_squared", "flat", "box"]

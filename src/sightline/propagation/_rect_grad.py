@@ -14,12 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError, RefusalError
-from sightline.operations._calls import Call
-from sightline.operations._kept import wide
-from sightline.operations._linear import Linear
-from sightline.operations._rectifier import Rectified
-from sightline.operations._vocabulary import Kind
-from sightline.propagation._base import Propagation, Rule, by_settings
+from sightline.operations import Call, Kind, Linear, Propagation, Rectified, Rule, by_settings, wide
 from sightline.propagation._rectified import PASSED, SCOPE
 
 

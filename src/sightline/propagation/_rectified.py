@@ -14,9 +14,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from sightline.operations._rectifier import Rectified
-from sightline.operations._vocabulary import Kind
-from sightline.propagation._base import Propagation, Rule, by_settings
+from sightline.operations import Kind, Propagation, Rectified, Rule, by_settings
 
 # Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
 PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
