@@ -83,9 +83,7 @@ def _in_folder(folder: Path, reader: Reader | None) -> Listing:
     return Listing(found, unread, ignored)
 
 
-def _sorted_out(
-    files: Sequence[Path], reader: Reader | None
-) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
+def _sorted_out(files: Sequence[Path], reader: Reader | None) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
     """Picture files, files of images that are not read with the reason, and others."""
     pictures, unread, others = [], [], []
     for file in files:
