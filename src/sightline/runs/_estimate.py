@@ -71,7 +71,7 @@ def estimate(recipe: Recipe) -> Estimate:
         device, dtype = home_of(network, batch.tensor)
         targets = list(map(str, recipe.targets))
         explained = partial(
-            explain_each, network, batch, list(recipe.methods), targets,
+            explain_each, network, batch, list(recipe.chosen().values()), targets,
             seed=recipe.seed, memory=allowance(device), on_refusal="record",
         )  # fmt: skip
         with FlopCounterMode(display=False) as once, torch.no_grad():
@@ -88,7 +88,7 @@ def estimate(recipe: Recipe) -> Estimate:
             break
     size = 0
     for one in kept:
-        for method in recipe.methods:
+        for method in recipe.chosen():
             if method not in one.refused:
                 size += len(Blosc("zstd", 3).encode(stored(one, method, recipe.output)[0]))
     whole = len(source.names) / count
