@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import CAM, Aggregation, FullGrad, Placement
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._layers import Layers, decomposition, without_intercept
@@ -437,7 +437,7 @@ def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
 def _versions(output: Any) -> list[int]:
     """By which a write into an output shows; what was made under torch.inference_mode knows none."""
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+    return [version_of(tensor) for tensor in tensors if not tensor.is_inference()]
 
 
 @dataclass(frozen=True)

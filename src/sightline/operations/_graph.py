@@ -13,16 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline._common.torch_private import is_leaf_node, is_module_hook_node, is_view, root_of
 from sightline.operations._vocabulary import Kind, Operation
 
 _KEY = "sightline.operation"
 _GATE = "sightline.gate"
 _WEIGHTED = "sightline.weighted"
 _FOLDED = "sightline.folded"
-# What torch puts around a module with backward hooks: it hands its signal on to the hooks, and is no operation.
-_HOOK = "BackwardHookFunctionBackward"
-# A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
-_LEAF = "AccumulateGrad"
 
 _RESHAPING = re.compile(
     r"_?(Alias|AsStrided|Cat|Clamp|ClampMax|ClampMin|Clone|Diagonal|Expand|Flip|Gather|Index|IndexSelect|Permute|Repeat|"
@@ -53,11 +50,6 @@ def is_marked(node: Node) -> bool:
     return _KEY in node.metadata
 
 
-def is_leaf(node: Node) -> bool:
-    """Whether a node stands for a leaf, which it has as its `variable`."""
-    return type(node).__name__ == _LEAF
-
-
 def makers(tensors: list[Tensor]) -> set[Node]:
     """The nodes that made these tensors: where marking of a later operation has to stop."""
     return {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None}
@@ -69,16 +61,11 @@ def adopt(tensor: Tensor) -> None:
     Such a node leads straight to its base's, so it is the view again and nothing else.
     """
     node: Node = tensor.grad_fn
-    base: Node = tensor._base.grad_fn if tensor._base is not None else None
+    base: Node = root_of(tensor).grad_fn if is_view(tensor) else None
     if base is None or node is None or _KEY in node.metadata:
         return
     if [parent for parent, _ in node.next_functions] == [base] and _KEY in base.metadata:
         node.metadata[_KEY] = base.metadata[_KEY]
-
-
-def is_hook(node: Node) -> bool:
-    """Whether a node only serves a module's backward hooks."""
-    return node is not None and type(node).__name__ == _HOOK
 
 
 def adopt_from(node: Node, maker: Node) -> bool:
@@ -92,11 +79,11 @@ def adopt_from(node: Node, maker: Node) -> bool:
 def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None:
     """Mark every node from `results` back to the nodes that were there `before` the operation ran."""
     # A write through a view gives its base a new maker too.
-    bases = [result._base for result in results if result._is_view()]
-    stack = [tensor.grad_fn for tensor in [*results, *bases] if tensor is not None and tensor.grad_fn is not None]
+    bases = [root_of(result) for result in results if is_view(result)]
+    stack = [tensor.grad_fn for tensor in [*results, *bases] if tensor.grad_fn is not None]
     while stack:
         node: Node = stack.pop()
-        if node in before or type(node).__name__ == _LEAF or _KEY in node.metadata:
+        if node in before or is_leaf_node(node) or _KEY in node.metadata:
             continue
         node.metadata[_KEY] = operation
         stack.extend(parent for parent, _ in node.next_functions if parent is not None)
@@ -116,7 +103,7 @@ def behind_reshaping(result: Tensor, wanted: Collection[Node], *, combined: bool
         node = stack.pop()
         if node in wanted:
             found.append(node)
-        elif node is not None and (_RESHAPING.match(type(node).__name__) or is_hook(node)):
+        elif node is not None and (_RESHAPING.match(type(node).__name__) or is_module_hook_node(node)):
             stack.extend(parent for parent, _ in node.next_functions)
         elif combined and node is not None and _COMBINING.match(type(node).__name__):
             stack.extend(parent for parent, _ in node.next_functions if parent is not None)
@@ -141,7 +128,7 @@ def mark_folded(result: Tensor) -> None:
     """Note that a batch norm takes this result's layer as a part of itself, so that relevance goes past the result."""
     node: Node = result.grad_fn
     output = result.output_nr
-    while is_hook(node):
+    while is_module_hook_node(node):
         node, output = node.next_functions[output]
     node.metadata[_FOLDED] = True
 
@@ -261,7 +248,7 @@ def holds(value: Tensor, name: str) -> bool:
 
 def leaves(value: Tensor) -> list[Tensor]:
     """The leaves behind `value`."""
-    return [node.variable for node in _behind(value) if is_leaf(node)]
+    return [node.variable for node in _behind(value) if is_leaf_node(node)]
 
 
 def _behind(value: Tensor) -> set[Node]:

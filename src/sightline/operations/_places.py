@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from sightline._common.torch_private import version_of
 from sightline._common.words import counted
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.operations import _graph as graph
@@ -292,7 +293,7 @@ class _Feature(NamedTuple):
 
     @property
     def intact(self) -> bool:
-        return self.tensor._version == self.version
+        return version_of(self.tensor) == self.version
 
     @property
     def where(self) -> str:
@@ -333,7 +334,7 @@ class _Features:
         grid = grid_of(layout, self._rows)
         if isinstance(grid, Unreadable) and grid.pooled:
             return
-        self._latest = _Feature(tensor, get_gradient_edge(tensor), operation, tensor._version, layout, grid)
+        self._latest = _Feature(tensor, get_gradient_edge(tensor), operation, version_of(tensor), layout, grid)
         if self._every is not None and self._weighted and isinstance(grid, Grid):
             self._every.append(self._latest)
 
