@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from sightline._common.memory import first_chunk, next_chunk
+from sightline._common.torch_private import tree_leaves
 from sightline.aggregation import resized
 from sightline.errors import InputError
 from sightline.explaining._options import Progress

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 (the name torch's own documen
 
 from sightline._common.integers import as_integers, described
 from sightline._common.renderers import render
+from sightline._common.torch_private import BatchNormBase, DropoutBase
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
@@ -56,7 +57,7 @@ LOOKED_AT = 1024
 """Training images on which the report looks."""
 _CHECKPOINT = "training.safetensors"
 _BATCH = 64
-_OF_A_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+_OF_A_BATCH = (BatchNormBase, DropoutBase)
 _DEFAULT = Consistency()
 
 
