@@ -16,11 +16,9 @@ from sightline import aggregation, propagation, sampling
 from sightline._common.meaning import Meaning
 from sightline.aggregation import Aggregation, Backward, Part, Reader, Reads
 from sightline.methods._cards import card
-from sightline.operations import INPUT, Intercept, Kind
-from sightline.operations._rectifier import Rectified
+from sightline.operations import INPUT, Intercept, Kind, Rectified
 from sightline.propagation import GRADIENT, Propagation
-from sightline.sampling import Noise, Sampling
-from sightline.sampling._base import Points
+from sightline.sampling import Noise, Points, Sampling
 
 SOURCES = Path(sl.__file__).parent
 ROOMS = {"aggregation", "propagation", "sampling"}

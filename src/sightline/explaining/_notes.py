@@ -11,7 +11,7 @@ from sightline.explaining._targets import Classes, Target
 from sightline.methods._method import Method
 from sightline.models import ModelInfo
 from sightline.models._output_kind import OutputKind
-from sightline.operations._active import Growth, Rounding
+from sightline.operations import Growth, Rounding
 
 
 def notes_of_methods(

@@ -18,10 +18,20 @@ from sightline.explaining._targets import Classes, Function, Pair, Target
 from sightline.explaining._totals import Asked, Gathered
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores
-from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable
-from sightline.operations._tape import RecomputationError, recomputed
+from sightline.operations import (
+    INPUT,
+    NO_PATH,
+    Grid,
+    Kind,
+    RecomputationError,
+    RuledPassError,
+    Seen,
+    Tape,
+    Unreadable,
+    recomputed,
+)
 from sightline.propagation import Propagation
-from sightline.sampling._base import Answer, Row
+from sightline.sampling import Answer, Row
 
 
 class Pass:

@@ -18,7 +18,7 @@ from sightline.explaining._results import Flow, Results
 from sightline.explaining._totals import Gathered
 from sightline.models._untouched import untouched
 from sightline.propagation import Propagation
-from sightline.sampling._base import Answer
+from sightline.sampling import Answer
 
 
 class Passes:

@@ -9,9 +9,22 @@
 """
 
 from sightline.sampling._adaptive import AdaptivePath
-from sightline.sampling._base import Context, Image, Reduction, Sampling
+from sightline.sampling._base import Answer, Context, Image, Points, Reduction, Row, Rows, Sampling
 from sightline.sampling._expected import Expected
 from sightline.sampling._noise import Noise
 from sightline.sampling._path import Path
 
-__all__ = ["AdaptivePath", "Context", "Expected", "Image", "Noise", "Path", "Reduction", "Sampling"]
+__all__ = [
+    "AdaptivePath",
+    "Answer",
+    "Context",
+    "Expected",
+    "Image",
+    "Noise",
+    "Path",
+    "Points",
+    "Reduction",
+    "Row",
+    "Rows",
+    "Sampling",
+]
