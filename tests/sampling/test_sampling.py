@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline._common.seeds import image_key, seed_of
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Sign
 from sightline.explaining._network import Network
 from sightline.explaining._planner import Job
@@ -34,7 +35,6 @@ from sightline.propagation import (
 )
 from sightline.sampling import AdaptivePath, Context, Expected, Noise, Path, Reduction, Sampling
 from sightline.sampling._base import Answer, Points, Row
-from sightline.sampling._seeds import image_key, seed_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

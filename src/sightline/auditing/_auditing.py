@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline._common.checksums import checksum
 from sightline._common.options import takes
+from sightline._common.seeds import image_key
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, whole
 from sightline.auditing._block import Block, Partners, ordered_outputs
@@ -48,7 +49,6 @@ from sightline.models._asking import ask, output_of
 from sightline.models._fingerprint import fingerprint
 from sightline.models._home import home_of
 from sightline.models._output_kind import OutputKind, as_kind
-from sightline.sampling._seeds import image_key
 
 FURTHER = ("convergence", "faithfulness", "localisation")
 _FLOATS = 1 << 25

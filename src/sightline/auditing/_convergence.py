@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from sightline._common.equality import Compared
 from sightline._common.memory import first_chunk
+from sightline._common.seeds import image_key, seed_of
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, ends_of, whole
 from sightline.auditing._subjects import Asked
@@ -41,7 +42,6 @@ from sightline.models._untouched import untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape, avoids, is_folded, nodes_behind
 from sightline.propagation import Propagation
 from sightline.sampling import Context
-from sightline.sampling._seeds import image_key, seed_of
 
 LOST = 0.99
 """The mean over images above which a layer has lost the class: what two logit vectors send to a position is then within

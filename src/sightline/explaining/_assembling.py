@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._common.seeds import image_key
 from sightline._common.words import counted, readable
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import is_finite
@@ -22,7 +23,6 @@ from sightline.explaining._targets import Classes, Pair, Target
 from sightline.methods._method import Method
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models._output_kind import Kind, OutputKind
-from sightline.sampling._seeds import image_key
 
 
 @dataclass(frozen=True)

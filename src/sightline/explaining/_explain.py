@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sightline._common.options import takes
+from sightline._common.seeds import image_key
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, ends_of
 from sightline.errors import InputError
@@ -30,7 +31,6 @@ from sightline.models._asking import ask, layer_before
 from sightline.models._home import home_of
 from sightline.models._output_kind import as_kind
 from sightline.sampling import Context
-from sightline.sampling._seeds import image_key
 
 Methods = str | Method | Sequence[str | Method]
 Targets = str | Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]]

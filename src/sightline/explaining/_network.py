@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline._common.seeds import image_key, seed_of
 from sightline._common.torch_private import tree_leaves
 from sightline.explaining._rowwise import NeedsWholeBatch
 from sightline.explaining._targets import Function, Target
 from sightline.models._untouched import untouched
 from sightline.operations import Kind, Tape, refuse_chance, refuse_mixing
 from sightline.sampling import Context
-from sightline.sampling._seeds import image_key, seed_of
 
 # Images among which two unlike the first are sought.
 _LOOKED_AT = 64

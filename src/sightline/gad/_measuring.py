@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from sightline._common.seeds import seed_of
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, ends_of
 from sightline.errors import InputError
@@ -23,7 +24,6 @@ from sightline.gad._evaluation import Evaluation
 from sightline.methods._catalogue import as_method
 from sightline.methods._method import Method
 from sightline.models._asking import ask
-from sightline.sampling._seeds import seed_of
 
 if TYPE_CHECKING:
     from sightline.gad._distancing import GAD

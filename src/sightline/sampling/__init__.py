@@ -5,7 +5,6 @@
 - `path`: a path from one baseline or several (Integrated Gradients).
 - `adaptive`: a path that asks until the completeness residual is small enough.
 - `expected`: paths from drawn reference images (Expected Gradients, GradientSHAP).
-- `seeds`: randomness derived from names, never from positions.
 """
 
 from sightline.sampling._adaptive import AdaptivePath
