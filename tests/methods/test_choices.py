@@ -15,7 +15,7 @@ import sightline as sl
 from sightline import aggregation, propagation, sampling
 from sightline._common.meaning import Meaning
 from sightline.aggregation import Aggregation, Backward, Part, Reader, Reads
-from sightline.methods._cards import card
+from sightline.methods import card
 from sightline.operations import INPUT, Intercept, Kind, Rectified
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import Noise, Points, Sampling

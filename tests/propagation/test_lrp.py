@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import InputTimesSignal
-from sightline.methods._cards import card
+from sightline.methods import card
 from sightline.propagation import (
     Propagation,
     deep_taylor,

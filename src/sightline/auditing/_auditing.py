@@ -42,8 +42,7 @@ from sightline.auditing.questions import (
 from sightline.errors import InputError
 from sightline.explaining._explanation import described
 from sightline.explaining._layer_names import methods_named
-from sightline.methods import method_or_function
-from sightline.methods._method import Method
+from sightline.methods import Method, method_or_function
 from sightline.models import model_info
 from sightline.models._asking import ask, output_of
 from sightline.models._fingerprint import fingerprint

@@ -34,8 +34,7 @@ from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, ends_of, whole
 from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError, alternatives
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched

@@ -20,7 +20,7 @@ from sightline.explaining._notes import notes_of_methods, notes_of_output, notes
 from sightline.explaining._options import Options
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Pair, Target
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models._output_kind import Kind, OutputKind
 

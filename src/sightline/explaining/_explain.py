@@ -24,8 +24,7 @@ from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
 from sightline.explaining._target_names import read_target
 from sightline.explaining._targets import TargetLike, as_target
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models import model_info
 from sightline.models._asking import ask, layer_before
 from sightline.models._home import home_of

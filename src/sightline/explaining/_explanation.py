@@ -25,8 +25,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.explaining._captions import caption, class_name, with_names
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
-from sightline.methods._cards import settings
-from sightline.methods._method import Method
+from sightline.methods import Method, settings
 from sightline.models._output_kind import OutputKind
 
 MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"

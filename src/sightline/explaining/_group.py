@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from sightline.explaining._results import Results
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 

@@ -16,7 +16,7 @@ from sightline.explaining._network import Network
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Function, Pair, Target
 from sightline.explaining._totals import Asked, Gathered
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.models._outputs import class_scores
 from sightline.operations import (
     INPUT,

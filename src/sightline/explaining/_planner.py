@@ -19,7 +19,7 @@ from sightline.explaining._network import Network
 from sightline.explaining._passes import Passes
 from sightline.explaining._results import Results
 from sightline.explaining._rowwise import NeedsWholeBatch
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.sampling import Image, Sampling
 
 _IMAGES = Image()

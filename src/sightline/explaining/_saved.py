@@ -18,8 +18,7 @@ from sightline._common.written import tensors_in
 from sightline.aggregation import Aggregation, Map, Placement, Reads
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
-from sightline.methods import known_methods
-from sightline.methods._method import Method
+from sightline.methods import Method, known_methods
 from sightline.models._output_kind import OutputKind
 from sightline.operations import Kind
 from sightline.propagation import Propagation

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.aggregation import Amount, Part, Placement
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.operations import Tape, wide
 from sightline.propagation import Propagation
 from sightline.sampling import Reduction

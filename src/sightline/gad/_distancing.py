@@ -42,8 +42,7 @@ from sightline.gad._scores import ScoresOf, with_scores
 from sightline.gad._survey import Said, agreement, check_outputs, doubts, fidelities, moved, survey, watch
 from sightline.gad._targets import Alpha, Step, distanced, shuffled, steps_of, told
 from sightline.gad._training import Mode, Recipe, Stage, check_norms, train
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models import model_info
 from sightline.models._fingerprint import fingerprint
 

@@ -21,8 +21,7 @@ from sightline.gad._asking import Question, check_question
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._controls import SINGLE, Control, as_many, as_wide, orders
 from sightline.gad._evaluation import Evaluation
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models._asking import ask
 
 if TYPE_CHECKING:

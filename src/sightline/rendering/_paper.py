@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sightline.methods._cards import settings
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
+from sightline.methods import Method, catalogue, settings
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 

@@ -16,7 +16,7 @@ from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._intervals import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method
 from sightline.models import model_info
 from sightline.study._encodings import bias
 from sightline.study._part import Part

@@ -28,8 +28,7 @@ from sightline.auditing._pairs import Sample
 from sightline.auditing._similarity import spearman
 from sightline.auditing._subjects import Asked
 from sightline.explaining._explain import explain
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
+from sightline.methods import Method, catalogue
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon
 from sightline.study._part import Part, interval, too_few
 from sightline.study._rule import Answer, settled
