@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sightline
 from sightline.methods._cards import settings
-from sightline.operations._vocabulary import SPELLINGS, Kind, Operation
+from sightline.operations import KINDS, Operation
 from sightline.propagation import _lrp as lrp
 from sightline.propagation._base import Treatment
 
@@ -57,7 +57,7 @@ def treatments() -> list[str]:
     """What each propagation does with each kind of operation."""
     groups: dict[tuple[Treatment, ...], list[str]] = {}
     for name, row in sightline.catalogue().items():
-        column = tuple(row.propagation.treatment(Operation(kind, "", "", 0, ())) for kind in Kind)
+        column = tuple(row.propagation.treatment(Operation(kind, "", "", 0, ())) for kind in KINDS)
         groups.setdefault(column, []).append(name)
     heads = [", ".join(f"`{name}`" for name in names) for names in groups.values()]
     words = {Treatment.RULED: "rule", Treatment.PASSED: "gradient", Treatment.NOT_COVERED: "refused"}
@@ -75,9 +75,9 @@ def treatments() -> list[str]:
         f"| operation | spellings | {' | '.join(heads)} |",
         f"|---|---|{'---|' * len(groups)}",
     ]
-    for number, kind in enumerate(Kind):
+    for number, kind in enumerate(KINDS):
         cells = [words[column[number]] for column in groups]
-        lines.append(f"| {kind} | {SPELLINGS.get(kind, '')} | {' | '.join(cells)} |")
+        lines.append(f"| {kind} | {kind.spellings} | {' | '.join(cells)} |")
     return lines
 
 

@@ -19,7 +19,7 @@ from sightline.explaining._totals import Asked, Gathered, Term
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
-from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable
+from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable, kinds
 from sightline.operations._tape import RecomputationError, recomputed
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import Image, Sampling
@@ -296,7 +296,7 @@ class Passes:
         passing = []
         for method in ready:
             try:
-                gates = Kind.GATING not in propagation.rules
+                gates = kinds.GATING not in propagation.rules
                 counts = propagation.check(tape.walk(values, method.aggregation.places, gates=gates))
             except RefusalError as error:
                 results.refused[method.name] = str(error)

@@ -26,12 +26,13 @@ from sightline.operations._intercepts import Intercept
 from sightline.operations._kept import wide
 from sightline.operations._places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen, place_of
 from sightline.operations._tape import RuledPassError, Tape
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import KINDS, Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
 
 __all__ = [
     "DEPTHS",
     "INPUT",
+    "KINDS",
     "LAST_SPATIAL",
     "NO_PATH",
     "Grid",

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from sightline.errors import RefusalError
 from sightline.operations._interception import eager, uncounted
 from sightline.operations._modules import ModuleStack
-from sightline.operations._vocabulary import spelling
+from sightline.operations.kinds._spelling import spelling
 
 # Operators whose numbers are drawn independently of each other, so that the least of several draws is a possible draw.
 _INDEPENDENT = (

@@ -16,7 +16,7 @@ from sightline.errors import InputError, RefusalError, alternatives
 from sightline.operations import _graph as graph
 from sightline.operations._modules import ModuleStack
 from sightline.operations._origins import cut
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import Operation
 from sightline.operations.layout import Grid, Layout, Layouts, Unreadable, channel_axis, grid_of
 
 INPUT = "<input>"
@@ -29,25 +29,6 @@ decides passes, the last that a weighted operation builds on."""
 DEPTHS = ("early", "middle", "late")
 """Places by depth, unless a module bears such a name: of the feature maps through which all that decides passes, the
 last of each resolution; of these, the one a quarter of the way, half of it, and the last spatial feature map."""
-
-_FEATURES = frozenset(
-    {
-        Kind.LINEAR,
-        Kind.BATCH_NORM,
-        Kind.NORMALISATION,
-        Kind.RESPONSE_NORM,
-        Kind.RECTIFIER,
-        Kind.ACTIVATION,
-        Kind.POINTWISE,
-        Kind.ADD,
-        Kind.SCALING,
-        Kind.GATING,
-        Kind.PRODUCT,
-        Kind.MAX_POOLING,
-        Kind.RESAMPLING,
-        Kind.RESHAPE,
-    }
-)
 
 
 def place_of(layer: str | nn.Module) -> str:
@@ -326,8 +307,7 @@ class _Features:
             if self._candidates:
                 self._candidates[-1][1].append(results[0].grad_fn)
         # A split gives parts of a feature map, not the next one.
-        features = operation.kind in _FEATURES or operation.name in {"maximum", "minimum"}
-        if not features or len(results) != 1:
+        if not operation.kind.makes_features(operation.name) or len(results) != 1:
             return
         tensor, layout = results[0], self._layouts.of(results[0])
         grid = grid_of(layout, self._rows)

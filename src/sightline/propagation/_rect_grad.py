@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError, RefusalError
-from sightline.operations._calls import Call
+from sightline.operations import Kind, kinds
 from sightline.operations._kept import wide
 from sightline.operations._linear import Linear
 from sightline.operations._rectifier import Rectified
-from sightline.operations._vocabulary import Kind
+from sightline.operations.kinds._pooling import Pooled
 from sightline.propagation._base import Propagation, Rule, by_settings
-from sightline.propagation._rectified import PASSED, SCOPE
+from sightline.propagation._rectified import SCOPE, passed
 
 
 def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pooling: bool = False) -> Propagation:
@@ -50,15 +50,15 @@ def _rect_grad(q: float, padding_trick: bool, proportional_pooling: bool) -> Pro
         threshold = product.kthvalue(rank, dim=1, keepdim=True).values
         return signal * (product > threshold).reshape(signal.shape)
 
-    rules: dict[Kind, Rule] = {Kind.RECTIFIER: rectify}
+    rules: dict[Kind, Rule] = {kinds.RECTIFIER: rectify}
     if padding_trick:
-        rules[Kind.LINEAR] = _without_frame
+        rules[kinds.LINEAR] = _without_frame
     if proportional_pooling:
-        rules[Kind.MAX_POOLING] = _in_proportion
+        rules[kinds.MAX_POOLING] = _in_proportion
     options = (", padding trick" if padding_trick else "") + (", PRR" if proportional_pooling else "")
-    passed = PASSED - frozenset(rules) - ({Kind.MAXIMUM} if proportional_pooling else set())
+    passes = passed() - frozenset(rules) - ({kinds.MAXIMUM} if proportional_pooling else set())
     name = f"rect_grad(q={q:g}{options})"
-    return Propagation(name, MappingProxyType(rules), passed, SCOPE, essential=Kind.RECTIFIER)
+    return Propagation(name, MappingProxyType(rules), passes, SCOPE, essential=kinds.RECTIFIER)
 
 
 def _without_frame(signal: Tensor, layer: Linear) -> Tensor:
@@ -69,7 +69,7 @@ def _without_frame(signal: Tensor, layer: Linear) -> Tensor:
     return layer.pull_as_is(signal)
 
 
-def _in_proportion(signal: Tensor, pooling: Call) -> tuple[Tensor]:
+def _in_proportion(signal: Tensor, pooling: Pooled) -> tuple[Tensor]:
     if pooling.mean is None:
         raise RefusalError(
             f"RectGrad's proportional redistribution is not defined for {pooling.operation}: its windows are dilated. "
