@@ -99,9 +99,9 @@ def main() -> None:
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["mode", "method", "reading", "use"]
-    return pd.DataFrame(
-        [dict(zip(keys, key, strict=True)) | gains_on_truth(group) for key, group in rows.groupby(keys, sort=False)]
-    )
+    return pd.concat(
+        {key: gains_on_truth(group) for key, group in rows.groupby(keys, sort=False)}, names=keys
+    ).reset_index()
 
 
 if __name__ == "__main__":

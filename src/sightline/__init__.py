@@ -4,23 +4,30 @@ A saliency method is three choices: at which inputs the network is asked (`sampl
 through each operation (`propagation`), and which tensors make the map (`aggregation`).
 """
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 import sightline._common.interrupt  # noqa: F401 - it acts when it is imported
-from sightline.arrays import ImageBatch, load_images
-from sightline.auditing import Audit, Randomisation, audit, from_callable
-from sightline.errors import InputError, RefusalError, SightlineError
-from sightline.explaining._conservation import Conservation
-from sightline.explaining._decomposition import Decomposition
-from sightline.explaining._explain import explain, explain_each
-from sightline.explaining._explanation import Checks, Explanation
-from sightline.explaining._targets import Direction, Pair, Unit, WholeBatch
-from sightline.gad import GAD, Consistency, GADExplanation
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
-from sightline.models import ModelInfo, Preprocessing, load_model, model_info
 
 if TYPE_CHECKING:
+    from sightline.arrays import ImageBatch, load_images
+    from sightline.auditing import Audit, Randomisation, audit, from_callable
+    from sightline.errors import InputError, RefusalError, SightlineError
+    from sightline.explaining import (
+        Checks,
+        Conservation,
+        Decomposition,
+        Direction,
+        Explanation,
+        Pair,
+        Unit,
+        WholeBatch,
+        explain,
+    )
+    from sightline.gad import GAD, Consistency, GADExplanation
+    from sightline.methods._catalogue import catalogue
+    from sightline.methods._method import Method
+    from sightline.models import ModelInfo, Preprocessing, load_model, model_info
     from sightline.runs import Run, open_run, read_recipe, run
 
 __version__ = "0.1.0"
@@ -50,7 +57,6 @@ __all__ = [
     "audit",
     "catalogue",
     "explain",
-    "explain_each",
     "from_callable",
     "load_images",
     "load_model",
@@ -60,15 +66,60 @@ __all__ = [
     "run",
 ]
 
+_HOMES = {
+    "arrays": ("ImageBatch", "load_images"),
+    "auditing": ("Audit", "Randomisation", "audit", "from_callable"),
+    "errors": ("InputError", "RefusalError", "SightlineError"),
+    "explaining": (
+        "Checks",
+        "Conservation",
+        "Decomposition",
+        "Direction",
+        "Explanation",
+        "Pair",
+        "Unit",
+        "WholeBatch",
+        "explain",
+    ),
+    "gad": ("GAD", "Consistency", "GADExplanation"),
+    "methods._catalogue": ("catalogue",),
+    "methods._method": ("Method",),
+    "models": ("ModelInfo", "Preprocessing", "load_model", "model_info"),
+    "runs": ("Run", "open_run", "read_recipe", "run"),
+}
+_HOME = {name: f"sightline.{home}" for home, names in _HOMES.items() for name in names}
+_PACKAGES = (
+    "aggregation",
+    "arrays",
+    "auditing",
+    "evaluation",
+    "explaining",
+    "gad",
+    "models",
+    "propagation",
+    "sampling",
+    "study",
+)
 
-def __getattr__(name: str) -> Any:
-    # Runs need libraries of their own, which those who explain a few images do without.
-    if name in {"Run", "open_run", "read_recipe", "run"}:
+if not TYPE_CHECKING:
+    # A name is imported when it is first used, so that `import sightline` and `sightline --help` cost nothing, and
+    # those who explain images need not wait for the libraries of audits.
+    def __getattr__(name: str) -> object:
+        if name in _PACKAGES:
+            return importlib.import_module(f"sightline.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'sightline' has no attribute {name!r}")
         try:
-            from sightline import runs
+            home = importlib.import_module(_HOME[name])
         except ModuleNotFoundError as error:
-            from sightline.errors import install
+            if _HOME[name] != "sightline.runs" or (error.name or "").startswith("sightline"):
+                raise
+            from sightline.errors import InputError, install
 
             raise InputError(f"Runs need {error.name}: {install('runs')}.") from error
-        return getattr(runs, name)
-    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+        globals()[name] = found = getattr(home, name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PACKAGES})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sightline as sl
-from sightline.auditing import Randomisation, audit, from_callable
+from sightline.auditing import AuditOptions, Randomisation, audit, from_callable
 from sightline.auditing._auditing import Plan
 from sightline.auditing._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
 from sightline.auditing._subjects import CONTROLS
@@ -317,10 +317,9 @@ def test_a_randomised_network_that_was_asked_is_not_asked_again(
 def test_randomised_networks_can_be_asked_by_others(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     def plan(folder: Path) -> Plan:
         # As another process would make it.
-        return Plan(
-            copy.deepcopy(model), images, ["gradient", NOISY],
-            ["class_sensitivity", "parameter_randomization", "input_bias"], block=12, folder=folder,
-        )  # fmt: skip
+        tests = ["class_sensitivity", "parameter_randomization", "input_bias"]
+        options = AuditOptions(["gradient", NOISY], tests, block=12, folder=folder)
+        return Plan(copy.deepcopy(model), images, options)
 
     assert plan(tmp_path / "x").shares(2) == [(0, 0, 1), (1, 0, 1)]
     # Two blocks of three stages and four further random networks each give work to no more than sixteen.

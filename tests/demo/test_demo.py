@@ -35,9 +35,9 @@ def test_the_demo_end_to_end(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("scores.csv", "table.csv"):
         audits = [pd.read_csv(tmp_path / folder / "audit" / name) for folder in ("one", "two")]
         pd.testing.assert_frame_equal(*audits)
-    tables = [pd.read_csv(tmp_path / folder / "gad" / "scores.csv", index_col=0) for folder in ("one", "two")]
+    tables = [pd.read_csv(tmp_path / folder / "gad" / "scores.csv", index_col=[0, 1]) for folder in ("one", "two")]
     pd.testing.assert_frame_equal(*tables)
-    assert list(tables[0].index) == list(sightline.demo._demo.GAD_METHODS)
-    assert tables[0]["over shuffled"].notna().all()
+    assert list(tables[0].index.unique("map")) == list(sightline.demo._demo.GAD_METHODS)
+    assert tables[0]["gain"].xs("shuffled", level="arm").notna().all()
     stored = pd.read_csv(tmp_path / "one" / "scores.csv", index_col=0)
     assert stored.loc["oracle", "deciding"] == 1

@@ -39,16 +39,20 @@ def test_random_pixels_are_some_of_the_original_ones() -> None:
 def test_gains_are_paired_and_leave_out_images_where_nothing_stays() -> None:
     rows = pd.DataFrame(
         {
-            "pixels": [3, 2, 0],
-            "original": [0.1, 0.2, 0.5],
-            "gad": [0.5, 0.7, math.nan],
-            "threshold": [0.4, 0.3, math.nan],
+            "pixels": [3, 2, 4, 4, 5, 6, 0],
+            "original": [0.5] * 7,
+            "gad": [0.51, 0.62, 0.73, 0.84, 0.95, 0.56, math.nan],
+            "threshold": [0.5, 0.6, 0.7, 0.8, 0.9, 0.5, math.nan],
         }
     )
     found = gains_on_truth(rows)
-    assert found["empty"] == 1
-    assert found["pixels"] == 2.5
-    assert math.isclose(found["gad"], 0.6)
-    assert math.isclose(found["over threshold"], 0.25)
-    assert math.isclose(found["over threshold, low"], 0.1)
-    assert math.isclose(found["over threshold, high"], 0.4)
+    assert list(found.index) == ["original", "gad", "threshold"]
+    assert (found["images"] == 6).all()
+    assert (found["pixels"] == 4).all()
+    over = found.loc["threshold"]
+    assert math.isclose(found.loc["gad", "share"] - over["share"], over["gain"])
+    assert math.isclose(over["gain"], 0.035)
+    # Differences .01 to .06: two of the 64 choices of signs are as far from 0, and the interval ends at the extremes.
+    assert over["p"] == 2 / 64
+    assert math.isclose(over["low"], 0.01)
+    assert math.isclose(over["high"], 0.06)

@@ -93,6 +93,23 @@ def test_values_of_few_digits_are_no_mixture(images: Tensor) -> None:
     assert sl.explain(model, images, "gradient", 1, on_refusal="record").maps
 
 
+def test_rounding_of_a_difference_next_to_nothing_is_no_mixture(images: Tensor) -> None:
+    """Scores near 1000 that rounding changes by 1e-4 with the batch; two of the first image's scores are equal."""
+
+    class Rounded(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.tensor([0.0, 1e-4 * len(x), 0.0, 0.0])
+
+    model = Rounded(lambda h: h).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(3000)
+        scores = model(images[:1])[0]
+        model.head.bias[2] += scores[1] - scores[2]
+        values = model(images)
+    assert abs(values[0, 1] - values[0, 2]) < 1e-3 < 1e3 * abs(values[1, 1] - values[1, 2])
+    assert sl.explain(model, images, "gradient", sl.Pair(1, 2))["gradient"].any()
+
+
 def test_it_is_asked_once_and_not_counted(images: Tensor) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 

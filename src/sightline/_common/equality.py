@@ -1,11 +1,11 @@
 """Equality by value, of settings and of results, where tensors and tables by themselves compare element by element."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -45,7 +45,8 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(one, Tensor) and isinstance(other, Tensor) and _same_tensors(one, other)
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return type(one) is type(other) and one.dtype == other.dtype and _same_arrays(one, other)
-    if isinstance(one, pd.DataFrame) or isinstance(other, pd.DataFrame):
+    # Where there is a table, pandas has been imported; it costs too much to be imported for this question.
+    if (pd := sys.modules.get("pandas")) and (isinstance(one, pd.DataFrame) or isinstance(other, pd.DataFrame)):
         return type(one) is type(other) and one.equals(other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())

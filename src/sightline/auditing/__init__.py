@@ -1,6 +1,7 @@
 """Questions put to a map: does it explain this model at all?
 
-- `auditing`: `audit`, which puts them all; `found`: what it finds; `questions/`: the tests; `verdicts`: their rules.
+- `auditing`: `audit`, which puts them all; `options`: its options; `found`: what it finds; `questions/`: the tests;
+  `verdicts`: their rules.
 - `subjects`: methods, functions of the user's own, controls; `block`: their maps for some images; `store`: kept scores.
 - `randomisation`: networks that lose what they learned, layer by layer; `layers`: in which order.
 - `convergence`: at which layer a propagation has lost the class.
@@ -14,7 +15,18 @@ from sightline.auditing._auditing import audit
 from sightline.auditing._controls import centre_map, edge_map
 from sightline.auditing._found import Audit
 from sightline.auditing._localisation import relevance_mass
+from sightline.auditing._options import AuditOptions
 from sightline.auditing._randomisation import Order, Randomisation
 from sightline.auditing._subjects import from_callable
 
-__all__ = ["Audit", "Order", "Randomisation", "audit", "centre_map", "edge_map", "from_callable", "relevance_mass"]
+__all__ = [
+    "Audit",
+    "AuditOptions",
+    "Order",
+    "Randomisation",
+    "audit",
+    "centre_map",
+    "edge_map",
+    "from_callable",
+    "relevance_mass",
+]

@@ -2,23 +2,24 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, ParamSpec, Protocol, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sightline._common.checksums import checksum
+from sightline._common.options import takes
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, whole
 from sightline.auditing._block import Block, Partners, ordered_outputs
 from sightline.auditing._forecast import Forecast
 from sightline.auditing._found import Audit
 from sightline.auditing._masks import Masks, as_masks
+from sightline.auditing._options import TESTS, AuditOptions, Progress
 from sightline.auditing._pairs import Pairs, Sample
 from sightline.auditing._randomisation import Randomisation
 from sightline.auditing._store import ScoreStore
@@ -49,60 +50,27 @@ from sightline.models._home import home_of
 from sightline.models._output_kind import OutputKind, as_kind
 from sightline.sampling._seeds import image_key
 
-TESTS = (
-    "class_sensitivity", "image_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability",
-)  # fmt: skip
-"""What is asked unless told otherwise."""
 FURTHER = ("convergence", "faithfulness", "localisation")
 _FLOATS = 1 << 25
-Methods = str | Method | Custom | Sequence[str | Method | Custom]
-Progress = Callable[[str, int, int], None]
+P = ParamSpec("P")
 
 
-@overload
-def audit(
-    model: Callable[..., Any],
-    images: Asked,
-    methods: Methods = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
-    tests: Sequence[str] = TESTS,
-    *,
-    output: str | None = None,
-    randomisation: Randomisation | None = None,
-    references: Asked | None = None,
-    masks: object = None,
-    threshold: float | None = None,
-    ignore: object = None,
-    groups: Iterable[Any] | None = None,
-    seed: int = 0,
-    block: int | None = None,
-    folder: str | Path | None = None,
-    progress: Progress | None = None,
-    dry_run: Literal[False] = False,
-) -> Audit: ...
+class AuditCall(Protocol[P]):
+    """The type of `audit`: the options are those of `AuditOptions`, and a dry run gives a `Forecast`."""
+
+    @overload
+    def __call__(self, model: Callable[..., Any], images: Asked, /, *options: P.args, **more: P.kwargs) -> Audit: ...
+    @overload
+    def __call__(self, *options: Any, dry_run: Literal[True], **more: Any) -> Forecast: ...
 
 
-@overload
-def audit(*asked: Any, dry_run: Literal[True], **settings: Any) -> Forecast: ...
+def _typed(options: Callable[P, AuditOptions]) -> Callable[[Callable[..., Audit | Forecast]], AuditCall[P]]:
+    return cast("Callable[[Callable[..., Audit | Forecast]], AuditCall[P]]", takes(cast("type", options)))
 
 
-def audit(  # type: ignore[misc]  # the dry run takes the same settings
-    model: Callable[..., Any],
-    images: Asked,
-    methods: Methods = ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
-    tests: Sequence[str] = TESTS,
-    *,
-    output: str | None = None,
-    randomisation: Randomisation | None = None,
-    references: Asked | None = None,
-    masks: object = None,
-    threshold: float | None = None,
-    ignore: object = None,
-    groups: Iterable[Any] | None = None,
-    seed: int = 0,
-    block: int | None = None,
-    folder: str | Path | None = None,
-    progress: Progress | None = None,
-    dry_run: bool = False,
+@_typed(AuditOptions)
+def audit(  # noqa: D417 - {options} are documented by `AuditOptions`
+    model: Callable[..., Any], images: Asked, *options: Any, dry_run: bool = False, **more: Any
 ) -> Audit | Forecast:
     """Ask of some methods whether their maps explain this model.
 
@@ -114,27 +82,7 @@ def audit(  # type: ignore[misc]  # the dry run takes the same settings
     Args:
         model: a network in evaluation mode (or any callable from a batch of images to its output).
         images: see `sightline.explain`; a verdict needs at least twenty.
-        methods: names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or
-            several.
-        tests: `class_sensitivity`, `image_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`,
-            `stability`, by default all of these; `convergence`; `faithfulness`, which is costly; `localisation`, which
-            is asked wherever there are masks.
-        output: see `sightline.explain`. Of several values none is predicted, so that for each image one is drawn.
-        randomisation: how parameters are made random; by default in at most ten steps from the output.
-        references: see `sightline.explain`.
-        masks: where the object is, by a person's word, a mask for each image: truth values, or 0 and 1 of any type, of
-            shape (batch, height, width) or (batch, 1, height, width); a tensor, an array or lists.
-        threshold: for masks of numbers from 0 to 1, from which on a pixel belongs to the object.
-        ignore: the value, or values, of mask pixels that are neither object nor background (a border, an unlabelled
-            region), such as 255; localisation leaves them out.
-        groups: what each image belongs to where some belong together, such as slices of one patient or tiles of one
-            scene: a name or number for each. Images of one group tell less than as many of different groups, so that
-            intervals are over groups, of which a verdict needs at least five, and no image is compared with one of its
-            own group.
-        seed: base of all randomness.
-        block: images that are looked at together; by default as many as fit a fixed share of memory.
-        folder: where scores are kept while the audit runs; one that was interrupted goes on from there.
-        progress: called with what is done, and the blocks done and in all.
+        {options}
         dry_run: whether only to say how many images and random networks a verdict will need, and how long the audit
             will take: a `Forecast`.
 
@@ -142,17 +90,14 @@ def audit(  # type: ignore[misc]  # the dry run takes the same settings
         InputError: images, methods or tests cannot be used, or the folder holds another audit.
         RefusalError: the network gives no class scores, or every method is refused on it.
     """
-    plan = Plan(
-        model, images, methods, tests,
-        output=output, randomisation=randomisation, references=references, masks=masks, threshold=threshold,
-        ignore=ignore, groups=groups, seed=seed, block=block, folder=folder,
-    )  # fmt: skip
+    asked = AuditOptions(*options, **more)
+    plan = Plan(model, images, asked)
     if dry_run:
         return plan.forecast()
     for number in range(plan.blocks):
-        plan.keep(number, progress=progress)
-    if progress is not None:
-        progress("done", plan.blocks, plan.blocks)
+        plan.keep(number, progress=asked.progress)
+    if asked.progress is not None:
+        asked.progress("done", plan.blocks, plan.blocks)
     return plan.found()
 
 
@@ -162,18 +107,7 @@ class Plan:
     Args:
         model: see `audit`.
         images: see `audit`.
-        methods: see `audit`.
-        tests: see `audit`.
-        output: see `audit`.
-        randomisation: see `audit`.
-        references: see `audit`.
-        masks: see `audit`.
-        threshold: see `audit`.
-        ignore: see `audit`.
-        groups: see `audit`.
-        seed: see `audit`.
-        block: see `audit`.
-        folder: see `audit`.
+        options: see `audit`.
 
     Attributes:
         blocks: how many there are.
@@ -183,42 +117,26 @@ class Plan:
         RefusalError: see `audit`.
     """
 
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        images: Asked,
-        methods: Methods,
-        tests: Sequence[str],
-        *,
-        output: str | None = None,
-        randomisation: Randomisation | None = None,
-        references: Asked | None = None,
-        masks: object = None,
-        threshold: float | None = None,
-        ignore: object = None,
-        groups: Iterable[Any] | None = None,
-        seed: int = 0,
-        block: int | None = None,
-        folder: str | Path | None = None,
-    ) -> None:
+    def __init__(self, model: Callable[..., Any], images: Asked, options: AuditOptions) -> None:
+        methods, tests, seed, references = options.methods, options.tests, options.seed, options.references
         self._model, self._images, self._seed, self._tests = model, images, seed, tests
         self._batch = batch = as_images(_tensor(images))
         unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
         if unknown or not tests:
             raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; got {', '.join(unknown) or 'none'}.")
-        marked = _marked(masks, tests, batch, threshold, ignore)
+        marked = _marked(options, batch)
         given = [methods] if isinstance(methods, str | Method | Custom) else list(methods)
         rows = [one if isinstance(one, Custom) else methods_named(model, [as_method(one)])[0] for one in given]
         self._subjects = Subjects(rows, seed, references)
-        how = randomisation or Randomisation(seed=seed)
+        how = options.randomisation or Randomisation(seed=seed)
         self._logits = ask(model, batch, 64)
-        self._output = output_of(model, batch, self._logits, as_kind(output))
+        self._output = output_of(model, batch, self._logits, as_kind(options.output))
         self._questions = _questions(model, batch, tests, how, self._subjects, marked, self._output)
         self._explained = ordered_outputs(self._logits, self._output, batch, seed)[:, 0]
         names = images.names if isinstance(images, ImageBatch) else [f"image {i}" for i in range(len(batch))]
         keys = [image_key(image) for image in batch]
-        self._sample = Sample.of(names, keys, self._explained.numpy(), groups, seed)
-        size = _block_size(batch, len(self._subjects.names), block)
+        self._sample = Sample.of(names, keys, self._explained.numpy(), options.groups, seed)
+        size = _block_size(batch, len(self._subjects.names), options.block)
         self._identity = {
             "model": fingerprint(model) if isinstance(model, nn.Module) else repr(model),
             "images": image_key(batch),
@@ -228,7 +146,7 @@ class Plan:
             "randomisation": asdict(how),
             "references": None if references is None else image_key(as_images(_tensor(references))),
             "encoding": str(encoding_of(model, images)),
-            "groups": None if groups is None else checksum(json.dumps(self._sample.groups.tolist())),
+            "groups": None if options.groups is None else checksum(json.dumps(self._sample.groups.tolist())),
             "floor": {
                 "pairs": int(self._sample.others.known.sum()),
                 "of other classes": int(self._sample.others.kept.sum()),
@@ -237,7 +155,7 @@ class Plan:
             "seed": seed,
             "block": size,
         }
-        self._store = ScoreStore(folder, self._identity)
+        self._store = ScoreStore(options.folder, self._identity)
         self._names: dict[int, list[tuple[Question, list[str]]]] = {}
         starts = list(range(0, len(batch), size))
         self._rows = [range(*ends) for ends in pairwise([*starts, len(batch)])]
@@ -411,10 +329,9 @@ def _questions(
     return [made[name]() for name in dict.fromkeys([*tests, *(["localisation"] if masks is not None else [])])]
 
 
-def _marked(
-    masks: object, tests: Sequence[str], batch: Tensor, threshold: float | None, ignore: object
-) -> Masks | None:
-    if masks is None and ("localisation" in tests or threshold is not None or ignore is not None):
+def _marked(options: AuditOptions, batch: Tensor) -> Masks | None:
+    masks, threshold, ignore = options.masks, options.threshold, options.ignore
+    if masks is None and ("localisation" in options.tests or threshold is not None or ignore is not None):
         raise InputError(
             "Localisation needs masks=: for each image, of its height and width, true where the object is."
         )

@@ -38,7 +38,7 @@ class Masks:
 
 
 def as_masks(
-    given: object, shape: tuple[int, int, int], *, threshold: float | None = None, ignore: object = None
+    given: object, shape: tuple[int, int, int], *, threshold: float | int | None = None, ignore: object = None
 ) -> Masks:
     """Masks from what a user has: a tensor, an array or lists, one mask for each image.
 

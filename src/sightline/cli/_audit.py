@@ -12,8 +12,9 @@ from sightline._common.checksums import fits
 from sightline._common.words import readable
 from sightline.arrays._load import MAX_PIXELS
 from sightline.auditing import Audit, Randomisation
-from sightline.auditing._auditing import FURTHER, TESTS, audit
+from sightline.auditing._auditing import FURTHER, audit
 from sightline.auditing._grouping import groups_of
+from sightline.auditing._options import TESTS
 from sightline.auditing._subjects import CONTROLS
 from sightline.auditing._verdict_table import verdict_table
 from sightline.cli._console import console, interruptible, progress, say, say_refused

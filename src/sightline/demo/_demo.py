@@ -196,7 +196,7 @@ def _distanced(
         name: gains_on_truth(on_truth(stack, shuffled.stacks[name], truth, found.reading, seeds, rather.heatmap(name)))
         for name, stack in found.stacks.items()
     }
-    table = pd.DataFrame.from_dict(scored, orient="index").rename_axis("map")
+    table = pd.concat(scored, names=["map"])
     found.subset(range(min(SHOWN, len(chosen)))).save(out / "gad")
     table.to_csv(out / "gad" / "scores.csv", float_format="%.4f")
     console.print(_printed_gains(table, len(chosen)))
@@ -218,9 +218,9 @@ def _printed_gains(table: pd.DataFrame, pictures: int) -> Table:
     printed.add_column("map", no_wrap=True)
     for heading in ("original", "GAD", "original, as many", "shuffled labels", "one class, not the other"):
         printed.add_column(heading, justify="right")
-    for name, row in table.iterrows():
-        columns = ("original", "gad", "threshold", "shuffled", "pair")
-        printed.add_row(str(name), *(f"{100 * row[column]:.1f}" for column in columns))
+    for name, shares in table["share"].groupby(level="map", sort=False):
+        arms = ("original", "gad", "threshold", "shuffled", "pair")
+        printed.add_row(str(name), *(f"{100 * shares[name, arm]:.1f}" for arm in arms))
     return printed
 
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from sightline._common.equality import Compared
 from sightline._common.words import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _EXPLODES = 100.0
 _LITTLE = 0.1
@@ -42,12 +45,14 @@ class Conservation(Compared):
     positive: bool = False
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """A row for each operation, in shares of the relevance that set out, averaged over images.
 
         `stabiliser` is what was neither handed on nor given to constants: the stabiliser's share, relevance of results
         whose denominator is zero, and rounding.
         """
+        import pandas as pd
+
         known = self.start != 0
         received, sent, constants = (self.amounts / self.start.view(1, -1, 1))[:, known].mean(1).unbind(1)
         columns = {

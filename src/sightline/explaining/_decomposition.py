@@ -1,11 +1,14 @@
 """The exact decomposition of the explained value that FullGrad draws, as figures."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from torch import Tensor
 
 from sightline._common.equality import Compared
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,8 @@ class Decomposition(Compared):
         return self.amounts.sum(0) - self.values
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """A row for each part: its amount averaged over images, and whether the map has it."""
+        import pandas as pd
+
         return pd.DataFrame({"part": self.parts, "amount": self.amounts.mean(1).tolist(), "in map": self.in_map})

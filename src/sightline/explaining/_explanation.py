@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from safetensors.torch import save as serialised
@@ -34,6 +33,7 @@ FORMAT = 1
 """Of manifests and of the files beside them; a change that older versions would misread raises it."""
 
 if TYPE_CHECKING:
+    import pandas as pd
     from PIL.Image import Image
 
     from sightline.rendering._figure import PaperFigure
@@ -68,8 +68,10 @@ class Checks(Compared):
     settings: Mapping[str, Any]
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """The checks with a row for each method."""
+        import pandas as pd
+
         rows = {
             name: {
                 **counts,

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.evaluation._intervals import mean_interval
+from sightline.evaluation._paired import sign_flips
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import as_many, orders
 
@@ -47,27 +47,23 @@ def on_truth(
     return pd.DataFrame(rows)
 
 
-def gains_on_truth(rows: pd.DataFrame) -> dict[str, float]:
-    """GAD's mean share on the truth less each control's, paired by image, with 95 % intervals.
+def gains_on_truth(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean share on the truth of each arm of `on_truth`, and GAD's less each control's, paired by image.
 
     Returns:
-        Means of the columns of `on_truth` over images where something stays, `empty`, how many others there are, and
-        for each control `over CONTROL`, `over CONTROL, low` and `over CONTROL, high`.
+        A row for each arm (`original`, `gad` and the controls): its mean `share` over the `images` where something
+        stays, the mean number of `pixels` there, and for controls the `gain` of GAD with its 95 % interval (`low`,
+        `high`) and `p`, by flipping the signs of the differences (`sign_flips`).
     """
     known = rows[rows["gad"].notna()]
-    shares = known.select_dtypes("float")
-    found = {
-        "empty": float(len(rows) - len(known)),
-        "pixels": float(known["pixels"].mean()),
-        **{str(name): float(shares[name].mean()) for name in shares},
-    }
-    for control in shares:
-        if control not in {"gad", "original"}:
-            gain = (known["gad"] - known[control]).to_numpy()
-            low, high = mean_interval(gain)
-            over = f"over {control}"
-            found |= {over: float(gain.mean()) if len(gain) else np.nan, f"{over}, low": low, f"{over}, high": high}
-    return found
+    found = {}
+    for arm in known.select_dtypes("float"):
+        row = {"share": float(known[arm].mean()), "images": len(known), "pixels": float(known["pixels"].mean())}
+        if arm not in {"gad", "original"}:
+            flipped = sign_flips(known["gad"] - known[arm])
+            row |= {"gain": flipped.mean, "low": flipped.low, "high": flipped.high, "p": flipped.p}
+        found[str(arm)] = row
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("arm")
 
 
 def _share(pixels: np.ndarray, truth: np.ndarray) -> float:

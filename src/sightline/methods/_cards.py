@@ -5,9 +5,8 @@ from typing import Any
 
 from sightline.aggregation import CAM, FullGrad, InputSignal, InputTimesSignal, Sign
 from sightline.methods._method import Method
-from sightline.operations import KINDS, Operation, kinds
+from sightline.operations import KINDS, Operation, Treatment, kinds
 from sightline.propagation import GRADIENT
-from sightline.propagation._base import Treatment
 from sightline.sampling import Image, Reduction
 
 _PATENTS = (

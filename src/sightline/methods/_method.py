@@ -7,9 +7,8 @@ from torch import nn
 
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Reads, Sign
 from sightline.errors import InputError
-from sightline.operations import INPUT, place_of
+from sightline.operations import INPUT, place_of, without_input_of
 from sightline.propagation import GRADIENT, Propagation
-from sightline.propagation._base import without_input_of
 from sightline.sampling import Image, Reduction, Sampling
 
 Reduced = Literal["mean", "max"]

@@ -1,15 +1,13 @@
 """What a backward does just now, as the nodes of a graph look it up, and what becomes of relevance on the way."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sightline.operations._propagation import Propagation, Rule
 from sightline.operations._vocabulary import Kind, Operation
-
-if TYPE_CHECKING:
-    from sightline.propagation import Propagation, Rule
 
 
 class Rounding(NamedTuple):
@@ -125,7 +123,7 @@ class Active:
         pixel_range: the lowest and highest value of a pixel as the model sees it, each of shape (channel,).
     """
 
-    propagation: "Propagation | None" = None
+    propagation: Propagation | None = None
     ledger: Ledger | None = None
     last: bool = False
     again: bool = False
@@ -142,6 +140,6 @@ class Active:
         made = self.propagation
         return made is not None and made.relevance and kinds <= made.rules.keys()
 
-    def rule(self, kind: Kind) -> "Rule | None":
+    def rule(self, kind: Kind) -> Rule | None:
         """The rule of the propagation that is being pulled back, if it has one for this kind."""
         return None if self.propagation is None else self.propagation.rules.get(kind)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import tree_leaves, without_dispatch_modes
 from sightline.errors import RefusalError
 from sightline.operations._chance import generators_put_back, is_known, remember
-from sightline.operations._interception import eager, uncounted
+from sightline.operations._interception import eager
 from sightline.operations._modules import ModuleStack
 from sightline.operations.kinds._spelling import layout_rule, spelling
 from sightline.operations.layout import Layouts
@@ -83,7 +83,7 @@ def refuse_mixing(
         return
     modules = ModuleStack(model)
     try:
-        with uncounted(), eager(), torch.no_grad(), generators_put_back(model):
+        with without_dispatch_modes(), eager(), torch.no_grad(), generators_put_back(model):
             following = _Following(images, modules)
             with modules.following(lambda *_: None), following:
                 together = decisive(ask(images), torch.arange(len(images)))
@@ -108,6 +108,9 @@ def _tensors(values: Any) -> list[Tensor]:
 def _differ(together: Sequence[Tensor], alone: Sequence[Sequence[Tensor]], *, named: bool) -> bool:
     """Whether an image's answer changes; by more than rounding, where no operation is known to mix images."""
     for number, values in enumerate(together):
+        # The scale of all images: the difference of two scores can be next to nothing in one, all of it rounding.
+        known = values.detach().double().abs().nan_to_num(0, 0, 0) if values.is_floating_point() else values
+        scale = float(known.amax()) if known.numel() else 0.0
         for row in range(len(alone)):
             own = alone[row][number]
             if own.shape != values[row : row + 1].shape or not values.is_floating_point():
@@ -115,7 +118,7 @@ def _differ(together: Sequence[Tensor], alone: Sequence[Sequence[Tensor]], *, na
             eps = torch.finfo(values.dtype).eps
             share = min(1e3 * eps, 0.01) if named else eps**0.4
             one, other = own.detach().double(), values[row : row + 1].detach().double()
-            largest = float(torch.maximum(one.abs(), other.abs()).nan_to_num(0, 0, 0).amax()) if one.numel() else 0.0
+            largest = max(scale, float(one.abs().nan_to_num(0, 0, 0).amax()) if one.numel() else 0.0)
             # Numbers below the smallest normal one have few digits.
             allowed = share * largest + torch.finfo(values.dtype).tiny
             if not torch.allclose(one, other, rtol=0.0, atol=allowed, equal_nan=True):

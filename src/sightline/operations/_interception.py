@@ -5,14 +5,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode_temporarily
-
-if TYPE_CHECKING:
-    from sightline.operations._tape import Tape
 
 
 @contextmanager
@@ -53,21 +49,12 @@ class _Eager:
 _STANCE = _Eager()
 
 
-@contextmanager
-def uncounted() -> Iterator[None]:
-    """Out of sight of the modes that are on, such as counters of floating point operations."""
-    with ExitStack() as stack:
-        for _ in _get_current_dispatch_mode_stack():
-            stack.enter_context(_pop_mode_temporarily())
-        yield
-
-
 class Interception(TorchFunctionMode):
-    """Shows each torch call of the current thread to a tape, which performs it."""
+    """Hands each torch call of the current thread to `perform(func, args, kwargs)`, which returns its result."""
 
-    def __init__(self, tape: "Tape") -> None:
+    def __init__(self, perform: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]) -> None:
         super().__init__()
-        self._tape = tape
+        self._perform = perform
 
     def __torch_function__(
         self,
@@ -77,4 +64,4 @@ class Interception(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         del types
-        return self._tape.perform(func, args, kwargs or {})
+        return self._perform(func, args, kwargs or {})

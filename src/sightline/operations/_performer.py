@@ -25,6 +25,7 @@ class Performer:
 
     def __init__(self, ruled: Collection[Kind], active: Active, reuse: Reuse | None = None) -> None:
         self._ruled = frozenset(kind for kind in ruled if isinstance(kind, Rulable))
+        assert len(self._ruled) == len(frozenset(ruled))  # noqa: S101 - a propagation has no rules for others
         self._pixels = Pixels(followed=any(kind.asks_pixels for kind in self._ruled))
         self._ruling = Ruling(self._ruled, active, self._pixels, reuse)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sightline._common.torch_private import root_of
 from sightline.errors import InputError
 from sightline.operations._hooks import note
 from sightline.operations._reading import Native
@@ -51,7 +52,7 @@ class Pixels:
     def watch(self, call: Intercepted) -> None:
         """Lose track where pixels are written over of which there are other views, whose notes would be wrong."""
         first = call.tensors[0]
-        root = first if first._base is None else first._base
+        root = root_of(first)
         if not self._followed or not (hasattr(first, _FROM_IMAGE) or hasattr(root, _FROM_IMAGE)):
             return
         if call.writes:

@@ -3,18 +3,18 @@
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
-from torch.utils import checkpoint
 from torch.utils.checkpoint import CheckpointError
 
+from sightline._common.torch_private import REENTRANT_CHECKPOINT, in_checkpoint, is_view, run_backward
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import _graph as graph
 from sightline.operations._active import Active, Ledger
-from sightline.operations._dependence import ASKS, Dependence, Recomputation, asks, requires, run_backward
+from sightline.operations._dependence import ASKS, Dependence, Recomputation, asks, requires
 from sightline.operations._hooks import Hooks
 from sightline.operations._interception import Interception, eager
 from sightline.operations._intercepts import Intercept, Intercepts
@@ -22,6 +22,7 @@ from sightline.operations._modules import ModuleStack
 from sightline.operations._origins import Origins, is_cut, is_derived, is_picked_by, mark_derived
 from sightline.operations._performer import Performer
 from sightline.operations._places import INPUT, Places, Seen
+from sightline.operations._propagation import Propagation
 from sightline.operations._reading import argument
 from sightline.operations._reuse import reuse_of
 from sightline.operations._steady import is_affected, steady, steady_unseen
@@ -29,9 +30,6 @@ from sightline.operations._vocabulary import LEAVES_TORCH, PICKS, PROBABILITIES,
 from sightline.operations.kinds import DERIVED_FACTOR
 from sightline.operations.kinds._spelling import layout_rule, spelling
 from sightline.operations.layout import Layouts, grid_of
-
-if TYPE_CHECKING:
-    from sightline.propagation import Propagation
 
 
 class RecomputationError(RefusalError):
@@ -134,7 +132,7 @@ class Tape:
             self._modules.following(self.places.on_module_exit, self.places.after_hooks) if follow else nullcontext()
         )
         try:
-            with eager(), following, Interception(self):
+            with eager(), following, Interception(self.perform):
                 # A copy, because a model may change its input in place, which torch forbids on a leaf.
                 image = self._performer.begin(inputs.clone())
                 if not image.requires_grad:
@@ -165,7 +163,7 @@ class Tape:
     def select(self, choose: Callable[[Any], Tensor], output: Any) -> Tensor:
         """The explained values, chosen from the output as part of the pass, so that nothing escapes on the way."""
         self._selecting = True
-        with Interception(self):
+        with Interception(self.perform):
             values = choose(output)
         self._selecting = False
         if self._watchful and isinstance(values, Tensor) and values.requires_grad:
@@ -198,13 +196,13 @@ class Tape:
             if not on_path:
                 self._dependence.note_new(result, name, args, required=required)
             return result
-        if _in_checkpoint():
+        if in_checkpoint():
             if self._attentive:
                 # What runs again would not be what this pass records.
                 raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
             self.recomputes = True
         if self._watchful and name in kind.written_out:
-            with Interception(self):
+            with Interception(self.perform):
                 return kind.written_out[name](in_place, *args, **kwargs)
         if not self._watchful:
             result = func(*args, **kwargs)
@@ -244,7 +242,7 @@ class Tape:
             call.kind = DERIVED_FACTOR
         call.in_place = call.writes_in_place
         for tensor in tensors:
-            if tensor._is_view():
+            if is_view(tensor):
                 self.hooks.on_module(tensor)
                 graph.adopt(tensor)
         before = graph.makers(tensors)
@@ -279,7 +277,7 @@ class Tape:
     def pull_back(
         self,
         values: Tensor,
-        propagation: "Propagation",
+        propagation: Propagation,
         places: Sequence[str],
         *,
         keep_graph: bool,
@@ -315,7 +313,7 @@ class Tape:
                 "norm, or the sum of parallel layers, that follows it, and relevance goes straight to its input. Name "
                 "that batch norm, or the module that adds them, instead."
             )
-        reentrant = self._dark and graph.holds(values, _REENTRANT)
+        reentrant = self._dark and graph.holds(values, REENTRANT_CHECKPOINT)
         again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
@@ -404,7 +402,7 @@ class Tape:
         if name in PROBABILITIES and first.grad_fn is not None:
             self._probabilities[first.grad_fn] = operation
         for tensor in made:
-            if not tensor._is_view():
+            if not is_view(tensor):
                 self.bytes += tensor.nbytes
         self.places.note(made, operation, weighs=weighs)
         return operation
@@ -447,7 +445,6 @@ class Tape:
         return f" in {self._modules.where}" if self._modules.where else ""
 
 
-_REENTRANT = "CheckpointFunctionBackward"
 _BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
 
 
@@ -463,11 +460,6 @@ def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]
         return show
 
     return [intercept.node.register_prehook(heard(intercept)) for intercept in intercepts.found]
-
-
-def _in_checkpoint() -> bool:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return hooks is not None and getattr(hooks[0], "__module__", "") == checkpoint.__name__
 
 
 def recomputed(name: str) -> str:

@@ -28,6 +28,7 @@ class Kind:
 
     Attributes:
         name: how messages and tables call it.
+        has_node: whether calls are performed so that a rule is called; that is so for a `Rulable` alone.
         spellings: the names of torch's functions, methods and operators that are read as this kind.
         known: whether the gradient through it means what it does elsewhere; False for what the vocabulary does not
             know, and for factors that were cut from the graph.
@@ -52,6 +53,7 @@ class Kind:
     """
 
     name: ClassVar[str]
+    has_node: ClassVar[bool] = False
     spellings: ClassVar[str] = ""
     known: ClassVar[bool] = True
     homogeneous: ClassVar[bool] = False

@@ -1,6 +1,7 @@
 """Propagation: how the signal flows back through each operation.
 
-- `base.Propagation`: a table from the vocabulary's kinds to rules.
+- `Propagation`: a table from kinds of operations to rules, defined in `operations`, which apply it. A new one is a
+  function under `by_settings`, so that equal settings share their passes.
 - `gradient.GRADIENT`: the ordinary derivative.
 - `rectified`: Guided Backprop and Deconvnet, which change rectifiers only.
 - `rect_grad`: RectGrad, which lets only the most important signal through rectifiers.
@@ -9,7 +10,7 @@
 - `composites`: tables of several: LRP's composites, Deep Taylor, Excitation Backprop.
 """
 
-from sightline.propagation._base import Propagation, Rule
+from sightline.operations import Propagation, Rule, Treatment, by_settings
 from sightline.propagation._composites import (
     contrastive_excitation_backprop,
     deep_taylor,
@@ -37,6 +38,8 @@ __all__ = [
     "GUIDED_BACKPROP",
     "Propagation",
     "Rule",
+    "Treatment",
+    "by_settings",
     "contrastive_excitation_backprop",
     "deep_taylor",
     "epsilon_alpha2_beta1",

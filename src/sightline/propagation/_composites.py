@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.operations import Propagation, by_settings
 from sightline.propagation import _shares as shares
-from sightline.propagation._base import Propagation, by_settings
 from sightline.propagation._lrp import EPSILON, First, at_least_0, stabiliser, table, titled
 from sightline.propagation._shares import LayerRule
 

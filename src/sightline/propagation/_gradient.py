@@ -1,6 +1,6 @@
 """The ordinary gradient: no rule anywhere, so torch's own backward does all the work."""
 
-from sightline.propagation._base import Propagation, by_settings
+from sightline.operations import Propagation, by_settings
 
 
 @by_settings

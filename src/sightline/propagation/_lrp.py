@@ -19,14 +19,9 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.operations import KINDS, kinds
-from sightline.operations._calls import Call
-from sightline.operations._linear import Linear
-from sightline.operations._vocabulary import Kind
-from sightline.operations.kinds._product import Gated
-from sightline.operations.kinds._response_norm import NormedByNeighbours
+from sightline.operations import KINDS, Call, Kind, Linear, Propagation, Rule, by_settings, kinds
+from sightline.operations.kinds import Gated, NormedByNeighbours
 from sightline.propagation import _shares as shares
-from sightline.propagation._base import Propagation, Rule, by_settings
 from sightline.propagation._shares import Keeps, LayerRule
 
 First = Literal["gradient", "w_squared", "flat", "box"]

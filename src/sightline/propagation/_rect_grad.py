@@ -14,12 +14,8 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError, RefusalError
-from sightline.operations import Kind, kinds
-from sightline.operations._kept import wide
-from sightline.operations._linear import Linear
-from sightline.operations._rectifier import Rectified
-from sightline.operations.kinds._pooling import Pooled
-from sightline.propagation._base import Propagation, Rule, by_settings
+from sightline.operations import Kind, Linear, Propagation, Rectified, Rule, by_settings, kinds, wide
+from sightline.operations.kinds import Pooled
 from sightline.propagation._rectified import SCOPE, passed
 
 

@@ -14,9 +14,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from sightline.operations import KINDS, Kind, kinds
-from sightline.operations._rectifier import Rectified
-from sightline.propagation._base import Propagation, Rule, by_settings
+from sightline.operations import KINDS, Kind, Propagation, Rectified, Rule, by_settings, kinds
 
 SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
 

@@ -13,7 +13,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from sightline.operations._linear import Linear
+from sightline.operations import Linear
 
 
 class Keeps(IntEnum):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.auditing import Randomisation
+from sightline.auditing import AuditOptions, Randomisation
 from sightline.auditing._auditing import Plan
 from sightline.auditing._found import is_saved
 from sightline.auditing._grouping import groups_of
@@ -55,9 +55,7 @@ def audits_of(worker: Worker) -> list[Audited]:
         own = {method for target, methods in pairs for method in methods if method in shapes.get(target, {})} - known
         if own:
             folder = place / (f"audit-{tag}" if known else "audit")
-            plan = Plan(
-                worker.network,
-                found.batch,
+            options = AuditOptions(
                 list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own)),
                 asked.tests,
                 randomisation=Randomisation(
@@ -68,6 +66,7 @@ def audits_of(worker: Worker) -> list[Audited]:
                 block=asked.block,
                 folder=folder,
             )
+            plan = Plan(worker.network, found.batch, options)
             audits.append(Audited(folder, plan))
             known |= own
     return audits

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
+from sightline._common.torch_private import version_of
 from sightline.operations._branches import Branch, note_branches
 from sightline.operations._forms import BatchNorm, batch_norm_of, diagonal, has_statistics
 from sightline.operations._graph import mark_folded, mark_weighted
@@ -64,12 +65,12 @@ class _BatchNorm(Rulable):
             if not isinstance(linear, Linear):
                 return
             linear.made(operation, keep(made))
-            alone = Branch(lambda: self._alone(norm, h, ruling) if x is not None else linear, h, h._version)
+            alone = Branch(lambda: self._alone(norm, h, ruling) if x is not None else linear, h, version_of(h))
             if x is None:
                 note_branches(made, alone)
             else:
                 sign(made, linear, x)
-                note_branches(made, Branch(lambda: linear, x, x._version), alone)
+                note_branches(made, Branch(lambda: linear, x, version_of(x)), alone)
                 mark_weighted(made, operation)
 
         return result, complete

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from sightline._common.torch_private import is_view
 from sightline.operations._branches import branches_of, scaled
 from sightline.operations._calls import Call
 from sightline.operations._graph import mark_gate
@@ -69,7 +70,7 @@ class _Gating(Rulable):
 
     def node(self, call: Intercepted, tensors: list[Tensor], native: Native, ruling: Ruling) -> Performed | None:
         """None for a write through a view, which leaves no node of its own on which the gate could be noted."""
-        if call.in_place and tensors[0]._is_view():
+        if call.in_place and is_view(tensors[0]):
             return None
         return super().node(call, tensors, native, ruling)
 

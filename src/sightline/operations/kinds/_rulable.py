@@ -47,6 +47,7 @@ class Rulable(Kind):
         given: what a rule of this kind is given.
     """
 
+    has_node = True
     single: ClassVar[bool] = False
     copies: ClassVar[bool] = True
     asks_pixels: ClassVar[bool] = False

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import torch
-
+from sightline._common.torch_private import operator_namespace
 from sightline.operations._vocabulary import KINDS, Kind
 from sightline.operations.kinds._unknown import UNKNOWN
 from sightline.operations.layout._seen import LayoutRule
@@ -41,9 +40,8 @@ def _name(function: Callable[..., Any]) -> tuple[str, bool, bool]:
 
 def _is_torchs(function: Callable[..., Any]) -> bool:
     """Whether a function is torch's own; others may bear the name of one and do something else."""
-    if isinstance(function, torch._ops.OpOverloadPacket):
-        return function._qualified_op_name.startswith("aten::")
-    if isinstance(function, torch._ops.OpOverload):
-        return function.namespace == "aten"
+    namespace = operator_namespace(function)
+    if namespace is not None:
+        return namespace == "aten"
     module = getattr(function, "__module__", None)
     return module is None or module.split(".")[0] == "torch"

@@ -4,6 +4,7 @@ from functools import partial
 
 from torch import Tensor
 
+from sightline._common.torch_private import version_of
 from sightline.operations._branches import Branch, note_branches
 from sightline.operations._forms import form_of
 from sightline.operations._graph import mark_weighted
@@ -61,7 +62,7 @@ class _Linear(Rulable):
             if reuse is not None:
                 reuse.keep(keep(made))
             sign(made, layer, x)
-            note_branches(made, Branch(lambda: layer, x, x._version))
+            note_branches(made, Branch(lambda: layer, x, version_of(x)))
             mark_weighted(made, operation)
 
         return result, complete

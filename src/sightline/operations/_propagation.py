@@ -19,7 +19,6 @@ from sightline._common.equality import ByValue
 from sightline.errors import InputError, RefusalError
 from sightline.operations._graph import Walk
 from sightline.operations._vocabulary import KINDS, Kind, Operation
-from sightline.operations.kinds._rulable import Rulable
 
 _P = ParamSpec("_P")
 
@@ -121,9 +120,9 @@ class Propagation:
         return (frozenset(self.rules.items()), *given)
 
     def __post_init__(self) -> None:
-        wrong = [str(kind) for kind in self.rules if not isinstance(kind, Rulable)]
+        wrong = [str(kind) for kind in self.rules if not (isinstance(kind, Kind) and kind.has_node)]
         if wrong:
-            names = ", ".join(sorted(str(kind) for kind in KINDS if isinstance(kind, Rulable)))
+            names = ", ".join(sorted(str(kind) for kind in KINDS if kind.has_node))
             raise InputError(
                 "The rules of a propagation are for kinds of operations (sightline.operations.kinds) that have "
                 f"a node, which calls the rule; got a rule for {', '.join(wrong)}, which has none, so that the rule "

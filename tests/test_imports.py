@@ -1,0 +1,44 @@
+"""What is imported, and when: libraries that take seconds only by what needs them."""
+
+import subprocess
+import sys
+
+import pytest
+
+import sightline as sl
+
+HEAVY = {"torch", "pandas", "scipy", "skimage", "matplotlib", "PIL", "torchvision", "timm", "transformers"}
+
+
+def imported_by(program: str) -> set[str]:
+    """Which of the heavy libraries a program leaves imported, in a process of its own."""
+    program += f"\nimport sys\nprint(*({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_package_itself_imports_no_library():
+    assert imported_by("import sightline as sl; dir(sl); sl.InputError; sl.__version__") == set()
+
+
+def test_public_names_are_listed_once_and_are_all_there():
+    assert sorted(sl._HOME) == sorted(sl.__all__)
+    for name in sl.__all__:
+        assert getattr(sl, name).__name__ == name
+    assert set(sl.__all__) <= set(dir(sl))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'explian'"):
+        sl.explian  # noqa: B018
+
+
+@pytest.mark.slow
+def test_explaining_an_array_imports_what_it_needs():
+    program = (
+        "import torch, sightline as sl\n"
+        "from torch import nn\n"
+        "model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()\n"
+        "sl.explain(model, torch.rand(1, 3, 4, 4), ['gradient', 'grad_cam', 'lrp_epsilon', 'smooth_grad'])"
+    )
+    assert imported_by(program) <= {"torch", "PIL"}
