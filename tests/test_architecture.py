@@ -43,7 +43,6 @@ ALLOWED: dict[str, set[str]] = {
         "explaining._targets",
         "gad._distancing",
         "operations._tape",
-        "operations.layout._rules",
     },
     "long_signatures": {
         "cli._audit.audit_command",
