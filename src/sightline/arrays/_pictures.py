@@ -17,7 +17,7 @@ class Pictures:
     """Pictures as cameras, browsers and microscopes write them."""
 
     # Not every installation of Pillow can read the last four.
-    suffixes = (
+    suffixes: tuple[str, ...] = (
         ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
         ".avif", ".jp2", ".jpeg2000", ".j2k",
     )  # fmt: skip
