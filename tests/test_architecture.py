@@ -40,7 +40,6 @@ ALLOWED: dict[str, set[str]] = {
         "cli._gad",
         "explaining._explanation",
         "explaining._passes",
-        "explaining._targets",
         "gad._distancing",
         "operations._tape",
         "operations.layout._rules",
@@ -67,7 +66,6 @@ ALLOWED: dict[str, set[str]] = {
     },
     "bypassed_faces": {
         "app -> arrays",
-        "app -> explaining",
         "app -> models",
         "app -> rendering",
         "arrays -> models",
