@@ -18,6 +18,7 @@ from sightline._common.written import tensors_in
 from sightline.aggregation import Placement, Reads
 from sightline.aggregation._base import Map
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
 from sightline.methods import known_methods
 from sightline.methods._method import Method
@@ -90,7 +91,7 @@ def _explanation(manifest: dict[str, Any], maps: dict[str, Tensor], images: Tens
     return Explanation(
         images=images,
         names=[entry["name"] for entry in entries],
-        targets=[entry["explained"] for entry in entries],
+        explained=[Explained(**entry["target"]) for entry in entries],
         values=torch.tensor([_number(entry["value"]) for entry in entries], dtype=dtype),
         output=OutputKind(**manifest["output"]),
         predicted=predicted,
