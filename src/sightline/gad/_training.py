@@ -21,7 +21,7 @@ from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
-from sightline.operations._steady import steady_unseen
+from sightline.operations import steady_unseen
 from sightline.sampling._seeds import seed_of
 
 Mode = Literal["eval", "train"]
