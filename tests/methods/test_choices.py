@@ -16,7 +16,7 @@ from sightline import aggregation, propagation, sampling
 from sightline._common.meaning import Meaning
 from sightline.aggregation import Aggregation, Backward, Part, Reader, Reads
 from sightline.methods import card
-from sightline.operations import INPUT, Intercept, Kind, Rectified
+from sightline.operations import INPUT, Intercept, Rectified, kinds
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import Noise, Points, Sampling
 
@@ -106,8 +106,8 @@ def _doubling(signal: Tensor, rectified: Rectified) -> Tensor:
 
 DOUBLED = Propagation(
     "doubled",
-    {Kind.RECTIFIER: _doubling},
-    frozenset({Kind.LINEAR, Kind.RESHAPE, Kind.IDENTITY}),
+    {kinds.RECTIFIER: _doubling},
+    frozenset({kinds.LINEAR, kinds.RESHAPE, kinds.IDENTITY}),
     "It is defined for rectifiers between weighted layers.",
     means=Meaning(directness="high: twice the change in value for each rectifier on the way"),
 )
@@ -272,6 +272,6 @@ def test_combinations_without_a_meaning_are_refused_by_the_choice_that_knows(net
 
 
 def test_a_rule_that_lets_nothing_through_is_said_in_the_choices_own_words(network: Network, images: Tensor) -> None:
-    silent = Propagation("silent", {Kind.RECTIFIER: lambda signal, _seen: 0 * signal}, DOUBLED.passes)
+    silent = Propagation("silent", {kinds.RECTIFIER: lambda signal, _seen: 0 * signal}, DOUBLED.passes)
     notes = sl.explain(network, images, sl.Method(propagation=silent, name="own"), 0).checks.notes
     assert any("zero everywhere" in note and "the rules of silent let no signal through" in note for note in notes)

@@ -11,10 +11,11 @@ from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import Aggregation, Backward, Part, Placement, Reader
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._chunks import Chunks
+from sightline.explaining._functions import Function
 from sightline.explaining._group import Group
 from sightline.explaining._network import Network
 from sightline.explaining._results import Results
-from sightline.explaining._targets import Classes, Function, Pair, Target
+from sightline.explaining._targets import Classes, Pair, Target
 from sightline.explaining._totals import Asked, Gathered
 from sightline.methods import Method
 from sightline.models._outputs import class_scores
@@ -28,6 +29,7 @@ from sightline.operations import (
     Seen,
     Tape,
     Unreadable,
+    kinds,
     recomputed,
 )
 from sightline.propagation import Propagation
@@ -201,7 +203,7 @@ class Pass:
         passing = []
         for method in ready:
             try:
-                gates = Kind.GATING not in propagation.rules
+                gates = kinds.GATING not in propagation.rules
                 counts = propagation.check(tape.walk(values, method.aggregation.places, gates=gates))
             except RefusalError as error:
                 results.refused[method.name] = str(error)

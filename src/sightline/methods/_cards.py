@@ -5,6 +5,7 @@ from typing import Any
 
 from sightline._common.meaning import Meaning
 from sightline.methods._method import Method
+from sightline.operations import Propagation, kinds
 
 _PATENTS = (
     "layer-wise relevance propagation is covered by patents in some countries (EP 3271863 B1, US 12061966, CA 2979579; "
@@ -125,10 +126,16 @@ def _determinism(method: Method) -> str:
 
 
 def _scope(method: Method) -> str:
-    found = [*method.propagation.needs, *method.aggregation.needs]
-    found += [] if method.times is None else [*method.times.propagation.needs, *method.times.aggregation.needs]
+    factors = [method] if method.times is None else [method, method.times]
+    found = [need for factor in factors for need in (*_needs(factor.propagation), *factor.aggregation.needs)]
     found += method.sampling.needs
     return "; ".join(dict.fromkeys(found)) or "every model that torch can differentiate"
+
+
+def _needs(propagation: Propagation) -> list[str]:
+    refused = [str(kind) for kind in propagation.uncovered if kind is not kinds.UNKNOWN]
+    found = [f"refused where the signal meets: {', '.join(refused)}"] if refused else []
+    return found if propagation.essential is None else [*found, f"needs at least one {propagation.essential}"]
 
 
 def _meaning(method: Method) -> Meaning:

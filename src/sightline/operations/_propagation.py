@@ -19,15 +19,16 @@ from sightline._common.equality import ByValue
 from sightline._common.meaning import FEWER, UNKNOWN, Meaning
 from sightline.errors import InputError, RefusalError
 from sightline.operations._graph import Walk
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import KINDS, Kind, Operation
 
 _P = ParamSpec("_P")
 
 Rule = Callable[[Tensor, Any], Any]
 """Signal at an operation's result, and what is known of the operation -> signal at its input.
 
-What is known is a `Rectified`, a `Linear` (weighted layers and batch norms), or a `Call` (all others; its rules give
-one signal, or None, for each input that depends on the image, in a sequence; a tensor where there is one input).
+What is known is what the kind says (`Rulable.given`): a `Rectified`, a `Linear` (weighted layers and batch norms), or a
+`Call` (all others; its rules give one signal, or None, for each input that depends on the image, in a sequence; a
+tensor where there is one input).
 """
 
 
@@ -75,7 +76,7 @@ class Propagation:
         means: what is known of its signal, for cards; by default what holds of every derivative, or of all relevance.
 
     Raises:
-        InputError: a rule is given for something that is no kind of operation, or for unknown operations.
+        InputError: a rule is given for something that is no kind of operation, or for a kind without a node.
     """
 
     name: str
@@ -124,15 +125,9 @@ class Propagation:
         return self.name.split("(")[0]
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """What a model must have, and must not have, as sentences."""
-        refused = [
-            str(kind)
-            for kind in Kind
-            if self.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED and kind is not Kind.UNKNOWN
-        ]
-        found = [f"refused where the signal meets: {', '.join(refused)}"] if refused else []
-        return (*found, *([] if self.essential is None else [f"needs at least one {self.essential}"]))
+    def uncovered(self) -> tuple[Kind, ...]:
+        """The kinds of operations at which it is refused."""
+        return tuple(kind for kind in KINDS if self.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED)
 
     def conflict(self, *, from_baseline: bool, multiplied: bool) -> str:
         """Why its signal has no meaning with the other choices; empty where it has one.
@@ -167,12 +162,13 @@ class Propagation:
         return (frozenset(self.rules.items()), *given)
 
     def __post_init__(self) -> None:
-        kinds = set(Kind) - {Kind.UNKNOWN}
-        wrong = [str(kind) for kind in self.rules if kind not in kinds]
+        wrong = [str(kind) for kind in self.rules if not (isinstance(kind, Kind) and kind.has_node)]
         if wrong:
+            names = ", ".join(sorted(str(kind) for kind in KINDS if kind.has_node))
             raise InputError(
-                "The rules of a propagation are for kinds of operations (sightline.operations.Kind), unknown ones "
-                f"excepted; got a rule for {', '.join(wrong)}. Choose among {', '.join(sorted(kinds))}."
+                "The rules of a propagation are for kinds of operations (sightline.operations.kinds) that have "
+                f"a node, which calls the rule; got a rule for {', '.join(wrong)}, which has none, so that the rule "
+                f"would never be called. Choose among {names}."
             )
 
     def treatment(self, operation: Operation) -> Treatment:
@@ -225,7 +221,7 @@ class Propagation:
                 "several, takes a list of tensors, or writes into one)"
             )
         # A product is refused for what it multiplies, which its spelling does not tell.
-        return f"{operation} ({operation.kind})" if operation.kind in {Kind.PRODUCT, Kind.MATMUL} else str(operation)
+        return f"{operation} ({operation.kind})" if operation.kind.told_apart else str(operation)
 
 
 _STILL = "the explained value does not change with the input there (dead rectifiers, saturated output)"

@@ -15,10 +15,8 @@ from types import MappingProxyType
 from torch import Tensor
 
 from sightline._common.meaning import FEWER, Meaning
-from sightline.operations import Kind, Propagation, Rectified, Rule, by_settings
+from sightline.operations import KINDS, Kind, Propagation, Rectified, Rule, by_settings, kinds
 
-# Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
-PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
 SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
 
 MEANS = Meaning(
@@ -36,9 +34,14 @@ def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:
     return signal.clamp(min=0)
 
 
+def passed() -> frozenset[Kind]:
+    """Everything but the activations for which the papers say nothing, and what the vocabulary does not know."""
+    return frozenset(kind for kind in KINDS if kind.known and not kind.activates)
+
+
 def _table(name: str, rule: Rule) -> Propagation:
-    rules = MappingProxyType({Kind.RECTIFIER: rule})
-    return Propagation(name, rules, PASSED, SCOPE, essential=Kind.RECTIFIER, means=MEANS)
+    rules: dict[Kind, Rule] = {kinds.RECTIFIER: rule}
+    return Propagation(name, MappingProxyType(rules), passed(), SCOPE, essential=kinds.RECTIFIER, means=MEANS)
 
 
 @by_settings
