@@ -64,7 +64,6 @@ ALLOWED: dict[str, set[str]] = {
         "explaining._targets",
         "gad._distancing",
         "methods._catalogue",
-        "operations._tape",
         "operations.layout._rules",
     },
     "long_signatures": {

@@ -6,6 +6,7 @@
 - `chance`: whether a model says something else each time it is asked.
 - `reading`: what a call is where its arguments decide it.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
+- `backward`: the pulling back, under the rules of one propagation.
 - `performer`: a call done by torch, or by a node of ours where its kind is ruled.
 - `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
 - `branches`: sums of parallel layers on one input, which relevance takes as one layer.
@@ -23,6 +24,7 @@
 
 from sightline.operations._active import Growth, Rounding
 from sightline.operations._apart import refuse_mixing
+from sightline.operations._backward import RecomputationError, recomputed
 from sightline.operations._calls import Call
 from sightline.operations._chance import refuse_chance
 from sightline.operations._graph import avoids, is_folded, nodes_behind
@@ -35,7 +37,7 @@ from sightline.operations._propagation import Propagation, Rule, Treatment, by_s
 from sightline.operations._rectifier import Rectified
 from sightline.operations._reuse import Reuse, reusing
 from sightline.operations._steady import steady_unseen
-from sightline.operations._tape import RecomputationError, RuledPassError, Tape, recomputed
+from sightline.operations._tape import RuledPassError, Tape
 from sightline.operations._vocabulary import Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
 
