@@ -64,7 +64,6 @@ ALLOWED: dict[str, set[str]] = {
         "explaining._targets",
         "gad._distancing",
         "methods._catalogue",
-        "operations.layout._rules",
     },
     "long_signatures": {
         "cli._audit.audit_command",

@@ -22,7 +22,7 @@ from sightline.explaining._explanation import PICTURES, Checks, Explanation, che
 from sightline.methods._catalogue import catalogue
 from sightline.methods._method import Method
 from sightline.models._output_kind import OutputKind
-from sightline.operations import Kind
+from sightline.operations import kinds
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 from sightline.sampling._base import Points, Rows
@@ -174,7 +174,7 @@ def _kind(said: Mapping[str, Any]) -> str:
 
 def _unread(name: str) -> Propagation:
     # It covers no other operation, so that every use is refused with that sentence.
-    return Propagation(name, {Kind.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
+    return Propagation(name, {kinds.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
 
 
 def _without_rules(signal: Tensor, seen: Any) -> Tensor:

@@ -19,7 +19,7 @@ from sightline.operations._hooks import Hooks
 from sightline.operations._intercepts import Intercept, Intercepts
 from sightline.operations._propagation import Propagation
 from sightline.operations._steady import steady_unseen
-from sightline.operations._vocabulary import spelling
+from sightline.operations.kinds._spelling import spelling
 
 
 class RecomputationError(RefusalError):
