@@ -40,10 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "long_files": {
         "explaining._explanation",
         "explaining._passes",
-        "explaining._targets",
         "gad._distancing",
         "operations._tape",
-        "operations.layout._rules",
     },
     "long_signatures": {
         "explaining._notes.notes",
@@ -61,7 +59,6 @@ ALLOWED: dict[str, set[str]] = {
     },
     "bypassed_faces": {
         "app -> arrays",
-        "app -> explaining",
         "app -> models",
         "app -> rendering",
         "arrays -> models",
