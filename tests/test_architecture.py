@@ -44,7 +44,6 @@ ALLOWED: dict[str, set[str]] = {
         "gad._asking.stacked",
         "gad._measuring.evaluate",
         "gad._training.train",
-        "propagation._lrp.table",
         "study._study.claims",
     },
     "imported_guests": {
