@@ -41,7 +41,6 @@ ALLOWED: dict[str, set[str]] = {
         "explaining._explanation",
         "explaining._passes",
         "gad._distancing",
-        "operations._tape",
     },
     "long_signatures": {
         "explaining._notes.notes",
