@@ -27,12 +27,13 @@ from sightline.models import model_info
 from sightline.models._asking import ask, layer_before
 from sightline.models._home import home_of
 from sightline.models._output_kind import as_kind
+from sightline.options import ExplainOptions
 from sightline.sampling import Context
 
 Methods = str | Method | Sequence[str | Method]
 Targets = str | Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]]
 """Several targets, each as `explain` takes one; or "all", for each output."""
-_DEFAULT = ("gradient", "grad_cam")
+_DEFAULT = ExplainOptions.methods
 
 
 @overload

@@ -110,6 +110,11 @@ class Propagation:
         return _restored, ({**given, "rules": dict(self.rules)},)
 
     @property
+    def made(self) -> "Made | None":
+        """How it was made; None where that was not by a function under `by_settings`."""
+        return self._made
+
+    @property
     def times_input(self) -> bool:
         """Whether the signal at the input has the input as a factor."""
         return self.without_input is not None
