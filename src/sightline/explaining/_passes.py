@@ -11,10 +11,11 @@ from torch import Tensor
 from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import CAM, Aggregation, FullGrad, Placement
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._functions import Function
 from sightline.explaining._layers import Layers, decomposition, without_intercept
 from sightline.explaining._results import Flow, Results
 from sightline.explaining._rowwise import NeedsWholeBatch
-from sightline.explaining._targets import Classes, Function, Pair, Target
+from sightline.explaining._targets import Classes, Pair, Target
 from sightline.explaining._totals import Asked, Gathered, Term
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores

@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline._common.integers import as_integers, described
+from sightline._common.renderers import render
 from sightline._common.torch_private import BatchNormBase, DropoutBase
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._occlusion import Fill
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Classes as ClassesOf
+from sightline.explaining import ClassesLike, Explanation, TargetLike, explain
 from sightline.explaining._layer_names import methods_named
 from sightline.explaining._target_names import class_numbers
-from sightline.explaining._targets import Classes as ClassesOf
-from sightline.explaining._targets import ClassesLike, TargetLike
 from sightline.gad import _paper as paper
 from sightline.gad import _record as record
 from sightline.gad._asking import Question, asked_of, changed, check_question, of_pair, stacked
@@ -551,10 +550,7 @@ class GAD:
         )  # fmt: skip
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import tabled
-
-        title = f"GAD of {self.titles[0]} and {self.titles[1]}, {self.strategy}, {self.recipe.mode} mode"
-        return tabled(title, self.report, self.notes)
+        return str(render(self, "html"))
 
     def said(self, data: object, *, names: Labels = None) -> tuple[Said, dict[Step, Said]]:
         """What the original network says of the pair's images, and what each support network does."""

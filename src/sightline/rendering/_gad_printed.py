@@ -15,6 +15,7 @@ from sightline._common.written import whole_files
 from sightline.errors import InputError
 from sightline.gad import _paper as paper
 from sightline.gad._consistency import PAPER_LIKE
+from sightline.rendering._paper import latex
 
 HEADINGS = dict(zip(paper.METHODS, ("S", "D", "GxI", "GB", "IG"), strict=True))
 _TITLES = {"cats_dogs": "Cat x Dog", "cub": "Birds", "vgg16": "VGG", "resnet18": "ResNet"}
@@ -89,18 +90,20 @@ def table_1(evaluations: Sequence[Finished], reading: str = PAPER_LIKE.name) -> 
     rows = []
     for one in evaluations:
         for c, cells in _classes(one.complexity, one, reading):
+            few = {
+                f"  equal {c}": [cell["gad ties"] for cell in cells.values()],
+                f"  undefined {c}": [cell["gad degenerate"] for cell in cells.values()],
+            }
             lines = {
                 f"Orig. {c}": [cell["gad loses"] + cell["gad ties"] for cell in cells.values()],
                 f"GAD {c}": [cell["gad wins"] for cell in cells.values()],
-                f"  equal {c}": [cell["gad ties"] for cell in cells.values()],
-                f"  undefined {c}": [cell["gad degenerate"] for cell in cells.values()],
+                **{name: counts for name, counts in few.items() if any(counts)},
                 f"clipped {c}": [cell["clipped wins"] for cell in cells.values()],
             }
             rows += [
                 {"data set": one.dataset, "network": one.network, "": name}
                 | {heading: int(count) for heading, count in zip(cells, counts, strict=True)}
                 for name, counts in lines.items()
-                if not name.startswith(" ") or any(counts)
             ]
     return pd.DataFrame(rows).convert_dtypes()
 
@@ -135,8 +138,6 @@ def write_tables(places: Sequence[str], out: Path, reading: str = PAPER_LIKE.nam
     Raises:
         InputError: an evaluation cannot be read or lacks the reading, or the folder cannot be written.
     """
-    from sightline.rendering._paper import latex
-
     evaluations = [finished(place) for place in places]
     made = {
         "Table 1: images on which a hull is the smaller one": table_1(evaluations, reading),
