@@ -60,7 +60,6 @@ ALLOWED: dict[str, set[str]] = {
         "runs._audited runs._distanced runs._on_ray",
     },
     "long_files": {
-        "auditing._auditing",
         "auditing._found",
         "cli._gad",
         "explaining._explain",
@@ -74,7 +73,6 @@ ALLOWED: dict[str, set[str]] = {
         "operations.layout._rules",
     },
     "long_signatures": {
-        "auditing._auditing.Plan.__init__",
         "cli._audit.audit_command",
         "cli._gad.evaluate",
         "cli._gad.fit",
@@ -128,6 +126,11 @@ ALLOWED: dict[str, set[str]] = {
         "demo -> methods",
         "demo -> rendering",
         "demo -> sampling",
+        "evaluation -> arrays",
+        "evaluation -> methods",
+        "evaluation -> models",
+        "evaluation -> operations",
+        "evaluation -> sampling",
         "explaining -> aggregation",
         "explaining -> arrays",
         "explaining -> methods",

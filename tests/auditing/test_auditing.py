@@ -15,9 +15,10 @@ from torch.nn import functional as F
 import sightline as sl
 from sightline.auditing import AuditOptions, Randomisation, audit, from_callable
 from sightline.auditing._auditing import Plan
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
-from sightline.auditing._subjects import CONTROLS
-from sightline.auditing._verdicts import Evidence, Rule, Said, judge
+from sightline.auditing._verdicts import Evidence, judge
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
+from sightline.auditing.questions._rule import Rule, Said
+from sightline.auditing.questions._subjects import CONTROLS
 from sightline.models._fingerprint import fingerprint
 from sightline.sampling import Noise
 

@@ -11,12 +11,12 @@ from torch import nn
 
 import sightline as sl
 from sightline.auditing import audit
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE
 from sightline.auditing._found import Audit
 from sightline.auditing._pairs import Sample
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._subjects import Subjects
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE
+from sightline.auditing.questions._rule import Rule
+from sightline.auditing.questions._subjects import Subjects
+from sightline.evaluation._similarity import JUDGED
 from sightline.rendering._writing import write_page
 
 IMAGES = 24

@@ -11,10 +11,10 @@ import sightline as sl
 from helpers.networks import small
 from sightline.aggregation import InputTimesSignal
 from sightline.auditing import Randomisation, audit, from_callable
-from sightline.auditing._block import CEILING, REFERENCE
-from sightline.auditing._convergence import convergence
-from sightline.auditing._similarity import cosine, entropy
+from sightline.auditing.questions._block import CEILING, REFERENCE
 from sightline.auditing.questions._input_bias import PATCH, WITHOUT
+from sightline.evaluation._convergence import convergence
+from sightline.evaluation._similarity import cosine, entropy
 from sightline.models import ModelInfo, Preprocessing
 from sightline.sampling import Path
 

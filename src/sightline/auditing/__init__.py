@@ -12,14 +12,17 @@
 """
 
 from sightline.auditing._auditing import audit
-from sightline.auditing._controls import centre_map, edge_map
 from sightline.auditing._found import Audit
-from sightline.auditing._localisation import relevance_mass
 from sightline.auditing._options import AuditOptions
-from sightline.auditing._randomisation import Order, Randomisation
-from sightline.auditing._subjects import from_callable
+from sightline.auditing.questions._subjects import CONTROLS, from_callable
+from sightline.evaluation._controls import centre_map, edge_map
+from sightline.evaluation._localisation import relevance_mass
+from sightline.evaluation._randomisation import Order, Randomisation
+from sightline.evaluation._similarity import JUDGED
 
 __all__ = [
+    "CONTROLS",
+    "JUDGED",
     "Audit",
     "AuditOptions",
     "Order",

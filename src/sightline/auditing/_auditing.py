@@ -15,16 +15,11 @@ from sightline._common.checksums import checksum
 from sightline._common.options import takes
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, whole
-from sightline.auditing._block import Block, Partners, ordered_outputs
 from sightline.auditing._forecast import Forecast
 from sightline.auditing._found import Audit
-from sightline.auditing._masks import Masks, as_masks
 from sightline.auditing._options import TESTS, AuditOptions, Progress
 from sightline.auditing._pairs import Pairs, Sample
-from sightline.auditing._randomisation import Randomisation
 from sightline.auditing._store import ScoreStore
-from sightline.auditing._subjects import Asked, Custom, Subjects
-from sightline.auditing._verdicts import Rule
 from sightline.auditing.questions import (
     ClassSensitivity,
     Completeness,
@@ -38,7 +33,13 @@ from sightline.auditing.questions import (
     References,
     Stability,
 )
+from sightline.auditing.questions._block import Block, Partners, ordered_outputs
+from sightline.auditing.questions._rule import Rule
+from sightline.auditing.questions._subjects import Custom, Subjects
 from sightline.errors import InputError
+from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation._masks import Masks, as_masks
+from sightline.evaluation._randomisation import Randomisation
 from sightline.explaining._explanation import described
 from sightline.explaining._layer_names import methods_named
 from sightline.methods._catalogue import as_method
@@ -120,7 +121,7 @@ class Plan:
     def __init__(self, model: Callable[..., Any], images: Asked, options: AuditOptions) -> None:
         methods, tests, seed, references = options.methods, options.tests, options.seed, options.references
         self._model, self._images, self._seed, self._tests = model, images, seed, tests
-        self._batch = batch = as_images(_tensor(images))
+        self._batch = batch = as_images(values_of(images))
         unknown = [name for name in tests if name not in {*TESTS, *FURTHER}]
         if unknown or not tests:
             raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; got {', '.join(unknown) or 'none'}.")
@@ -144,7 +145,7 @@ class Plan:
             "methods": [*map(_named, self._subjects.rows), *(custom.name for custom in self._subjects.custom)],
             "tests": list(tests),
             "randomisation": asdict(how),
-            "references": None if references is None else image_key(as_images(_tensor(references))),
+            "references": None if references is None else image_key(as_images(values_of(references))),
             "encoding": str(encoding_of(model, images)),
             "groups": None if options.groups is None else checksum(json.dumps(self._sample.groups.tolist())),
             "floor": {
@@ -284,10 +285,6 @@ class Plan:
             self._sample,
             settings,
         )
-
-
-def _tensor(images: Asked) -> Tensor:
-    return images.tensor if isinstance(images, ImageBatch) else images
 
 
 def _named(row: Method) -> dict[str, Any]:

@@ -13,15 +13,16 @@ from sightline._common.checksums import checksum_of, sealed, unsealed
 from sightline._common.equality import Compared
 from sightline._common.words import counted
 from sightline._common.written import whole_files
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
 from sightline.auditing._contrast import Mean, estimate
 from sightline.auditing._pairs import Sample
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._subjects import CONTROLS, Subjects
-from sightline.auditing._verdicts import Evidence, Finding, Rule, Said, corrected, judge, overall, reported, undecided
+from sightline.auditing._verdicts import Evidence, corrected, judge, overall, reported, undecided
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
 from sightline.auditing.questions._input_bias import PATCH, SEEN, WITHOUT, InputBias
+from sightline.auditing.questions._rule import Finding, Rule, Said
+from sightline.auditing.questions._subjects import CONTROLS, Subjects
 from sightline.errors import InputError
 from sightline.evaluation._intervals import Values
+from sightline.evaluation._similarity import JUDGED
 from sightline.explaining._explanation import FORMAT, versions
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline._common.options import option
-from sightline.auditing._randomisation import Randomisation
-from sightline.auditing._subjects import Asked, Custom
+from sightline.auditing.questions._subjects import Custom
+from sightline.evaluation._images import Asked
+from sightline.evaluation._randomisation import Randomisation
 from sightline.methods._method import Method
 
 TESTS = (

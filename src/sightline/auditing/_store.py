@@ -9,7 +9,7 @@ import pandas as pd
 
 from sightline._common.checksums import checksum, sealed, unsealed
 from sightline._common.written import whole_files, write_text
-from sightline.auditing._block import Score
+from sightline.auditing.questions._block import Score
 from sightline.errors import InputError
 
 _IDENTITY = "audit-identity.json"

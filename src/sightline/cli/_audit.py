@@ -15,8 +15,8 @@ from sightline.auditing import Audit, Randomisation
 from sightline.auditing._auditing import FURTHER, audit
 from sightline.auditing._grouping import groups_of
 from sightline.auditing._options import TESTS
-from sightline.auditing._subjects import CONTROLS
 from sightline.auditing._verdict_table import verdict_table
+from sightline.auditing.questions._subjects import CONTROLS
 from sightline.cli._console import console, interruptible, progress, say, say_refused
 from sightline.cli._images import MaxPixels, Strict, read_images
 from sightline.cli._options import check_places, listed, with_model

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._subjects import CONTROLS
+from sightline.auditing import CONTROLS, JUDGED
 from sightline.rendering._figure import PaperFigure
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from sightline.auditing._block import RANDOM_CLASSES, Block, Score
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import RANDOM_CLASSES, Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._similarity import JUDGED
 from sightline.models._output_kind import OutputKind
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._subjects import ARRIVED, MISSED, MISSING, PROMISED
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._rule import Rule
+from sightline.auditing.questions._subjects import ARRIVED, MISSED, MISSING, PROMISED
 
 
 @dataclass(frozen=True)

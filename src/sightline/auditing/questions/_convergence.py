@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import pandas as pd
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._convergence import convergence, first_lost
+from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.evaluation._convergence import convergence, first_lost
 from sightline.operations import INPUT
 
 

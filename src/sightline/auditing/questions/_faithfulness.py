@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from sightline.arrays._encoded import ends_of
-from sightline.auditing._block import Block, Score
-from sightline.auditing._faithfulness import deletion, insertion, patch_flipping
+from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.evaluation._faithfulness import deletion, insertion, patch_flipping
 from sightline.evaluation._occlusion import Fill
 from sightline.models._asking import ask
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import SAME_CLASS, Block, Score
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import SAME_CLASS, Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._similarity import JUDGED
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from typing import ClassVar
 
 import torch
 
-from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import ends_of
-from sightline.auditing._block import Block, Score, ranked
-from sightline.auditing._encoding import reencoded, shifted
-from sightline.auditing._similarity import spearman
-from sightline.auditing._subjects import Maps, Subjects, with_tensor
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import Block, Score, ranked
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._rule import Rule
+from sightline.auditing.questions._subjects import Maps, Subjects
 from sightline.errors import RefusalError
+from sightline.evaluation._encoding import reencoded, shifted
+from sightline.evaluation._images import values_of, with_values
+from sightline.evaluation._similarity import spearman
 
 PATCH, SEEN = "a patch of ", "seen"
 WITHOUT = "input_bias_without_the_input"
@@ -104,7 +104,7 @@ class InputBias(Question):
                 colours[name] = end.to(tensor)
         for name, colour in colours.items():
             case = PATCH + name
-            images = with_tensor(block.images, torch.where(patch, colour[:, None, None], tensor))
+            images = with_values(block.images, torch.where(patch, colour[:, None, None], tensor))
             found = block.subjects.maps(block.model, images, [block.predicted], case).maps[0]
             for method, maps in found.items():
                 magnitude = maps.double().abs()
@@ -117,8 +117,7 @@ def _reencoded(subjects: Subjects, shift: float) -> Subjects:
     references = subjects.references
     if references is None:
         return subjects
-    tensor = references.tensor if isinstance(references, ImageBatch) else references
-    return replace(subjects, references=reencoded(references, tensor + shift, shift))
+    return replace(subjects, references=reencoded(references, values_of(references) + shift, shift))
 
 
 def _with_input(test: str, case: str, block: Block, maps: Maps, tensor: torch.Tensor) -> Iterator[Score]:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._localisation import energy, pointing_game, rank_accuracy, relevance_mass
-from sightline.auditing._masks import Masks
+from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.evaluation._localisation import energy, pointing_game, rank_accuracy, relevance_mass
+from sightline.evaluation._masks import Masks
 
 MEASURES = (pointing_game, energy, relevance_mass, rank_accuracy)
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from sightline.auditing._block import Block, Score, ranked
-from sightline.auditing._randomisation import Explained, Order, Randomisation, Stage
-from sightline.auditing._similarity import JUDGED, entropy
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import Block, Score, ranked
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._randomisation import Explained, Order, Randomisation, Stage
+from sightline.evaluation._similarity import JUDGED, entropy
 from sightline.models._asking import ask
 from sightline.operations._reuse import Reuse, reusing
 

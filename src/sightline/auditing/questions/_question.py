@@ -7,8 +7,8 @@ from typing import ClassVar
 import pandas as pd
 import torch
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import Block, Score
+from sightline.auditing.questions._rule import Rule
 
 
 class Question(ABC):

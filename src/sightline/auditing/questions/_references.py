@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE, Block, Score
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE, Block, Score
 from sightline.auditing.questions._question import Question
 
 

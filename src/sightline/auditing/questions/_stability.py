@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from sightline.auditing._block import CEILING, Block, Score
-from sightline.auditing._subjects import with_tensor
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import CEILING, Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._images import with_values
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Stability(Question):
         yield from block.compared(self.name, "another seed", other.maps[0])
         if isinstance(block.model, nn.Module):
             tell("in double precision")
-            images = with_tensor(block.images, block.tensor.double())
+            images = with_values(block.images, block.tensor.double())
             double = subjects.maps(copy.deepcopy(block.model).double(), images, predicted, "double")
             yield from block.compared(self.name, "in double precision", double.maps[0])
         worst: dict[str, torch.Tensor] = {}

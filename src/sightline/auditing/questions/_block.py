@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import ends_of
-from sightline.auditing._similarity import MEASURES, Ranked, likeness
-from sightline.auditing._subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
+from sightline.auditing.questions._subjects import Answers, Maps, Subjects, Sums
 from sightline.errors import RefusalError
+from sightline.evaluation._images import Asked, values_of, with_values
+from sightline.evaluation._similarity import MEASURES, Ranked, likeness
 from sightline.models._output_kind import OutputKind
 from sightline.sampling._seeds import image_key, seed_of
 
@@ -99,7 +99,7 @@ class Block:
     @property
     def tensor(self) -> Tensor:
         """The images' values."""
-        return self.images.tensor if isinstance(self.images, ImageBatch) else self.images
+        return values_of(self.images)
 
     @cached_property
     def _order(self) -> Int[Tensor, "batch class"]:
@@ -210,7 +210,7 @@ class Block:
             # Some rules are defined for pixels alone.
             low, high = (end.to(tensor).view(-1, 1, 1) for end in ends)
             noisy = noisy.clamp(low, high)
-        return with_tensor(self.images, noisy)
+        return with_values(self.images, noisy)
 
     def each(
         self, test: str, case: str, method: str, measure: str, values: Tensor, *, network: int = 0, draw: int = 0

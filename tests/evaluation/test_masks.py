@@ -8,7 +8,7 @@ import torch
 
 import sightline as sl
 from sightline.auditing import audit, relevance_mass
-from sightline.auditing._masks import as_masks
+from sightline.evaluation._masks import as_masks
 
 OBJECT = torch.zeros(2, 4, 5, dtype=torch.bool)
 OBJECT[0, 1:3, 2:4] = OBJECT[1, 0] = True
