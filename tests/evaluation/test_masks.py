@@ -118,7 +118,7 @@ def test_an_audit_leaves_ignored_pixels_out_of_its_scores() -> None:
     np.testing.assert_allclose(own, relevance_mass(maps, OBJECT))
     with pytest.raises(sl.InputError, match="got 0, 1, 255"):
         audit(model, images, ["gradient"], masks=given)
-    with pytest.raises(sl.InputError, match="needs masks="):
+    with pytest.raises(sl.InputError, match="belong to masks="):
         audit(model, images, ["gradient"], ignore=255)
 
 

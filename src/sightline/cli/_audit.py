@@ -11,12 +11,8 @@ from torch import nn
 from sightline._common.checksums import fits
 from sightline._common.words import readable
 from sightline.arrays._load import MAX_PIXELS
-from sightline.auditing import Audit, Randomisation
-from sightline.auditing._auditing import FURTHER, audit
-from sightline.auditing._grouping import groups_of
-from sightline.auditing._options import TESTS
+from sightline.auditing import CONTROLS, QUESTIONS, TESTS, Audit, Randomisation, audit, groups_of, questions_of
 from sightline.auditing._verdict_table import verdict_table
-from sightline.auditing.questions._subjects import CONTROLS
 from sightline.cli._console import console, interruptible, progress, say, say_refused
 from sightline.cli._images import MaxPixels, Strict, read_images
 from sightline.cli._options import check_places, listed, with_model
@@ -26,6 +22,8 @@ from sightline.methods._catalogue import catalogue
 from sightline.rendering._writing import write_page
 
 FAILED, UNDECIDED = 1, 4
+_DEFAULT = ",".join(TESTS)
+_UNMASKED = ", ".join(name for name, question in QUESTIONS.own.items() if not question.needs_masks)
 
 
 @with_model
@@ -35,9 +33,9 @@ def audit_command(
     methods: Annotated[
         str, typer.Option(help="Names from `sightline methods`, with commas, or all.")
     ] = "gradient,input_x_gradient,guided_backprop,grad_cam",
-    tests: Annotated[str, typer.Option(help="With commas: " + ", ".join((*TESTS, *FURTHER[:2])) + ".")] = ",".join(
-        TESTS
-    ),
+    tests: Annotated[
+        str, typer.Option(help=f"With commas: {_UNMASKED}; or FILE.py:NAME for one of your own.")
+    ] = _DEFAULT,
     order: Annotated[
         str, typer.Option(help="Layers lose their weights from the output, from the input, alone, or whole.")
     ] = "output",
@@ -84,11 +82,12 @@ def audit_command(
     """Ask of methods whether their maps explain this model at all: figures, intervals and verdicts."""
     check_places([*images, *(references or [])], out)
     names, wanted = listed(methods), listed(fail_on)
-    unknown = [name for name in wanted if name not in {*TESTS, "overall"}]
-    if unknown:
-        raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; got {', '.join(unknown)}.")
-    if unasked := [name for name in wanted if name not in {*listed(tests), "overall"}]:
-        raise InputError(f"--fail-on names {', '.join(unasked)}, but --tests asks only {tests}. Add it there.")
+    questions = questions_of(listed(tests), masked=False)
+    if unasked := [name for name in wanted if name not in {*(one.name for one in questions), "overall"}]:
+        raise InputError(
+            f"--fail-on takes overall or a test that is asked; it names {', '.join(unasked)}, but --tests asks only "
+            f"{tests}. Add it there."
+        )
     before = _stored(baseline)
     batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
     chosen = list(catalogue()) if names == ["all"] else names
@@ -96,7 +95,7 @@ def audit_command(
     grouped = groups_of(batch, groups) if groups else None
     if dry_run:
         forecast = audit(
-            network, batch, chosen, listed(tests),
+            network, batch, chosen, questions,
             randomisation=how, references=compared, groups=grouped, seed=seed, dry_run=True,
         )  # fmt: skip
         console.print(escape(str(forecast)), soft_wrap=True, highlight=False)
@@ -107,7 +106,7 @@ def audit_command(
             network,
             batch,
             chosen,
-            listed(tests),
+            questions,
             randomisation=how,
             references=compared,
             groups=grouped,

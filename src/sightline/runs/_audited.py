@@ -4,10 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.auditing import AuditOptions, Randomisation
-from sightline.auditing._auditing import Plan
-from sightline.auditing._found import is_saved
-from sightline.auditing._grouping import groups_of
+from sightline.auditing import AuditOptions, Plan, Randomisation, groups_of, is_saved
 from sightline.errors import InputError
 from sightline.models import model_info
 from sightline.runs._source import read

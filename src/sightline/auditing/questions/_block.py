@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline.arrays._encoded import ends_of
@@ -14,6 +14,7 @@ from sightline.auditing.questions._subjects import Answers, Maps, Subjects, Sums
 from sightline.errors import RefusalError
 from sightline.evaluation._images import Asked, values_of, with_values
 from sightline.evaluation._similarity import MEASURES, Ranked, likeness
+from sightline.models._asking import ask
 from sightline.models._output_kind import OutputKind
 from sightline.sampling._seeds import image_key, seed_of
 
@@ -77,10 +78,11 @@ class Block:
         images: the images.
         numbers: their numbers in the audit.
         logits: shape (image, output): what the network says of them; none where it gives no class scores.
+        outputs: shape (image, output): for each image that which is explained, then the others; see `ordered_outputs`.
         output: what these are.
         subjects: the methods.
         seed: base of all randomness.
-        compares: whether classes other than the predicted one will be asked about.
+        compares: how many questions read the maps of classes other than the predicted one.
         others: for each image one of another predicted class, with its own class.
         alike: for each image one of the same predicted class where there is one, with that class.
     """
@@ -89,10 +91,11 @@ class Block:
     images: Asked
     numbers: range
     logits: Tensor
+    outputs: Int[Tensor, "batch output"]
     output: OutputKind
     subjects: Subjects
     seed: int
-    compares: bool = True
+    compares: int = 1
     others: Partners | None = None
     alike: Partners | None = None
 
@@ -101,19 +104,15 @@ class Block:
         """The images' values."""
         return values_of(self.images)
 
-    @cached_property
-    def _order(self) -> Int[Tensor, "batch class"]:
-        return ordered_outputs(self.logits, self.output, self.tensor, self.seed)
-
     @property
     def predicted(self) -> Int[Tensor, " batch"]:
         """The predicted class of each image, or the output that was drawn for it."""
-        return self._order[:, 0]
+        return self.outputs[:, 0]
 
     @cached_property
     def _other_classes(self) -> list[tuple[str, int, Int[Tensor, " batch"]]]:
         """The classes whose maps are compared with that of the predicted one: names, draws, and numbers."""
-        order, count = self._order, self._order.shape[1]
+        order, count = self.outputs, self.outputs.shape[1]
         if not self.compares or count < 2:
             return []
         noun = self.output.noun
@@ -143,10 +142,10 @@ class Block:
         return found
 
     def other_classes(self) -> Iterator[tuple[str, int, Maps]]:
-        """The maps for each of the other classes, by name and draw, once: they are not kept."""
+        """The maps for each of the other classes, by name and draw; not kept where only one question reads them."""
         maps = self._answers.maps
-        for name, draw, _ in self._other_classes:
-            yield name, draw, maps.pop(1)
+        for number, (name, draw, _) in enumerate(self._other_classes, 1):
+            yield name, draw, maps.pop(1) if self.compares == 1 else maps[number]
 
     @property
     def sums(self) -> Sums:
@@ -162,6 +161,18 @@ class Block:
     def ranked(self) -> dict[str, Ranked]:
         """The maps of the predicted class, to be compared with."""
         return ranked(self.base)
+
+    def explained(self, images: Tensor) -> Float[Tensor, " batch"]:
+        """What the model says of other values of the images: the probability, or the value, of the explained output.
+
+        The probability is the network's own where it ends in one; else it is made by softmax of the logits of classes,
+        by sigmoid of those of labels. Values of a regression stay as they are.
+
+        Args:
+            images: shape (batch, channel, height, width), in the order of the block.
+        """
+        read = self.output.read(ask(self.model, images, 64))
+        return read.gather(1, self.predicted[:, None]).squeeze(1)
 
     def noisy(self, draw: int = 0) -> Maps:
         """The maps of the predicted class under slight noise on the images."""
