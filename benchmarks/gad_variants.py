@@ -29,7 +29,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._targets import Pair
 from sightline.gad._consistency import Consistency
 from sightline.gad._samples import samples_of
@@ -244,7 +244,7 @@ def cell_of(seed: int, task: str, folder: Path, count: int) -> tuple[Cell, dict[
 def maps(network: nn.Module, cell: Cell) -> dict[str, dict[str, Tensor]]:
     """Maps of the picture's class, of the other one, and of the pair: by question and method."""
     targets = [cell.labels, cell.others, Pair(cell.labels, cell.others)]
-    found = explain_each(network, cell.images, list(METHODS.values()), targets)
+    found = explain(network, cell.images, list(METHODS.values()), targets=targets)
     return {
         question: {
             # The gradient of each channel is kept, since its absolute value is taken after subtraction.

@@ -21,7 +21,7 @@ from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.evaluation._encoding import shifted
 from sightline.evaluation._intervals import mean_interval
 from sightline.evaluation._localisation import rank_accuracy
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.methods._catalogue import catalogue
 
 METHODS = ["gradient", "input_x_gradient", "integrated_gradients", "rect_grad", "lrp_epsilon", "lrp_epsilon_plus",
@@ -54,7 +54,7 @@ def hits(model: nn.Module, images: Tensor, labels: list[int], deciding: Tensor) 
     rows = catalogue()
     asked = [rows[name] for name in METHODS]
     asked += [found for one in asked if (found := one.without_input) is not None]
-    (found,) = explain_each(model, images, asked, [labels])
+    (found,) = explain(model, images, asked, targets=[labels])
     return {one.name: rank_accuracy(found.heatmap(one.name), deciding) for one in asked}
 
 

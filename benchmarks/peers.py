@@ -59,7 +59,7 @@ def explain(method: str, model: nn.Module, images: Tensor, chunk: int | None) ->
 
 def explain_ten(model: nn.Module, images: Tensor, chunk: int | None) -> Run:
     def run() -> Tensor:
-        found = sl.explain_each(model, images, "gradient", targets=CLASSES, chunk=chunk)
+        found = sl.explain(model, images, "gradient", targets=CLASSES, chunk=chunk)
         return torch.stack([explanation["gradient"] for explanation in found])
 
     return run

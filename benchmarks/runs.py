@@ -86,8 +86,8 @@ def bare(asked: Recipe) -> Callable[[], float]:
         start = time.perf_counter()
         for first in range(0, len(batch), size):
             part = batch.tensor[first : first + size]
-            sl.explain_each(
-                network, part, list(asked.methods), [target_of("predicted", len(part))], on_refusal="record"
+            sl.explain(
+                network, part, list(asked.methods), targets=[target_of("predicted", len(part))], on_refusal="record"
             )
         return time.perf_counter() - start
 
@@ -168,7 +168,7 @@ def rates() -> None:
     for targets in ([], [None], [None, 3]):
         with FlopCounterMode(display=False) as counter:
             if targets:
-                sl.explain_each(large, image, TWELVE, targets)
+                sl.explain(large, image, TWELVE, targets=targets)
             else:
                 large(image)
         counts.append(counter.get_total_flops())

@@ -84,7 +84,7 @@ def test_contrastive_excitation_speaks_for_the_animal_that_is_asked_for(data_dir
     images = load_images(data_dir / "images" / "two_animals", model)
     cat, dog = (
         explanation.heatmap("contrastive_excitation_backprop").clamp(min=0)
-        for explanation in sl.explain_each(model, images, "contrastive_excitation_backprop", [CATS, DOGS])
+        for explanation in sl.explain(model, images, "contrastive_excitation_backprop", targets=[CATS, DOGS])
     )
     middle = cat.shape[1] // 2
 

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from sightline.arrays import ImageBatch, load_images
     from sightline.auditing import Audit, Randomisation, audit, from_callable
     from sightline.errors import InputError, RefusalError, SightlineError
-    from sightline.explaining._conservation import Conservation
-    from sightline.explaining._decomposition import Decomposition
-    from sightline.explaining._explain import explain, explain_each
-    from sightline.explaining._explanation import Checks, Explanation
-    from sightline.explaining._targets import Direction, Pair, Unit, WholeBatch
+    from sightline.explaining import (
+        Checks,
+        Conservation,
+        Decomposition,
+        Direction,
+        Explanation,
+        Pair,
+        Unit,
+        WholeBatch,
+        explain,
+    )
     from sightline.gad import GAD, Consistency, GADExplanation
     from sightline.methods._catalogue import catalogue
     from sightline.methods._method import Method
@@ -51,7 +57,6 @@ __all__ = [
     "audit",
     "catalogue",
     "explain",
-    "explain_each",
     "from_callable",
     "load_images",
     "load_model",
@@ -65,11 +70,17 @@ _HOMES = {
     "arrays": ("ImageBatch", "load_images"),
     "auditing": ("Audit", "Randomisation", "audit", "from_callable"),
     "errors": ("InputError", "RefusalError", "SightlineError"),
-    "explaining._conservation": ("Conservation",),
-    "explaining._decomposition": ("Decomposition",),
-    "explaining._explain": ("explain", "explain_each"),
-    "explaining._explanation": ("Checks", "Explanation"),
-    "explaining._targets": ("Direction", "Pair", "Unit", "WholeBatch"),
+    "explaining": (
+        "Checks",
+        "Conservation",
+        "Decomposition",
+        "Direction",
+        "Explanation",
+        "Pair",
+        "Unit",
+        "WholeBatch",
+        "explain",
+    ),
     "gad": ("GAD", "Consistency", "GADExplanation"),
     "methods._catalogue": ("catalogue",),
     "methods._method": ("Method",),
@@ -77,7 +88,18 @@ _HOMES = {
     "runs": ("Run", "open_run", "read_recipe", "run"),
 }
 _HOME = {name: f"sightline.{home}" for home, names in _HOMES.items() for name in names}
-_PACKAGES = ("aggregation", "arrays", "auditing", "evaluation", "gad", "models", "propagation", "sampling", "study")
+_PACKAGES = (
+    "aggregation",
+    "arrays",
+    "auditing",
+    "evaluation",
+    "explaining",
+    "gad",
+    "models",
+    "propagation",
+    "sampling",
+    "study",
+)
 
 if not TYPE_CHECKING:
     # A name is imported when it is first used, so that `import sightline` and `sightline --help` cost nothing, and

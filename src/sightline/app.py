@@ -27,7 +27,7 @@ from sightline.arrays import ImageBatch, load_images
 from sightline.arrays._files import Found, unique_names
 from sightline.auditing import Randomisation, audit
 from sightline.errors import InputError, SightlineError, install
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._targets import Pair, TargetLike
 from sightline.gad import GAD
 from sightline.methods._catalogue import catalogue
@@ -241,7 +241,7 @@ class Desk:
             if first is None or first == second:
                 raise InputError("To compare two classes, choose both, and two different ones.")
             targets = [Pair(first, second), first, second]
-        found, *each = explain_each(self.network, batch, methods, targets, on_refusal="record")
+        found, *each = explain(self.network, batch, methods, targets=targets, on_refusal="record")
         for old in (*place.glob("class *"), place / "gad"):
             # Of what was asked before, only the audit still holds.
             shutil.rmtree(old, ignore_errors=True)

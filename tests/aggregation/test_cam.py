@@ -568,14 +568,14 @@ def test_depths_are_those_of_the_way_to_what_is_explained(pictures: Tensor) -> N
 def test_a_depth_does_not_depend_on_the_other_targets(order: list[int], pictures: Tensor) -> None:
     model, targets = built(Stages()), [0, sl.Unit("stage3.conv", 1)]
     alone = [sl.explain(model, pictures, "grad_cam@early", targets[number]) for number in order]
-    together = sl.explain_each(model, pictures, "grad_cam@early", [targets[number] for number in order])
+    together = sl.explain(model, pictures, "grad_cam@early", targets=[targets[number] for number in order])
     assert [each.layers for each in together] == [each.layers for each in alone]
 
 
 def test_the_last_feature_map_is_not_refused_for_a_class_because_of_another_target(pictures: Tensor) -> None:
     model = built(Stages())
-    of_class, of_unit = sl.explain_each(
-        model, pictures, ["gradient", "grad_cam"], [0, sl.Unit("stage3.conv", 1)], on_refusal="record"
+    of_class, of_unit = sl.explain(
+        model, pictures, ["gradient", "grad_cam"], targets=[0, sl.Unit("stage3.conv", 1)], on_refusal="record"
     )
     # The later stages have no part in the unit, so the last feature map on the way to it is another.
     assert of_unit.layers["grad_cam"] == "stage2.pool"

@@ -1225,7 +1225,7 @@ def test_an_image_alone_has_the_map_it_has_among_others() -> None:
 def test_several_targets_share_a_pass_and_get_what_each_gets_alone() -> None:
     model, images = _saturating(), _mixed()
     targets = [0, [3, 1, 0, 2, 1], sl.Pair(0, 2), sl.Unit("2", 1), None]
-    for found, target in zip(sl.explain_each(model, images, MAPS, targets), targets, strict=True):
+    for found, target in zip(sl.explain(model, images, MAPS, targets=targets), targets, strict=True):
         alone = sl.explain(model, images, MAPS, target)
         for name in MAPS:
             torch.testing.assert_close(found[name], alone[name], rtol=1e-12, atol=1e-12)
@@ -1240,8 +1240,8 @@ def test_one_target_may_be_refused_and_another_explained() -> None:
     def share(output: Tensor, images: Tensor) -> Tensor:
         return output.softmax(1)[:, 0]
 
-    refused, explained = sl.explain_each(
-        _small("plain"), _batch(), ["gradient", "full_grad"], [share, 0], on_refusal="record"
+    refused, explained = sl.explain(
+        _small("plain"), _batch(), ["gradient", "full_grad"], targets=[share, 0], on_refusal="record"
     )
     assert re.search(r"\bsoftmax in .*forward", refused.refused["full_grad"])
     assert set(refused.maps) == {"gradient"}
@@ -1251,7 +1251,7 @@ def test_one_target_may_be_refused_and_another_explained() -> None:
 
 def test_a_pair_is_decomposed_into_the_difference_of_the_decompositions() -> None:
     model, images = _small("plain"), _batch()
-    pair, first, second = sl.explain_each(model, images, "full_grad_signed", [sl.Pair(2, 0), 2, 0])
+    pair, first, second = sl.explain(model, images, "full_grad_signed", targets=[sl.Pair(2, 0), 2, 0])
     assert_complete(pair, first.values - second.values, 1e-12)
     parts = [explanation.checks.decomposition["full_grad_signed"] for explanation in (pair, first, second)]
     torch.testing.assert_close(parts[0].amounts, parts[1].amounts - parts[2].amounts, rtol=1e-11, atol=1e-13)

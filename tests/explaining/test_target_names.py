@@ -105,7 +105,7 @@ def test_the_second_likeliest(model: nn.Module, images: Tensor) -> None:
 
 
 def test_all_outputs(model: nn.Module, images: Tensor) -> None:
-    found = sl.explain_each(model, images, "gradient", "all")
+    found = sl.explain(model, images, "gradient", targets="all")
     assert [one.targets[0] for one in found] == [f"class {number}" for number in range(5)]
     assert found[4].manifest()["images"][0]["explained_name"] == "Pleural_Effusion"
 
@@ -118,7 +118,7 @@ def test_all_outputs(model: nn.Module, images: Tensor) -> None:
         (sl.Pair("cat", "zebra"), "no class named 'zebra'"),
         (sl.Pair("cat", "Cat"), "two different"),
         ("cat-cat", "two different"),
-        ("all", "explain_each"),
+        ("all", r"targets=\"all\""),
         ("", "empty"),
         ("unit:head", "unit:LAYER:CHANNEL"),
         ("unit:nope:1", "no layer 'nope'"),

@@ -140,7 +140,7 @@ def test_classes_are_whole_numbers_of_any_library(
 def test_one_class_is_a_whole_number_of_any_library(one: object, model: nn.Module, images: Tensor) -> None:
     right = sl.explain(model, images, "gradient", 2)["gradient"]
     assert torch.equal(sl.explain(model, images, "gradient", one)["gradient"], right)
-    each = sl.explain_each(model, images, "gradient", [one, sl.Pair(one, 1)])
+    each = sl.explain(model, images, "gradient", targets=[one, sl.Pair(one, 1)])
     assert torch.equal(each[0]["gradient"], right)
     first = sl.explain(model, images, "gradient", 1)["gradient"]
     torch.testing.assert_close(each[1]["gradient"], right - first, rtol=1e-10, atol=1e-12)

@@ -453,9 +453,9 @@ def test_controls_come_with_the_original_asked_once(model: nn.Module, data) -> N
     gad = sl.GAD(model, CLASSES, (1, 2), rate=0.01, steps=3, question="class").fit(data)
     images, labels = data[0][:4], [2, 0, 0, 2]
     with FlopCounterMode(display=False) as two:
-        sl.explain_each(model, images, "gradient", [0, 2])
+        sl.explain(model, images, "gradient", targets=[0, 2])
     with FlopCounterMode(display=False) as four:
-        sl.explain_each(model, images, "gradient", [0, 2, sl.Pair(0, 2), sl.Pair(2, 0)])
+        sl.explain(model, images, "gradient", targets=[0, 2, sl.Pair(0, 2), sl.Pair(2, 0)])
     with FlopCounterMode(display=False) as counted:
         found = gad.explain_with_controls(images, "gradient")
     assert counted.get_total_flops() == four.get_total_flops() + 4 * two.get_total_flops()

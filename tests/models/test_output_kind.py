@@ -161,7 +161,7 @@ def test_a_caller_overrules_the_model(images: Tensor) -> None:
     model = Says(LOGITS)
     model.multi_label = True
     assert sl.explain(model, images, "gradient", 0, output="values").output.kind == "values"
-    assert sl.explain_each(model, images, "gradient", [0, 1], output="classes")[1].output.kind == "classes"
+    assert sl.explain(model, images, "gradient", targets=[0, 1], output="classes")[1].output.kind == "classes"
 
 
 @pytest.mark.parametrize(

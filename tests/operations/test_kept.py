@@ -244,7 +244,7 @@ def test_what_is_kept_between_targets_is_kept_for_one_rule(images: Tensor) -> No
     model = network(lambda m, x: m.end(m.c2(m.c1(x).relu()).relu()))
     rows = ["lrp_z_plus", "lrp_alpha1_beta0", sl.Method(propagation=lrp_gamma(5.0), name="b"), "lrp_gamma"]
     targets = [1, sl.Unit("c1", 0)]
-    for found, target in zip(sl.explain_each(model, images, rows, targets), targets, strict=True):
+    for found, target in zip(sl.explain(model, images, rows, targets=targets), targets, strict=True):
         alone = {name: sl.explain(model, images, row, target)[name] for row, name in zip(rows, found.maps, strict=True)}
         for name, expected in alone.items():
             torch.testing.assert_close(found[name], expected, rtol=1e-10, atol=1e-13, msg=name)
@@ -253,7 +253,7 @@ def test_what_is_kept_between_targets_is_kept_for_one_rule(images: Tensor) -> No
 def test_a_target_that_writes_over_the_output_is_refused_among_others(images: Tensor) -> None:
     model = network(lambda m, x: m.end(m.c1(x).relu()))
     with pytest.raises(sl.InputError, match=r"target function.*output.*in place"):
-        sl.explain_each(model, images, "gradient", [lambda output: output.mul_(2)[:, 0], 1])
+        sl.explain(model, images, "gradient", targets=[lambda output: output.mul_(2)[:, 0], 1])
 
 
 @pytest.mark.parametrize("name", ["excitation_backprop", "contrastive_excitation_backprop", "lrp_flat"])

@@ -117,8 +117,8 @@ def test_samples_and_paths_are_asked_of_checkpoints_too(images: Tensor) -> None:
 def test_several_targets_are_asked_of_checkpoints_too(targets: int, images: Tensor) -> None:
     chosen = [1, 2][:targets]
     for way in ("reentrant", "not reentrant"):
-        found = sl.explain_each(
-            Checkpointed(WAYS[way]), images, ["gradient", "grad_cam@late", "lrp_0"], chosen, on_refusal="record"
+        found = sl.explain(
+            Checkpointed(WAYS[way]), images, ["gradient", "grad_cam@late", "lrp_0"], targets=chosen, on_refusal="record"
         )
         for one, target in zip(found, chosen, strict=True):
             right = sl.explain(Checkpointed(_plain), images, "gradient", target)["gradient"]

@@ -198,7 +198,7 @@ def test_several_targets_are_as_each_alone(model: nn.Module, images: Tensor) -> 
     methods = ["gradient", "guided_backprop", "grad_cam@conv2", "smooth_grad", "integrated_gradients"]
     methods += [row for row in ROWS if sl.catalogue()[getattr(row, "name", row)].propagation.explains_pairs]
     targets = [None, 2, sl.Pair(1, 3), [0, 1, 2]]
-    together = sl.explain_each(model, images, methods, targets)
+    together = sl.explain(model, images, methods, targets=targets)
     for target, found in zip(targets, together, strict=True):
         alone = sl.explain(model, images, methods, target)
         assert torch.equal(found.values, alone.values)
@@ -212,12 +212,12 @@ def test_several_targets_are_as_each_alone(model: nn.Module, images: Tensor) -> 
 @pytest.mark.parametrize("targets", [[], "12", 3])
 def test_targets_are_a_list(model: nn.Module, images: Tensor, targets: object) -> None:
     with pytest.raises(Exception, match=r"at least one target|targets"):
-        sl.explain_each(model, images, "gradient", targets)  # type: ignore[arg-type]
+        sl.explain(model, images, "gradient", targets=targets)  # type: ignore[arg-type]
 
 
 def test_a_target_that_is_wrong_is_refused_among_others(model: nn.Module, images: Tensor) -> None:
     with pytest.raises(sl.InputError, match="Class 9"):
-        sl.explain_each(model, images, "gradient", [0, 9])
+        sl.explain(model, images, "gradient", targets=[0, 9])
 
 
 def test_without_the_input_factor_lrp_0_is_the_gradient(model: nn.Module, images: Tensor) -> None:

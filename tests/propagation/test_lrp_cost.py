@@ -52,14 +52,14 @@ def test_the_targets_hold(name: str, methods: list[str], bound: float, images: t
 def test_ten_classes_share_one_forward(method: str, images: torch.Tensor) -> None:
     model = _network("resnet18")
     forward = _flops(lambda: model(images))
-    assert _flops(lambda: sl.explain_each(model, images, method, range(10))) <= 11.1 * forward
+    assert _flops(lambda: sl.explain(model, images, method, targets=range(10))) <= 11.1 * forward
 
 
 def test_what_depends_on_no_class_is_computed_once(images: torch.Tensor) -> None:
     """z+ needs its denominators once, whatever the number of classes: each further class costs the backward alone."""
     model = _network("resnet18")
     one, two, three = (
-        _flops(lambda n=n: sl.explain_each(model, images, "lrp_epsilon_plus", range(n))) for n in (1, 2, 3)
+        _flops(lambda n=n: sl.explain(model, images, "lrp_epsilon_plus", targets=range(n))) for n in (1, 2, 3)
     )
     forward = _flops(lambda: model(images))
     first_layer = 2 * 64 * 3 * 7 * 7 * 112 * 112

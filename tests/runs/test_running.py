@@ -474,14 +474,14 @@ def test_one_method_that_fails_leaves_the_others_their_maps(place: Path, monkeyp
     whole = sl.run(recipe(place, folder="whole"))
     from sightline.runs import _work as work
 
-    explain_each = work.explain_each
+    explain = work.explain
 
     def failing(network: nn.Module, images: Any, methods: list[str], *given: Any, **settings: Any) -> Any:
         if "grad_cam" in methods and "dog/07.png" in images.names:
             raise RuntimeError("something is wrong with this one")
-        return explain_each(network, images, methods, *given, **settings)
+        return explain(network, images, methods, *given, **settings)
 
-    monkeypatch.setattr(work, "explain_each", failing)
+    monkeypatch.setattr(work, "explain", failing)
     found = sl.run(recipe(place))
     rows = found.failures
     assert rows["method"].unique().tolist() == ["grad_cam"]
@@ -563,8 +563,8 @@ def test_a_dry_run_passes_over_images_that_cannot_be_explained(place: Path) -> N
 
 def test_a_class_that_the_model_lacks_is_said_after_a_few_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
-    explain_each = module.explain_each
-    monkeypatch.setattr(module, "explain_each", lambda *given, **more: tried.append(1) or explain_each(*given, **more))
+    explain = module.explain
+    monkeypatch.setattr(module, "explain", lambda *given, **more: tried.append(1) or explain(*given, **more))
     with pytest.raises(sl.InputError, match=r"Class 7\b"):
         sl.run(recipe(place, targets=["7"]))
     assert len(tried) == 3

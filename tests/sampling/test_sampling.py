@@ -707,7 +707,7 @@ def test_a_path_that_met_its_tolerance_with_its_last_point_is_not_said_to_have_s
 def test_every_target_of_an_adaptive_path_meets_the_tolerance(model: nn.Module, images: Tensor) -> None:
     method = _integrated(AdaptivePath(1e-3, start=0.1))
     targets = [0, 1, 2, sl.Pair(2, 0)]
-    explanations = sl.explain_each(model, images, method, targets)
+    explanations = sl.explain(model, images, method, targets=targets)
     alone = [sl.explain(model, images, method, target).checks.evaluations["ig"] for target in targets]
     for target, explanation in zip(targets[:3], explanations, strict=False):
         residual = _residual(model, images, explanation["ig"], 0.1, [target] * 4)
@@ -1034,7 +1034,7 @@ def test_the_same_job_gives_the_same_bits_however_full_the_memory(
 
 def test_each_of_several_targets_has_totals_of_its_own(model: nn.Module, images: Tensor, references: Tensor) -> None:
     methods = [method for method in SAMPLED if method.name != "adaptivepath"]
-    together = sl.explain_each(model, images, methods, [0, 1, 2], references=references, chunk=3)
+    together = sl.explain(model, images, methods, targets=[0, 1, 2], references=references, chunk=3)
     for label, explanation in enumerate(together):
         alone = sl.explain(model, images, methods, label, references=references)
         for method in methods:

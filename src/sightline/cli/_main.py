@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from sightline import __version__
+from sightline import __version__, explaining
 from sightline._common.interrupt import imported
 from sightline._common.words import counted, readable
 from sightline.arrays._load import MAX_PIXELS
@@ -26,7 +26,6 @@ from sightline.cli._run import run as run_command
 from sightline.cli._study import app as study
 from sightline.cli._targets import save_each, targets_of
 from sightline.errors import RefusalError, SightlineError
-from sightline.explaining._explain import explain_each
 from sightline.explaining._explanation import Explanation
 from sightline.methods._cards import card, choices
 from sightline.methods._catalogue import as_method, catalogue
@@ -110,11 +109,11 @@ def explain(
         batch, compared = read_images(network, images, references, max_pixels=max_pixels, strict=strict)
         targets = targets_of(network, batch, target)
     with interruptible(nothing), progress("explaining") as advance:
-        found = explain_each(
+        found = explaining.explain(
             network,
             batch,
             names,
-            targets,
+            targets=targets,
             references=compared,
             seed=seed,
             on_refusal="record",

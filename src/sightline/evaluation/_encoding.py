@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
+from sightline._common.torch_private import padding_of
 from sightline.arrays import ImageBatch
 from sightline.errors import RefusalError
 from sightline.evaluation._images import Asked
@@ -44,7 +45,7 @@ class Shifted(nn.Module):
         self._layer.bias = nn.Parameter((bias - constants).to(layer.weight), requires_grad=False)
         self._pad: list[int] = []
         if isinstance(layer, _CONVOLUTIONS) and layer.padding_mode == "zeros":
-            self._pad = list(layer._reversed_padding_repeated_twice)
+            self._pad = padding_of(layer)
             self._layer.padding = tuple(0 for _ in layer.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import tree_leaves
 from sightline.errors import InputError
 from sightline.models._untouched import untouched
 

@@ -1,8 +1,32 @@
-"""From a question to maps with their checks: `explain`, the plan of a job, its passes, and the explanation.
+"""From a question to maps with their checks.
 
-- `explain`: checks what is asked and assembles the `Explanation` (`explanation`; `saved` reads it back).
-- `planner`, `passes`, `totals`, `layers`: the job. Nothing is computed twice.
-- `targets`, `target_names`: what is explained, and how it is named.
-- `notes`, `conservation`, `decomposition`, `results`: the checks that go with a map.
-- `layer_names`, `rowwise`, `captions`: modules as names, values of a target per image, words beneath a picture.
+- `explain`, `Options`: the question, and how it is answered. `Explanation`, `Checks`: what comes of it.
+- `Pair`, `Unit`, `Direction`, `WholeBatch`, and their base `Target`: what is explained.
+- `Conservation`, `Decomposition`: the checks of methods that share the explained value out.
+
+Inside, `_planner`, `_passes`, `_totals` and `_layers` are the job, in which nothing is computed twice; `_assembling`
+makes an `Explanation` of what it found, with the sentences of `_notes`; `_saved` reads one back.
 """
+
+from sightline.explaining._conservation import Conservation
+from sightline.explaining._decomposition import Decomposition
+from sightline.explaining._explain import explain
+from sightline.explaining._explanation import Checks, Explanation
+from sightline.explaining._options import Options
+from sightline.explaining._targets import Classes, Direction, Pair, Target, TargetLike, Unit, WholeBatch
+
+__all__ = [
+    "Checks",
+    "Classes",
+    "Conservation",
+    "Decomposition",
+    "Direction",
+    "Explanation",
+    "Options",
+    "Pair",
+    "Target",
+    "TargetLike",
+    "Unit",
+    "WholeBatch",
+    "explain",
+]

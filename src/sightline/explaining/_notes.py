@@ -12,8 +12,7 @@ from sightline.explaining._targets import Classes, Target
 from sightline.methods._method import Method
 from sightline.models import ModelInfo
 from sightline.models._output_kind import OutputKind
-from sightline.operations import INPUT
-from sightline.operations._active import Growth, Rounding
+from sightline.operations import INPUT, Growth, Rounding
 from sightline.propagation import GRADIENT
 from sightline.sampling import AdaptivePath, Reduction
 
@@ -54,7 +53,7 @@ def notes(
     if output.kind == "labels" and outputs > 1 and isinstance(target, Classes) and target.predicted:
         found.append(
             f"Of the {outputs} labels the one of the highest score was explained for each image, since none was named. "
-            'Name one, or explain each: explain_each(..., targets="all"), --target all.'
+            'Name one, or explain each: explain(..., targets="all"), --target all.'
         )
     if results.ends_in is not None and remedy and output.predicts:
         mixes = ", and it mixes the evidence for all classes" if "soft" in results.ends_in.name else ""

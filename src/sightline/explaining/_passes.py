@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import CAM, Aggregation, FullGrad, Placement
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._layers import Layers, decomposition, without_intercept
@@ -19,8 +19,18 @@ from sightline.explaining._totals import Asked, Gathered, Term
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
-from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable
-from sightline.operations._tape import RecomputationError, recomputed
+from sightline.operations import (
+    INPUT,
+    NO_PATH,
+    Grid,
+    Kind,
+    RecomputationError,
+    RuledPassError,
+    Seen,
+    Tape,
+    Unreadable,
+    recomputed,
+)
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import Image, Sampling
 from sightline.sampling._base import Answer, Row
@@ -437,7 +447,7 @@ def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
 def _versions(output: Any) -> list[int]:
     """By which a write into an output shows; what was made under torch.inference_mode knows none."""
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-    return [tensor._version for tensor in tensors if not tensor.is_inference()]
+    return [version_of(tensor) for tensor in tensors if not tensor.is_inference()]
 
 
 @dataclass(frozen=True)

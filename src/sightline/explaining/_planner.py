@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from sightline._common.memory import first_chunk, next_chunk
+from sightline._common.torch_private import tree_leaves
 from sightline.aggregation import resized
 from sightline.errors import InputError
+from sightline.explaining._options import Progress
 from sightline.explaining._passes import Passes
 from sightline.explaining._results import Results
 from sightline.explaining._rowwise import NeedsWholeBatch
@@ -30,7 +31,6 @@ from sightline.sampling._seeds import image_key, seed_of
 
 # Images among which two unlike the first are sought.
 _LOOKED_AT = 64
-Progress = Callable[[int, int], None]
 
 
 class Job:

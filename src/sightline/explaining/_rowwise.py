@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from sightline._common.torch_private import tree_flatten, tree_unflatten
 from sightline.errors import RefusalError
 
 Valued = Callable[[Any, Tensor], Tensor]

@@ -92,7 +92,7 @@ def read_target(target: Any, count: int, names: Sequence[str]) -> Any:
             raise InputError(
                 f"A list of classes has one for each image: {counted(count, 'image')}, but "
                 f"{counted(len(target), 'class', 'classes')}. To explain "
-                "each of several classes for all images, use explain_each(..., targets=[...])."
+                "each of several classes for all images, use explain(..., targets=[...])."
             )
         return _by_name(Classes(torch.tensor(class_numbers(target, names)), count), names)
     return target
@@ -129,7 +129,7 @@ def _read(text: str, count: int, names: Sequence[str]) -> Any:
                 f"{text!r} is a word of its own here, and the name of a class; say name:{text} for the class."
             )
         if text == "all":
-            raise InputError('An explanation has one target; explain_each(..., targets="all") explains each output.')
+            raise InputError('An explanation has one target; explain(..., targets="all") explains each output.')
         return Classes(None, count, rank=int(rank[1]) if rank else 1)
     if text.startswith("unit:"):
         layer, _, channel = text.removeprefix("unit:").rpartition(":")

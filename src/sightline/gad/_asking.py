@@ -10,7 +10,7 @@ import torch
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images
 from sightline.errors import InputError
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.explaining._layer_names import target_named
 from sightline.explaining._target_names import read_target
@@ -81,7 +81,7 @@ def asked_of(gad: "GAD", images: object, targets: Sequence[Any], question: Quest
 def stacked(
     networks: Iterable[Network],
     originals: Sequence[Explanation],
-    images: object,
+    images: Any,
     methods: Any,
     targets: Sequence[Any],
     reading: Consistency,
@@ -98,7 +98,7 @@ def stacked(
         methods: by which methods.
         targets: what was asked.
         reading: what "stays important" means.
-        settings: of `explain_each`.
+        settings: of `explain`.
         about: notes and settings of the networks.
         progress: for each network, called with rows done and in all.
     """
@@ -107,7 +107,7 @@ def stacked(
     stacks = [{name: [one.heatmap(name)] for name in one.maps} for one in originals]
     refused = [dict(one.refused) for one in originals]
     for (alphas, network), told_of in zip_longest(networks, progress):
-        asked = explain_each(network, images, methods, targets, **settings, progress=told_of)  # type: ignore[arg-type]
+        asked = explain(network, images, methods, targets=targets, **settings, progress=told_of)
         for place, found in enumerate(asked):
             for name in list(stacks[place]):
                 if name in found.refused:
@@ -129,17 +129,17 @@ def stacked(
     ]
 
 
-def changed(gad: "GAD", images: object, methods: Any, target: Any, kind: Kind, settings: dict[str, Any]) -> Explanation:
+def changed(gad: "GAD", images: Any, methods: Any, target: Any, kind: Kind, settings: dict[str, Any]) -> Explanation:
     """What distancing changed; see `GAD.change`."""
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
     own = Classes(None, len(batch), gad.classes) if target is None else target
     (pair,) = asked_of(gad, images, [own], "pair")
     if not isinstance(pair, Pair):
         raise InputError(f"What distancing changed is shown for classes of the pair, {gad.classes}; got {target!r}.")
-    (before,) = explain_each(gad.model, images, methods, [pair.second], **settings)  # type: ignore[arg-type]
+    (before,) = explain(gad.model, images, methods, targets=[pair.second], **settings)
     # Each network takes the place of the one before, so that the last one stays.
     *_, (alphas, network) = gad.networks.each(kind)
-    (after,) = explain_each(network, images, methods, [pair.second], **settings)  # type: ignore[arg-type]
+    (after,) = explain(network, images, methods, targets=[pair.second], **settings)
     shared = [name for name in before.maps if name in after.maps]
     note = (
         f"These maps are differences: the original network's less those of its {kind} support network for alpha "

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline._common.integers import as_integers, described
+from sightline._common.torch_private import BatchNormBase, DropoutBase
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._occlusion import Fill
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.explaining._layer_names import methods_named
 from sightline.explaining._target_names import class_numbers
@@ -55,7 +56,7 @@ LOOKED_AT = 1024
 """Training images on which the report looks."""
 _CHECKPOINT = "training.safetensors"
 _BATCH = 64
-_OF_A_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+_OF_A_BATCH = (BatchNormBase, DropoutBase)
 _DEFAULT = Consistency()
 
 
@@ -388,7 +389,7 @@ class GAD:
         parts = [_part(progress, number, 1 + len(self.alphas)) for number in range(1 + len(self.alphas))]
         wanted = check_question(question or self.question)
         chosen = asked_of(self, images, self.classes if targets is None else targets, wanted)
-        originals = explain_each(self.model, images, methods, chosen, **settings, progress=parts[0])  # type: ignore[arg-type]
+        originals = explain(self.model, images, methods, targets=chosen, **settings, progress=parts[0])  # type: ignore[call-overload]
         about = self._about(wanted)
         return stacked(self.networks.each(), originals, images, methods, chosen, reading, settings, about, parts[1:])
 
@@ -422,12 +423,12 @@ class GAD:
         chosen: list[Any] = list(pairs) if wanted == "pair" else list(given)
         beside = [] if wanted == "pair" else pairs
         try:
-            asked = explain_each(self.model, images, methods, [*chosen, *beside], **settings)
+            asked = explain(self.model, images, methods, targets=[*chosen, *beside], **settings)
         except RefusalError:
             if wanted == "pair":
                 raise
             # Where none of the methods explains a pair, the classes are explained alone.
-            asked = explain_each(self.model, images, methods, chosen, **settings)
+            asked = explain(self.model, images, methods, targets=chosen, **settings)
         originals = asked[: len(chosen)]
         rather = originals if wanted == "pair" else asked[len(chosen) :]
         about = self._about(wanted)
@@ -447,7 +448,7 @@ class GAD:
         for control, method in SINGLE.items():
             if control in more:
                 try:
-                    single[control] = explain_each(self.model, images, method, list(pairs), seed=seed)
+                    single[control] = explain(self.model, images, method, targets=list(pairs), seed=seed)
                 except RefusalError as error:
                     # Not every network has such a map.
                     missing[control] = str(error)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline._common.checksums import checksum
+from sightline._common.torch_private import BatchNormBase
 from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
-from sightline.operations._steady import steady_unseen
+from sightline.operations import steady_unseen
 from sightline.sampling._seeds import seed_of
 
 Mode = Literal["eval", "train"]
@@ -185,7 +186,7 @@ def norms_are_folded(network: nn.Module) -> bool:
     norms = [
         (norm.running_mean, norm.running_var, norm.bias)
         for norm in network.modules()
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        if isinstance(norm, BatchNormBase)
     ]
     known = [(mean, var, bias) for mean, var, bias in norms if mean is not None and var is not None]
     unset = all(not bool(mean.any()) and bool((var - 1).abs().max() < 1e-3) for mean, var, _ in known)

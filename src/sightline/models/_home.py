@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from sightline._common.torch_private import without_dispatch_modes
 from sightline.models._untouched import untouched
-from sightline.operations._interception import eager, uncounted
+from sightline.operations import eager
 
 _PRECISIONS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
@@ -55,7 +56,7 @@ def _floating(tensors: Iterable[Tensor]) -> list[Tensor]:
 def runs_with(model: nn.Module, row: Tensor) -> bool:
     """Whether a model runs on an image without an error; the model comes back as it was."""
     try:
-        with uncounted(), eager(), torch.no_grad(), untouched(model):
+        with without_dispatch_modes(), eager(), torch.no_grad(), untouched(model):
             model(row.clone())
     except (Exception, SystemExit):  # noqa: BLE001
         return False

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from sightline._common.torch_private import buffers_of
+
 
 @contextmanager
 def untouched(model: Callable[..., Any]) -> Iterator[None]:
@@ -19,22 +21,23 @@ def untouched(model: Callable[..., Any]) -> Iterator[None]:
         yield
         return
     # A scripted module keeps its buffers out of Python's reach.
-    kept = [(module, dict(module._buffers)) for module in model.modules() if type(module._buffers) is dict]
-    there = (buffer for _, buffers in kept for buffer in buffers.values() if buffer is not None)
+    kept = [(module, dict(own)) for module in model.modules() if (own := buffers_of(module)) is not None]
+    there = (buffer for _, before in kept for buffer in before.values() if buffer is not None)
     values = {id(buffer): (buffer, buffer.clone()) for buffer in there if not is_lazy(buffer)}
     try:
         yield
     finally:
         with torch.no_grad():
-            for module, buffers in kept:
+            for module, before in kept:
                 # Buffers may also have been put in another's place, or added. Where none was, nothing is written, since
                 # another thread may be running the same model.
-                now = module._buffers
-                if now.keys() != buffers.keys() or any(now[name] is not buffers[name] for name in buffers):
+                now = buffers_of(module)
+                assert now is not None  # noqa: S101 - it had some above
+                if now.keys() != before.keys() or any(now[name] is not before[name] for name in before):
                     now.clear()
-                    now.update(buffers)
-            for buffer, before in values.values():
+                    now.update(before)
+            for buffer, value in values.values():
                 # By value and not by version, which writes through `.data` do not count.
-                if not torch.equal(buffer, before):
+                if not torch.equal(buffer, value):
                     with torch.inference_mode(buffer.is_inference()):
-                        buffer.copy_(before)
+                        buffer.copy_(value)

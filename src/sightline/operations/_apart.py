@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import tree_leaves, without_dispatch_modes
 from sightline.errors import RefusalError
 from sightline.operations._chance import generators_put_back, is_known, remember
-from sightline.operations._interception import eager, uncounted
+from sightline.operations._interception import eager
 from sightline.operations._modules import ModuleStack
 from sightline.operations._vocabulary import spelling
 from sightline.operations.layout import Layouts
@@ -83,7 +83,7 @@ def refuse_mixing(
         return
     modules = ModuleStack(model)
     try:
-        with uncounted(), eager(), torch.no_grad(), generators_put_back(model):
+        with without_dispatch_modes(), eager(), torch.no_grad(), generators_put_back(model):
             following = _Following(images, modules)
             with modules.following(lambda *_: None), following:
                 together = decisive(ask(images), torch.arange(len(images)))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sightline._common.torch_private import is_view, version_of
 from sightline.errors import RefusalError
 from sightline.operations._calls import Call, pull
 from sightline.operations._linear import Linear, apply_rule
@@ -44,13 +45,13 @@ class Branch:
 
 def note_branches(result: Tensor, *branches: Branch) -> None:
     """Note on a result which layers made it; of a batch norm with the layer before it, and of the batch norm alone."""
-    setattr(result, _NOTE, (branches, result._version))
+    setattr(result, _NOTE, (branches, version_of(result)))
 
 
 def branches_of(h: Tensor) -> tuple[Branch, ...]:
     """The layers of which h is the result, untouched."""
     found: tuple[tuple[Branch, ...], int] | None = getattr(h, _NOTE, None)
-    return () if found is None or found[1] != h._version else found[0]
+    return () if found is None or found[1] != version_of(h) else found[0]
 
 
 def scaled(h: Tensor, native: Native, result: Tensor) -> None:
@@ -89,7 +90,7 @@ class Joined:
         """Note on the sum which layer it amounts to."""
         layer = self.layer
         if isinstance(layer, Linear):
-            note_branches(result, Branch(lambda: layer, self.x, self.x._version))
+            note_branches(result, Branch(lambda: layer, self.x, version_of(self.x)))
 
 
 def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> Joined | None:
@@ -101,14 +102,14 @@ def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> Join
         in_place: whether it is written over the first of them.
     """
     shape = tensors[0].shape
-    if any(t.shape != shape for t in tensors) or (in_place and tensors[0]._is_view()):
+    if any(t.shape != shape for t in tensors) or (in_place and is_view(tensors[0])):
         return None
     known = [branches_of(tensor) for tensor in tensors]
     inputs = [(branch.x, branch) for branches in known for branch in branches]
     for number, tensor in enumerate(tensors):
         beside = next((branch for x, branch in inputs if x is tensor), None)
         if beside is not None:
-            known[number] = (*known[number], Branch(partial(_identity, tensor, beside), tensor, tensor._version))
+            known[number] = (*known[number], Branch(partial(_identity, tensor, beside), tensor, version_of(tensor)))
     chosen = _on_one_input(known)
     if not chosen:
         return None
@@ -122,7 +123,7 @@ def summed(native: Native, tensors: Sequence[Tensor], *, in_place: bool) -> Join
     layers = [(branch.layer(), float(factor)) for branch, factor in zip(chosen, factors, strict=True)]
     # A sum of one (0 + f(x), which Python's sum begins with) is that layer.
     several = len(tensors) == 1 or sum(layer.layers for layer, _ in layers) > 1
-    if any(branch.version != x._version for branch in chosen) or (in_place and tensors[0] is x):
+    if any(branch.version != version_of(x) for branch in chosen) or (in_place and tensors[0] is x):
         return Joined(_OVERWRITTEN, x, at_once=True) if several else None
     layer = Linear.summed(layers, tuple(x.shape), tuple(shape))
     return None if layer is None else Joined(layer, x, at_once=several)

@@ -21,11 +21,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from sightline._common.torch_private import TorchDispatchMode, tree_leaves, without_dispatch_modes
 from sightline.errors import RefusalError
-from sightline.operations._interception import eager, uncounted
+from sightline.operations._interception import eager
 from sightline.operations._modules import ModuleStack
 from sightline.operations._vocabulary import spelling
 
@@ -100,7 +99,7 @@ class _Draws(TorchDispatchMode):
             # Attention with dropout 0 bears the mark too.
             return result
         self._watch.before.setdefault(generator, state)
-        name = str(func._schema.name).split("::")[-1]
+        name = func.overloadpacket.__name__
         where = f" in {self._modules.where}" if self._modules.where else ""
         drawn = _Draw((self._calls.name or name.strip("_")) + where, state.numpy().tobytes())
         self.seen.append(drawn)
@@ -137,7 +136,7 @@ def refuse_chance(
     if is_known(model, about):
         return
     try:
-        with uncounted(), eager(), torch.no_grad():
+        with without_dispatch_modes(), eager(), torch.no_grad():
             drawn, certain = _drawn(model, ask, decisive, slope)
     except (Exception, SystemExit):  # noqa: BLE001
         return

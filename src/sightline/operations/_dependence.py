@@ -6,14 +6,14 @@ operation. From then on `requires_grad` says one thing only, and torch keeps no 
 nobody asked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
+from sightline._common.torch_private import is_functorch_wrapped, is_leaf_node, run_backward
 from sightline.operations import _graph as graph
 
 _BEGINS = "_sightline_begins"
@@ -65,9 +65,9 @@ class Dependence:
     def depends(self, tensor: Tensor) -> bool:
         """Whether a tensor that requires gradients leads back to the input."""
         if tensor.is_leaf:
-            return self._begins(tensor) or _is_wrapped(tensor)
+            return self._begins(tensor) or is_functorch_wrapped(tensor)
         node: graph.Node = tensor.grad_fn
-        return graph.is_marked(node) or _is_wrapped(tensor) or self._leads(node)
+        return graph.is_marked(node) or is_functorch_wrapped(tensor) or self._leads(node)
 
     def _begins(self, leaf: Tensor) -> bool:
         return getattr(leaf, _BEGINS, None) is self._pass
@@ -122,7 +122,7 @@ class Dependence:
             parents = [parent for parent, _ in here.next_functions if parent is not None]
             if done:
                 self._known[here] = any(self._known[parent] for parent in parents)
-            elif graph.is_leaf(here):
+            elif is_leaf_node(here):
                 self._known[here] = self._begins(here.variable)
             elif graph.is_marked(here):
                 self._known[here] = True
@@ -161,22 +161,6 @@ class Recomputation(TorchFunctionMode):
         return result
 
 
-def run_backward(
-    values: Sequence[Tensor], signals: Sequence[Tensor], edges: Sequence[GradientEdge], *, keep_graph: bool
-) -> tuple[Tensor | None, ...]:
-    """A backward to some edges, or without them to all leaves, during which modes stay active."""
-    found: tuple[Tensor | None, ...] = _engine_run_backward(
-        tuple(values),
-        tuple(signals),
-        keep_graph,
-        False,
-        tuple(edges),
-        allow_unreachable=True,
-        accumulate_grad=not edges,
-    )
-    return found
-
-
 def asks(func: Callable[..., Any]) -> bool:
     """Whether a call reads a property."""
     return getattr(func, "__name__", "") == "__get__"
@@ -185,8 +169,3 @@ def asks(func: Callable[..., Any]) -> bool:
 def requires(args: tuple[Any, ...]) -> bool:
     """Whether the first argument requires gradients."""
     return bool(args) and isinstance(args[0], Tensor) and args[0].requires_grad
-
-
-def _is_wrapped(tensor: Tensor) -> bool:
-    """Whether a transform of torch.func is at work on a tensor, whose graph is its own."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))

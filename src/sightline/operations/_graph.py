@@ -7,22 +7,19 @@ and every node that nobody marked.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from sightline._common.torch_private import is_leaf_node, is_module_hook_node, is_view, root_of
 from sightline.operations._vocabulary import Kind, Operation
 
 _KEY = "sightline.operation"
 _GATE = "sightline.gate"
 _WEIGHTED = "sightline.weighted"
 _FOLDED = "sightline.folded"
-# What torch puts around a module with backward hooks: it hands its signal on to the hooks, and is no operation.
-_HOOK = "BackwardHookFunctionBackward"
-# A leaf: an input, a tapped tensor or a parameter. There is nothing behind it to rule.
-_LEAF = "AccumulateGrad"
 
 _RESHAPING = re.compile(
     r"_?(Alias|AsStrided|Cat|Clamp|ClampMax|ClampMin|Clone|Diagonal|Expand|Flip|Gather|Index|IndexSelect|Permute|Repeat|"
@@ -48,14 +45,31 @@ class Walk:
     unseen: tuple[str, ...]
 
 
+def nodes_behind(
+    value: Tensor, *, beyond: Callable[[Node], bool] = lambda _: True, seen: set[Node] | None = None
+) -> Iterator[Node]:
+    """Each node behind a value, once, from the value down.
+
+    Args:
+        value: the value; without a graph, nothing is behind it.
+        beyond: whether to go on past a node. The node itself is listed either way.
+        seen: nodes to leave out, with what is reached through them alone; those that are met are added.
+    """
+    seen = set() if seen is None else seen
+    stack: list[Node] = [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        if beyond(node):
+            stack.extend(parent for parent, _ in node.next_functions)
+
+
 def is_marked(node: Node) -> bool:
     """Whether an intercepted operation made this node."""
     return _KEY in node.metadata
-
-
-def is_leaf(node: Node) -> bool:
-    """Whether a node stands for a leaf, which it has as its `variable`."""
-    return type(node).__name__ == _LEAF
 
 
 def makers(tensors: list[Tensor]) -> set[Node]:
@@ -69,16 +83,11 @@ def adopt(tensor: Tensor) -> None:
     Such a node leads straight to its base's, so it is the view again and nothing else.
     """
     node: Node = tensor.grad_fn
-    base: Node = tensor._base.grad_fn if tensor._base is not None else None
+    base: Node = root_of(tensor).grad_fn if is_view(tensor) else None
     if base is None or node is None or _KEY in node.metadata:
         return
     if [parent for parent, _ in node.next_functions] == [base] and _KEY in base.metadata:
         node.metadata[_KEY] = base.metadata[_KEY]
-
-
-def is_hook(node: Node) -> bool:
-    """Whether a node only serves a module's backward hooks."""
-    return node is not None and type(node).__name__ == _HOOK
 
 
 def adopt_from(node: Node, maker: Node) -> bool:
@@ -92,11 +101,11 @@ def adopt_from(node: Node, maker: Node) -> bool:
 def mark(results: list[Tensor], operation: Operation, before: set[Node]) -> None:
     """Mark every node from `results` back to the nodes that were there `before` the operation ran."""
     # A write through a view gives its base a new maker too.
-    bases = [result._base for result in results if result._is_view()]
-    stack = [tensor.grad_fn for tensor in [*results, *bases] if tensor is not None and tensor.grad_fn is not None]
+    bases = [root_of(result) for result in results if is_view(result)]
+    stack = [tensor.grad_fn for tensor in [*results, *bases] if tensor.grad_fn is not None]
     while stack:
         node: Node = stack.pop()
-        if node in before or type(node).__name__ == _LEAF or _KEY in node.metadata:
+        if node in before or is_leaf_node(node) or _KEY in node.metadata:
             continue
         node.metadata[_KEY] = operation
         stack.extend(parent for parent, _ in node.next_functions if parent is not None)
@@ -110,19 +119,17 @@ def behind_reshaping(result: Tensor, wanted: Collection[Node], *, combined: bool
         wanted: nodes.
         combined: whether sums, means, products and the larger of several, also with constants, may lie between.
     """
-    found: list[Node] = []
-    stack: list[Node] = [result.grad_fn]
-    while stack:
-        node = stack.pop()
+
+    def moves(node: Node) -> bool:
         if node in wanted:
-            found.append(node)
-        elif node is not None and (_RESHAPING.match(type(node).__name__) or is_hook(node)):
-            stack.extend(parent for parent, _ in node.next_functions)
-        elif combined and node is not None and _COMBINING.match(type(node).__name__):
-            stack.extend(parent for parent, _ in node.next_functions if parent is not None)
-        else:
-            return []
-    return list(dict.fromkeys(found))
+            return False
+        name = type(node).__name__
+        if _RESHAPING.match(name) or is_module_hook_node(node):
+            return all(parent is not None for parent, _ in node.next_functions)
+        return combined and _COMBINING.match(name) is not None
+
+    ends = [node for node in nodes_behind(result, beyond=moves) if not moves(node)]
+    return ends if all(node in wanted for node in ends) else []
 
 
 def mark_gate(result: Tensor, gate: int) -> None:
@@ -141,7 +148,7 @@ def mark_folded(result: Tensor) -> None:
     """Note that a batch norm takes this result's layer as a part of itself, so that relevance goes past the result."""
     node: Node = result.grad_fn
     output = result.output_nr
-    while is_hook(node):
+    while is_module_hook_node(node):
         node, output = node.next_functions[output]
     node.metadata[_FOLDED] = True
 
@@ -189,47 +196,13 @@ def walk(value: Tensor, places: Collection[Node], *, gates: bool = True) -> Walk
 
 def avoids(value: Tensor, place: Node, start: Node) -> bool:
     """Whether some way from `value` back to `start` leads past `place`."""
-    seen: set[Node] = {place}
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is start:
-            return True
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        stack.extend(parent for parent, _ in node.next_functions)
-    return False
-
-
-def ancestors(value: Tensor) -> set[Node]:
-    """Every node behind a value."""
-    found: set[Node] = set()
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            stack.extend(parent for parent, _ in node.next_functions)
-    return found
+    return any(node is start for node in nodes_behind(value, beyond=lambda node: node is not place))
 
 
 def final(value: Tensor) -> frozenset[int]:
     """The order of each weighted layer that is met on some way from `value` before any other."""
-    found: set[int] = set()
-    seen: set[Node] = set()
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        operation: Operation | None = node.metadata.get(_WEIGHTED)
-        if operation is not None:
-            found.add(operation.order)
-        else:
-            stack.extend(parent for parent, _ in node.next_functions)
-    return frozenset(found)
+    met = nodes_behind(value, beyond=lambda node: _WEIGHTED not in node.metadata)
+    return frozenset(node.metadata[_WEIGHTED].order for node in met if _WEIGHTED in node.metadata)
 
 
 _ELEMENTWISE = frozenset(
@@ -256,20 +229,9 @@ def _source(tensor: Tensor) -> tuple[Node, int]:
 
 def holds(value: Tensor, name: str) -> bool:
     """Whether a node of that name lies behind `value`."""
-    return any(type(node).__name__ == name for node in _behind(value))
+    return any(type(node).__name__ == name for node in nodes_behind(value))
 
 
 def leaves(value: Tensor) -> list[Tensor]:
     """The leaves behind `value`."""
-    return [node.variable for node in _behind(value) if is_leaf(node)]
-
-
-def _behind(value: Tensor) -> set[Node]:
-    seen: set[Node] = set()
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            stack.extend(parent for parent, _ in node.next_functions)
-    return seen
+    return [node.variable for node in nodes_behind(value) if is_leaf_node(node)]

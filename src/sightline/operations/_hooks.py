@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline._common.torch_private import has_gradient_hooks, has_old_gradient_hooks, is_module_hook_node
 from sightline.operations import _graph as graph
 
 _NOTES = ("_sightline_made_by", "_sightline_from_image")
@@ -31,9 +32,9 @@ class Hooks:
 
     def __init__(self, model: Callable[..., Any]) -> None:
         modules = model.named_modules() if isinstance(model, nn.Module) else ()
-        carry = [(n or "the model", m) for n, m in modules if m._backward_hooks or m._backward_pre_hooks]
+        carry = [(n or "the model", m) for n, m in modules if has_gradient_hooks(m)]
         # The old kind hangs on a module's last node alone, where what it changes cannot be told.
-        old = [name for name, module in carry if module._backward_hooks and not module._is_full_backward_hook]
+        old = [name for name, module in carry if has_old_gradient_hooks(module)]
         self.unwatched = [f"gradient hooks of {name} by register_backward_hook" for name in old]
         names = [name for name, _ in carry]
         self._modules = "one of " * (len(names) > 1) + ", ".join(names) if names else "a module"
@@ -74,7 +75,7 @@ class Hooks:
         """
         node: graph.Node = tensor.grad_fn
         output, chain = tensor.output_nr, []
-        while graph.is_hook(node):
+        while is_module_hook_node(node):
             chain.append(node)
             node, output = node.next_functions[output]
         if not chain or node is None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode_temporarily
 
 
 @contextmanager
@@ -48,15 +47,6 @@ class _Eager:
 
 
 _STANCE = _Eager()
-
-
-@contextmanager
-def uncounted() -> Iterator[None]:
-    """Out of sight of the modes that are on, such as counters of floating point operations."""
-    with ExitStack() as stack:
-        for _ in _get_current_dispatch_mode_stack():
-            stack.enter_context(_pop_mode_temporarily())
-        yield
 
 
 class Interception(TorchFunctionMode):

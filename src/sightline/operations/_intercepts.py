@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sightline._common.torch_private import is_view, root_of
 from sightline.operations._forms import batch_norm_of, form_of, response_norm_of
 from sightline.operations._kept import wide
 from sightline.operations._performer import Intercepted
@@ -105,12 +106,12 @@ class Intercepts:
         first = call.tensors[0]
         writes = call.in_place or call.name == "setitem"
         # The rest of a constant joins the graph with the part that is written to.
-        joins = writes and first._is_view() and first._base is not None and not first._base.requires_grad
+        joins = writes and is_view(first) and not root_of(first).requires_grad
 
         def after(operation: Operation, made: Tensor, *, grid: Grid | Unreadable) -> None:
             # A write through a view has no node of its own that all later readers share.
             known = found
-            if found is None or joins or (found[0] is not None and writes and made._is_view()):
+            if found is None or joins or (found[0] is not None and writes and is_view(made)):
                 self.unread.add(operation.order)
                 if obscure and made.dim() == 4:
                     self.obscure.add(operation.order)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sightline._common.torch_private import is_view, root_of, version_of
 from sightline.errors import RefusalError
 
 _OWN = "_sightline_kept"  # the note on the tensor itself, shared by all who keep it
@@ -21,7 +22,7 @@ class Kept:
     __slots__ = ("_nonnegative", "_tensor", "_version")
 
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version = tensor.detach(), tensor._version
+        self._tensor, self._version = tensor.detach(), version_of(tensor)
         self._nonnegative: bool | None = None
 
     @property
@@ -37,7 +38,7 @@ class Kept:
     @property
     def intact(self) -> bool:
         """Whether nothing was written over the values."""
-        return self._tensor._version == self._version
+        return version_of(self._tensor) == self._version
 
     @property
     def values(self) -> Tensor:
@@ -64,7 +65,7 @@ class Kept:
         """Copy the values, because they are about to be written over."""
         if self.intact:
             self._tensor = self._tensor.clone()
-            self._version = self._tensor._version
+            self._version = version_of(self._tensor)
 
 
 class Constants:
@@ -73,7 +74,7 @@ class Constants:
     __slots__ = ("_seen",)
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._seen = [(tensor, tensor._version) for tensor in tensors]
+        self._seen = [(tensor, version_of(tensor)) for tensor in tensors]
 
     def check(self) -> None:
         """Raise where one of them changed.
@@ -82,7 +83,7 @@ class Constants:
             RefusalError: the model wrote over one.
         """
         for tensor, version in self._seen:
-            if tensor._version != version:
+            if version_of(tensor) != version:
                 raise RefusalError(
                     f"The model writes over a constant of shape {tuple(tensor.shape)} in place after it was used, and "
                     "a rule needs its value at that time. Use that operation out of place."
@@ -96,7 +97,7 @@ def keep(tensor: Tensor) -> Kept:
         return found
     kept = Kept(tensor)
     setattr(tensor, _OWN, kept)
-    base = _base(tensor)
+    base = root_of(tensor)
     notes = getattr(base, _ALL, None)
     if notes is None:
         setattr(base, _ALL, [kept])
@@ -107,12 +108,8 @@ def keep(tensor: Tensor) -> Kept:
 
 def secure(tensor: Tensor) -> None:
     """Before a write into `tensor`: copy all that is kept of its memory."""
-    for kept in getattr(_base(tensor), _ALL, ()):
+    for kept in getattr(root_of(tensor), _ALL, ()):
         kept.secure()
-
-
-def _base(tensor: Tensor) -> Tensor:
-    return tensor if tensor._base is None else tensor._base
 
 
 def wide(values: Tensor) -> Tensor:
@@ -127,7 +124,7 @@ def unaliased(result: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     computed, and torch forbids to write into a view that an `autograd.Function` returns. A view of an input stays one,
     since what the model writes into it must reach that input.
     """
-    if not result._is_view():
+    if not is_view(result):
         return result
     memory = result.untyped_storage()
     if any(tensor is result or tensor.untyped_storage().data_ptr() == memory.data_ptr() for tensor in inputs):

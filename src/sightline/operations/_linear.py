@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sightline._common.torch_private import version_of
 from sightline.errors import RefusalError
 from sightline.operations._active import Active
 from sightline.operations._forms import BatchNorm, Form, Shape, diagonal, merged
@@ -266,7 +267,7 @@ _MADE_BY = "_sightline_made_by"
 
 def sign(result: Tensor, linear: Linear, x: Tensor) -> None:
     """Note on a weighted layer's result which layer made it from what, for a batch norm that may follow."""
-    note(result, _MADE_BY, (linear, x, x._version, result._version))
+    note(result, _MADE_BY, (linear, x, version_of(x), version_of(result)))
 
 
 def foldable(h: Tensor) -> tuple[Linear, Tensor | None] | None:
@@ -275,9 +276,9 @@ def foldable(h: Tensor) -> tuple[Linear, Tensor | None] | None:
     if found is None:
         return None
     linear, x, version, made = found
-    if h._version != made or (linear.form.axis == -1 and h.dim() != 2):
+    if version_of(h) != made or (linear.form.axis == -1 and h.dim() != 2):
         return None
-    return linear, x if x._version == version else None
+    return linear, x if version_of(x) == version else None
 
 
 class RuledLinear(torch.autograd.Function):

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from sightline._common.torch_private import has_forward_hooks
+
 OnExit = Callable[[str, Any], Any]
 AfterHooks = Mapping[str, Callable[[str, Any], None]]
 
@@ -74,7 +76,7 @@ class _Follower:
         if name is not None:
             self._stack.append(name)
             self._calls[name] += 1
-            if name in self._after_hooks and module._forward_hooks and name not in self._last:
+            if name in self._after_hooks and has_forward_hooks(module) and name not in self._last:
                 # The last hook of a module, there only while it runs.
                 with _LOCK:
                     self._last[name] = module.register_forward_hook(self._left)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sightline._common.torch_private import is_view, root_of
 from sightline.operations._vocabulary import LEAVES_TORCH, Kind
 
 # Notes on tensors, or on their bases, whose memory all views share: they die with them, and two passes share no tensor
@@ -79,7 +80,7 @@ class Origins:
         gate = gate and (kind is not Kind.RECTIFIER or shifted)
         gate = gate or (passes and bool(before) and all(map(is_gate, before)))
         for tensor in made:
-            root = _root(tensor)
+            root = root_of(tensor)
             for note, on in marks.items():
                 if on:
                     setattr(root, note, True)
@@ -106,14 +107,14 @@ class Origins:
             written = tensors[0]
             if written.requires_grad or _has(written, _SHARED):
                 self.left.append(f"{name} outside the graph{where}")
-            self._written.append(_root(written))
+            self._written.append(root_of(written))
             results = [*results, written]
         for tensor in results:
             if tensor.requires_grad:
                 continue
-            setattr(_root(tensor), _DERIVED, True)
-            if name in {"detach", "data"} or (tensor._is_view() and any(_has(s, _SHARED) for s in sources)):
-                setattr(_root(tensor), _SHARED, True)
+            setattr(root_of(tensor), _DERIVED, True)
+            if name in {"detach", "data"} or (is_view(tensor) and any(_has(s, _SHARED) for s in sources)):
+                setattr(root_of(tensor), _SHARED, True)
 
     def forget(self) -> None:
         """Take the notes off tensors that were written into: they may be the user's, and outlive the pass."""
@@ -124,22 +125,18 @@ class Origins:
         self._written.clear()
 
 
-def _root(tensor: Tensor) -> Tensor:
-    return tensor if tensor._base is None else tensor._base
-
-
 def _has(tensor: Tensor, note: str) -> bool:
-    return hasattr(_root(tensor), note)
+    return hasattr(root_of(tensor), note)
 
 
 def cut(tensor: Tensor) -> None:
     """Mark a tensor that depends on the input, but in the graph only on a layer behind which it begins anew."""
-    setattr(_root(tensor), _CUT, True)
+    setattr(root_of(tensor), _CUT, True)
 
 
 def mark_derived(tensor: Tensor) -> None:
     """Mark a tensor that depends on the input outside the graph."""
-    setattr(_root(tensor), _DERIVED, True)
+    setattr(root_of(tensor), _DERIVED, True)
 
 
 def is_cut(tensors: Sequence[Tensor]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline._common.torch_private import is_view, root_of, version_of
 from sightline.errors import InputError
 from sightline.operations._active import Active
 from sightline.operations._branches import Branch, Joined, RuledSum, branches_of, note_branches, scaled, summed
@@ -141,7 +142,7 @@ class Performer:
     def _watch_pixels(self, call: Intercepted) -> None:
         """Lose track where pixels are written over of which there are other views, whose notes would be wrong."""
         first = call.tensors[0]
-        root = first if first._base is None else first._base
+        root = root_of(first)
         if not (hasattr(first, _FROM_IMAGE) or hasattr(root, _FROM_IMAGE)):
             return
         if call.in_place or call.name == "setitem":
@@ -205,7 +206,7 @@ class Performer:
             if self._reuse is not None:
                 self._reuse.keep(keep(made))
             sign(made, linear, x)
-            note_branches(made, Branch(lambda: linear, x, x._version))
+            note_branches(made, Branch(lambda: linear, x, version_of(x)))
             mark_weighted(made, operation)
 
         return result, complete
@@ -229,12 +230,12 @@ class Performer:
             if not isinstance(linear, Linear):
                 return
             linear.made(operation, keep(made))
-            alone = Branch(lambda: self._alone(norm, h) if x is not None else linear, h, h._version)
+            alone = Branch(lambda: self._alone(norm, h) if x is not None else linear, h, version_of(h))
             if x is None:
                 note_branches(made, alone)
             else:
                 sign(made, linear, x)
-                note_branches(made, Branch(lambda: linear, x, x._version), alone)
+                note_branches(made, Branch(lambda: linear, x, version_of(x)), alone)
                 mark_weighted(made, operation)
 
         return result, complete
@@ -245,7 +246,7 @@ class Performer:
     def _call(
         self, call: Intercepted, tensors: list[Tensor], native: Native
     ) -> tuple[Tensor, Completion | None] | None:
-        if call.kind is Kind.GATING and call.in_place and tensors[0]._is_view():
+        if call.kind is Kind.GATING and call.in_place and is_view(tensors[0]):
             # A write through a view leaves no node of its own, on which the gate could be noted.
             return None
         made = None

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sightline._common.torch_private import version_of
 from sightline.operations._kept import Kept
 
 _BUDGET = 1 << 30
@@ -120,7 +121,7 @@ class Reuse:
 def _versions(module: nn.Module) -> dict[int, int]:
     """By their memory, which a parameter shares with the same parameter cut from the graph."""
     tensors = chain(module.parameters(), module.buffers())
-    return {tensor.data_ptr(): tensor._version for tensor in tensors if tensor.numel()}
+    return {tensor.data_ptr(): version_of(tensor) for tensor in tensors if tensor.numel()}
 
 
 _CURRENT: ContextVar[Reuse | None] = ContextVar("reuse", default=None)

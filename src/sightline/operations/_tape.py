@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
-from torch.utils import checkpoint
 from torch.utils.checkpoint import CheckpointError
 
+from sightline._common.torch_private import REENTRANT_CHECKPOINT, in_checkpoint, is_view, run_backward
 from sightline.errors import InputError, RefusalError, SightlineError
 from sightline.operations import _graph as graph
 from sightline.operations._active import Active, Ledger
-from sightline.operations._dependence import ASKS, Dependence, Recomputation, asks, requires, run_backward
+from sightline.operations._dependence import ASKS, Dependence, Recomputation, asks, requires
 from sightline.operations._hooks import Hooks
 from sightline.operations._interception import Interception, eager
 from sightline.operations._intercepts import Intercept, Intercepts
@@ -205,7 +205,7 @@ class Tape:
             if not on_path:
                 self._dependence.note_new(result, name, args, required=required)
             return result
-        if _in_checkpoint():
+        if in_checkpoint():
             if self._attentive:
                 # What runs again would not be what this pass records.
                 raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
@@ -253,7 +253,7 @@ class Tape:
         else:
             kind = kind_of_call(name, kind, args, kwargs, tensors)
         for tensor in tensors:
-            if tensor._is_view():
+            if is_view(tensor):
                 self.hooks.on_module(tensor)
                 graph.adopt(tensor)
         before = graph.makers(tensors)
@@ -326,7 +326,7 @@ class Tape:
                 "norm, or the sum of parallel layers, that follows it, and relevance goes straight to its input. Name "
                 "that batch norm, or the module that adds them, instead."
             )
-        reentrant = self._dark and graph.holds(values, _REENTRANT)
+        reentrant = self._dark and graph.holds(values, REENTRANT_CHECKPOINT)
         again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()
         active, start = self._active, propagation.start(values.detach())
         ledger = Ledger(len(values)) if propagation.relevance else None
@@ -415,7 +415,7 @@ class Tape:
         if name in PROBABILITIES and first.grad_fn is not None:
             self._probabilities[first.grad_fn] = operation
         for tensor in made:
-            if not tensor._is_view():
+            if not is_view(tensor):
                 self.bytes += tensor.nbytes
         self.places.note(made, operation, weighs=weighs)
         return operation
@@ -459,7 +459,6 @@ class Tape:
 
 
 _WEIGHS = frozenset({Kind.LINEAR, Kind.MATMUL})
-_REENTRANT = "CheckpointFunctionBackward"
 _BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
 
 
@@ -475,11 +474,6 @@ def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]
         return show
 
     return [intercept.node.register_prehook(heard(intercept)) for intercept in intercepts.found]
-
-
-def _in_checkpoint() -> bool:
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return hooks is not None and getattr(hooks[0], "__module__", "") == checkpoint.__name__
 
 
 def recomputed(name: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sightline._common.torch_private import operator_namespace
+
 
 class Kind(StrEnum):
     """What an operation is to a propagation, whatever its spelling."""
@@ -133,10 +135,9 @@ def spelling(function: Callable[..., Any]) -> tuple[str, Kind, bool]:
 
 def _is_torchs(function: Callable[..., Any]) -> bool:
     """Whether a function is torch's own; others may bear the name of one and do something else."""
-    if isinstance(function, torch._ops.OpOverloadPacket):
-        return function._qualified_op_name.startswith("aten::")
-    if isinstance(function, torch._ops.OpOverload):
-        return function.namespace == "aten"
+    namespace = operator_namespace(function)
+    if namespace is not None:
+        return namespace == "aten"
     module = getattr(function, "__module__", None)
     return module is None or module.split(".")[0] == "torch"
 

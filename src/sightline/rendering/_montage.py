@@ -14,7 +14,7 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from sightline.errors import InputError
-from sightline.explaining._explain import STRETCHED
+from sightline.explaining._assembling import STRETCHED
 from sightline.rendering._figure import PaperFigure, any_script
 from sightline.rendering._picture import OVERLAY, Array, draw_map, draw_photograph, has_sign, overlaid, scale_bar
 

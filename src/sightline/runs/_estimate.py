@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -11,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sightline._common.memory import allowance
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
-from sightline.explaining._explain import explain_each
+from sightline.explaining import Explanation, explain
 from sightline.models import model_info
 from sightline.models._home import home_of
 from sightline.runs._recipe import Recipe
@@ -69,18 +68,13 @@ def estimate(recipe: Recipe) -> Estimate:
         batch = found.batch[_fit(recipe, network, found.batch)]
         count = len(batch)
         device, dtype = home_of(network, batch.tensor)
-        targets = list(map(str, recipe.targets))
-        explained = partial(
-            explain_each, network, batch, list(recipe.methods), targets,
-            seed=recipe.seed, memory=allowance(device), on_refusal="record",
-        )  # fmt: skip
         with FlopCounterMode(display=False) as once, torch.no_grad():
             network(batch.tensor[:1].to(device, dtype))
         # The first time libraries choose their kernels; the second one counts.
         with FlopCounterMode(display=False) as all_passes:
-            kept = explained()
+            kept = _explained(recipe, network, batch, device)
         start = time.perf_counter()
-        explained()
+        _explained(recipe, network, batch, device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
@@ -104,6 +98,13 @@ def estimate(recipe: Recipe) -> Estimate:
     )
 
 
+def _explained(recipe: Recipe, network: nn.Module, batch: ImageBatch, device: torch.device) -> list[Explanation]:
+    return explain(
+        network, batch, list(recipe.methods), targets=list(map(str, recipe.targets)),
+        seed=recipe.seed, memory=allowance(device), on_refusal="record",
+    )  # fmt: skip
+
+
 def _fit(recipe: Recipe, network: nn.Module, batch: ImageBatch) -> list[int]:
     """Images that can be explained: what a run makes a row of must not end an estimate.
 
@@ -113,7 +114,7 @@ def _fit(recipe: Recipe, network: nn.Module, batch: ImageBatch) -> list[int]:
 
     def wrong(rows: list[int]) -> str:
         try:
-            explain_each(network, batch[rows], ["gradient"], list(map(str, recipe.targets)), on_refusal="record")
+            explain(network, batch[rows], ["gradient"], targets=list(map(str, recipe.targets)), on_refusal="record")
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way
             return str(error) or type(error).__name__
         return ""

@@ -12,7 +12,7 @@ from torch import nn
 
 from sightline._common.checksums import checksum
 from sightline.errors import InputError, SightlineError
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.models import model_info
 from sightline.runs._audited import audit_run, audits_of
@@ -197,8 +197,8 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
             found: list[Explanation] = []
             wrong: Exception | None = None
             try:
-                found = explain_each(
-                    network, images.batch, list(recipe.methods), targets,
+                found = explain(
+                    network, images.batch, list(recipe.methods), targets=targets,
                     seed=recipe.seed, memory=allowed, on_refusal="record",
                 )  # fmt: skip
             except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from sightline.arrays import ImageBatch
 from sightline.errors import SightlineError
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.models import model_info
 from sightline.runs._recipe import OutputPart, Recipe
@@ -112,8 +112,8 @@ class Worker:
         """Explanations of all images or, where that fails, of halves of them down to the one that is at fault."""
         found: list[Explanation] = []
         try:
-            found = explain_each(
-                self.network, batch, list(methods), list(targets),
+            found = explain(
+                self.network, batch, list(methods), targets=list(targets),
                 seed=self.recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept

@@ -15,7 +15,7 @@ from sightline.evaluation._randomisation import Explained, Order, Randomisation,
 from sightline.evaluation._similarity import JUDGED, entropy
 from sightline.models._asking import ask
 from sightline.models._home import home_of
-from sightline.operations._reuse import Reuse, reusing
+from sightline.operations import Reuse, reusing
 
 
 @dataclass(frozen=True)

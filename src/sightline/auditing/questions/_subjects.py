@@ -14,7 +14,7 @@ from sightline.aggregation import resized
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._controls import edge_map
 from sightline.evaluation._images import Asked, values_of
-from sightline.explaining._explain import explain_each
+from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.methods._catalogue import as_method
 from sightline.methods._method import Method
@@ -162,8 +162,8 @@ class Subjects:
         explained: list[Explanation] = []
         try:
             if rows:
-                explained = explain_each(
-                    model, images, rows, asked, references=self.references, seed=seed, on_refusal="record"
+                explained = explain(
+                    model, images, rows, targets=asked, references=self.references, seed=seed, on_refusal="record"
                 )
         except RefusalError as error:
             refused = {row.name: str(error) for row in rows}

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from sightline._common.torch_private import root_of
 from sightline.operations._vocabulary import Kind
 from sightline.operations.layout._axes import Layout, has_places, of_input
 from sightline.operations.layout._rules import BY_KIND, BY_NAME, Seen, forgotten, item
@@ -86,8 +87,8 @@ class Layouts:
         for tensor, layout in zip(results, layouts, strict=False):
             fits = layout.shape == tuple(tensor.shape)
             self._known[tensor] = layout if fits else forgotten(_with(seen, tensor))
-            base = tensor._base
-            if base is not None and base not in self._known and any(tensor is given for given in tensors):
+            base = root_of(tensor)
+            if base is not tensor and base not in self._known and any(tensor is given for given in tensors):
                 # A constant that was written into through a view.
                 self._known[base] = forgotten(_with(seen, base))
 
