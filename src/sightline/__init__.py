@@ -11,7 +11,7 @@ import sightline._common.interrupt  # noqa: F401 - it acts when it is imported
 
 if TYPE_CHECKING:
     from sightline.arrays import ImageBatch, load_images
-    from sightline.auditing import Audit, Randomisation, audit, from_callable
+    from sightline.auditing import Audit, Question, Randomisation, audit, from_callable
     from sightline.errors import InputError, RefusalError, SightlineError
     from sightline.explaining import (
         Checks,
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
         explain,
     )
     from sightline.gad import GAD, Consistency, GADExplanation
-    from sightline.methods._catalogue import catalogue
-    from sightline.methods._method import Method
+    from sightline.methods import Method, catalogue
     from sightline.models import ModelInfo, Preprocessing, load_model, model_info
     from sightline.runs import Run, open_run, read_recipe, run
 
@@ -48,6 +47,7 @@ __all__ = [
     "ModelInfo",
     "Pair",
     "Preprocessing",
+    "Question",
     "Randomisation",
     "RefusalError",
     "Run",
@@ -68,7 +68,7 @@ __all__ = [
 
 _HOMES = {
     "arrays": ("ImageBatch", "load_images"),
-    "auditing": ("Audit", "Randomisation", "audit", "from_callable"),
+    "auditing": ("Audit", "Question", "Randomisation", "audit", "from_callable"),
     "errors": ("InputError", "RefusalError", "SightlineError"),
     "explaining": (
         "Checks",
@@ -82,8 +82,7 @@ _HOMES = {
         "explain",
     ),
     "gad": ("GAD", "Consistency", "GADExplanation"),
-    "methods._catalogue": ("catalogue",),
-    "methods._method": ("Method",),
+    "methods": ("Method", "catalogue"),
     "models": ("ModelInfo", "Preprocessing", "load_model", "model_info"),
     "runs": ("Run", "open_run", "read_recipe", "run"),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sightline._common.checksums import checksum_of, sealed, unsealed
+from sightline._common.renderers import render
 from sightline._common.written import whole_files
 from sightline.auditing._advice import advice
 from sightline.auditing._judged import Judged
@@ -18,7 +19,7 @@ from sightline.errors import InputError
 from sightline.explaining._explanation import FORMAT, versions
 
 if TYPE_CHECKING:
-    from sightline.rendering._figure import PaperFigure
+    from matplotlib.figure import Figure
 
 _FILES = ("scores.csv", "table.csv", "reasons.csv", "verdicts.csv", "audit.png")
 """What `Audit.save` writes beside `audit.json`."""
@@ -65,45 +66,22 @@ class Audit(Judged):
         """Which methods to use for this model, and why, in a paragraph."""
         return advice(self)
 
-    def show(self) -> "PaperFigure":
+    def show(self) -> "Figure":
         """Verdicts and curves on one page, as a matplotlib figure."""
-        from sightline.rendering._audit_page import audit_page
-
-        return audit_page(self)
+        figure: Figure = render(self, "figure")
+        return figure
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import verdicts
-
-        return verdicts(self)
+        return str(render(self, "html"))
 
     def latex(self) -> str:
         """The verdicts with their figures and intervals, as a table in LaTeX."""
-        from sightline.rendering._paper import audit_caption, latex
-
-        def cell(test: str, method: str, word: str) -> str:
-            return f"{word} {self.shown(test, method)}".strip() if (test, method) in self.findings else word
-
-        table = self.judged
-        cells = {
-            str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
-            for test in table.columns
-        }
-        cells |= {name: list(self.counts[name]) for name in ("images", "networks")}
-        rules = {test: rule.words for test, rule in self.rules.items() if rule is not None and test in table.columns}
-        frame = pd.DataFrame(cells, index=table.index.rename(None))
-        return latex(frame, audit_caption(len(self.names), rules), "audit")
+        return str(render(self, "latex"))
 
     @property
     def bibliography(self) -> str:
         """Whom to cite for the tests and for the methods of the catalogue, in BibTeX."""
-        from sightline.methods._catalogue import catalogue
-        from sightline.rendering._paper import bibliography
-
-        known = catalogue()
-        methods = list(dict.fromkeys(method for _, method in self.findings))
-        cites = list(dict.fromkeys(cited for question in self.questions for cited in question.cites))
-        text = bibliography([known[name] for name in methods if name in known], *cites)
-        return "\n\n".join([text] * bool(text) + [cited for cited in cites if cited.startswith("@")])
+        return str(render(self, "bibliography"))
 
     def save(self, folder: str | Path) -> Path:
         """Write `audit.png`, `audit.json`, `verdicts.csv`, `reasons.csv`, `table.csv` and `scores.csv`.
@@ -111,8 +89,6 @@ class Audit(Judged):
         Raises:
             InputError: the folder cannot be written.
         """
-        from sightline.rendering._audit_page import save_audit_page
-
         folder = Path(folder)
         record = {
             "format": FORMAT,
@@ -131,7 +107,8 @@ class Audit(Judged):
                 for name in ("scores", "table", "reasons"):
                     getattr(self, name).to_csv(part(folder / f"{name}.csv"), index=False, float_format="%.6g")
                 self.verdicts.to_csv(part(folder / "verdicts.csv"))
-                save_audit_page(self, part(folder / "audit.png"))
+                for name, draw in render(self, "files").items():
+                    draw(part(folder / name))
                 # Last, with the checksums of the others, so that what is damaged later can be found.
                 record["files"] = {name: checksum_of(part(folder / name)) for name in _FILES}
                 part(folder / "audit.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@ class AuditOptions:
         ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
         "Names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or several.",
     )
-    tests: str | Question | Sequence[str | Question] = option(
+    tests: str | Question | type[Question] | Sequence[str | Question | type[Question]] = option(
         TESTS,
         "`class_sensitivity`, `image_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, "
         "`stability`, by default all of these; `convergence`; `faithfulness`, which is costly; `localisation`, which "

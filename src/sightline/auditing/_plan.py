@@ -38,8 +38,7 @@ from sightline.evaluation._masks import Masks, as_masks
 from sightline.evaluation._randomisation import Randomisation
 from sightline.explaining._explanation import described
 from sightline.explaining._layer_names import methods_named
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, method_or_function
 from sightline.models import model_info
 from sightline.models._asking import ask, output_of
 from sightline.models._fingerprint import fingerprint
@@ -72,7 +71,8 @@ class Plan:
         asked = questions_of(options.tests, masked=masks is not None)
         methods = options.methods
         given = [methods] if isinstance(methods, str | Method | Custom) else list(methods)
-        rows = [one if isinstance(one, Custom) else methods_named(model, [as_method(one)])[0] for one in given]
+        made = [method_or_function(one) for one in given]
+        rows = [methods_named(model, [one])[0] if isinstance(one, Method) else one for one in made]
         self._subjects = Subjects(rows, options.seed, options.references)
         how = options.randomisation or Randomisation(seed=options.seed)
         self._logits = ask(model, batch, 64)

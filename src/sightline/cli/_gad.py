@@ -22,8 +22,6 @@ from sightline.gad import _paper as paper
 from sightline.gad._asking import Question
 from sightline.gad._classifier import Tuning
 from sightline.gad._distancing import Strategy
-from sightline.gad._printed import write_tables
-from sightline.gad._report import FIT, VERDICTS, titled, write_evaluation
 from sightline.gad._reproduce import NAMES, Scale
 from sightline.gad._reproduce import reproduce as reproduce_tables
 from sightline.gad._targets import Alpha
@@ -31,6 +29,8 @@ from sightline.gad._training import Mode, Stage
 from sightline.models import load_model, model_info
 from sightline.models._asking import ask
 from sightline.models._device import device_named
+from sightline.rendering._gad_printed import write_tables
+from sightline.rendering._gad_report import FIT, VERDICTS, titled, write_evaluation
 from sightline.rendering._writing import write_page
 
 app = typer.Typer(

@@ -8,3 +8,8 @@
 - `controls`: maps that know nothing of the model, to stand beside every score.
 - `regions`: pixels chosen by a map; `intervals`, `paired`: how sure a mean or a difference is.
 """
+
+from sightline.evaluation._faithfulness import Curve, curve, deletion, insertion, patch_flipping
+from sightline.evaluation._occlusion import Fill, occlude
+
+__all__ = ["Curve", "Fill", "curve", "deletion", "insertion", "occlude", "patch_flipping"]

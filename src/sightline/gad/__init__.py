@@ -4,7 +4,7 @@
 - `training`: one support network; `networks`: all of them, in files.
 - `distancing`: `GAD`, which joins them to a network and explains with them.
 - `consistency`: readings of "important in all maps"; `explained`: maps read that way.
-- `controls`, `evaluation`, `report`, `figures`: the paper's tables and figures beside what can be had without
+- `controls`, `evaluation`: the paper's tables beside what can be had without
   distancing; `paper`: its own figures.
 - `classifier`, `reproduce`: from a data folder to all of that.
 """

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline._common.integers import as_integers, described
+from sightline._common.renderers import render
 from sightline._common.torch_private import BatchNormBase, DropoutBase
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
@@ -551,10 +552,7 @@ class GAD:
         )  # fmt: skip
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import tabled
-
-        title = f"GAD of {self.titles[0]} and {self.titles[1]}, {self.strategy}, {self.recipe.mode} mode"
-        return tabled(title, self.report, self.notes)
+        return str(render(self, "html"))
 
     def said(self, data: object, *, names: Labels = None) -> tuple[Said, dict[Step, Said]]:
         """What the original network says of the pair's images, and what each support network does."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sightline._common.renderers import render
 from sightline._common.written import whole_files
 from sightline.evaluation._intervals import FEWEST, holm
 from sightline.evaluation._paired import sign_flips
@@ -150,37 +151,10 @@ class Evaluation:
 
     def latex(self) -> str:
         """Tables 1 and 2 of the paper with the controls, and the verdicts, in LaTeX."""
-        from sightline.rendering._paper import latex
-
-        return "\n".join(latex(table, title, f"gad-{title.split(':')[0].lower()}") for title, table in self._titled())
+        return str(render(self, "latex"))
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import tabled
-
-        return "".join(tabled(title, table) for title, table in self._titled())
-
-    def _titled(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Tables that fit a page, with a row for each region instead of a column."""
-        yield "Verdicts: does GAD gain over every control?", self.verdicts
-        rows = []
-        for entry in self.complexity.to_dict("records"):
-            key = {name: entry[name] for name in _KEYS}
-            arms = [str(name).removesuffix(" RC") for name in entry if str(name).endswith(" RC")]
-            figures = ("wins", "ties", "loses", "degenerate", "RC")
-            rows += [{**key, "region": arm} | {name: entry[f"{arm} {name}"] for name in figures} for arm in arms]
-        yield (
-            "Complexity: on how many images a region's hull is smaller than the original's, and its share.",
-            (pd.DataFrame(rows)),
-        )
-        keys = [*_KEYS, "fill"]
-        yield (
-            "Sensitivity: what occluding a region does, per pixel, times 100.",
-            (
-                self.sensitivity.melt(keys, var_name="region", value_name="RS x 100").sort_values(
-                    keys, kind="stable", ignore_index=True
-                )
-            ),
-        )
+        return str(render(self, "html"))
 
     def _cells(self, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         names = [*_KEYS, *more]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sightline._common.renderers import render
 from sightline._common.written import write_text
 from sightline.arrays import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.errors import InputError
@@ -16,7 +17,6 @@ from sightline.gad._classifier import FILE, Tuning, accuracy, fine_tuned
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._distancing import GAD
 from sightline.gad._evaluation import Evaluation
-from sightline.gad._report import write_evaluation
 from sightline.gad._samples import samples_of
 from sightline.gad._training import Mode, check_norms
 from sightline.models import ModelInfo, model_info
@@ -136,7 +136,7 @@ def reproduce(
         progress=lambda done, of: tell("evaluating", done, of),
     )
     beside = (dataset, architecture.removeprefix("torchvision:"))
-    write_evaluation(found, gad, batch, names, out, beside=beside)
+    render(found, "report", gad, batch, names, out, beside=beside)
     record = {
         "dataset": dataset,
         "architecture": architecture,

@@ -113,7 +113,7 @@ class Worker:
         found: list[Explanation] = []
         try:
             found = explain(
-                self.network, batch, list(methods), targets=list(targets),
+                self.network, batch, self.recipe.methods_of(methods), targets=list(targets),
                 seed=self.recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept

@@ -119,10 +119,7 @@ class Block:
         if count == 2:
             return [(f"random {noun}", 0, order[:, 1])]
         places = [
-            torch.randperm(
-                count - 1, generator=torch.Generator().manual_seed(seed_of(self.seed, "class", image_key(image)))
-            )[:RANDOM_CLASSES]
-            for image in self.tensor
+            torch.randperm(count - 1, generator=generator)[:RANDOM_CLASSES] for generator in self.generators("class")
         ]
         drawn = order.gather(1, 1 + torch.stack(places))
         found = [(f"random {noun}", draw, column) for draw, column in enumerate(drawn.unbind(1))]
@@ -174,6 +171,15 @@ class Block:
         read = self.output.read(ask(self.model, images, 64))
         return read.gather(1, self.predicted[:, None]).squeeze(1)
 
+    def generators(self, *about: str | int) -> list[torch.Generator]:
+        """Randomness for each image, which depends on the audit's seed and on the image's content alone.
+
+        Args:
+            about: what is drawn, so that other draws are independent of it.
+        """
+        seeds = [seed_of(self.seed, *about, image_key(image)) for image in self.tensor]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
     def noisy(self, draw: int = 0) -> Maps:
         """The maps of the predicted class under slight noise on the images."""
         images = self._with_noise(SLIGHT, draw)
@@ -210,11 +216,7 @@ class Block:
         """The images under Gaussian noise of a share of each one's own range, within what a pixel can be."""
         tensor = self.tensor
         spread = (tensor.amax((1, 2, 3), keepdim=True) - tensor.amin((1, 2, 3), keepdim=True)) * share
-        seeds = [seed_of(self.seed, draw, image_key(image)) for image in tensor]
-        drawn = [
-            torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
-            for image, seed in zip(tensor, seeds, strict=True)
-        ]
+        drawn = [torch.randn(tensor[0].shape, generator=generator) for generator in self.generators(draw)]
         noisy = tensor + spread * torch.stack(drawn).to(tensor)
         ends = ends_of(self.model, self.images, tensor.shape[1])
         if ends is not None:

@@ -10,8 +10,7 @@ from sightline.arrays._encoded import ends_of
 from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
 from sightline.auditing.questions._registry import QUESTIONS
-from sightline.evaluation._faithfulness import deletion, insertion, patch_flipping
-from sightline.evaluation._occlusion import Fill
+from sightline.evaluation import Fill, deletion, insertion, patch_flipping
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sightline._common.renderers import renders
 from sightline._common.written import whole_files, write_text
 from sightline.arrays import ImageBatch, first_of_each
 from sightline.errors import InputError
-from sightline.gad import _figures as figures
 from sightline.gad import _paper as paper
 from sightline.gad._controls import Control
 from sightline.gad._evaluation import Evaluation
 from sightline.gad._survey import Said, agreement, doubts, fidelities
 from sightline.gad._targets import Step
+from sightline.rendering import _gad_figures as figures
 
 if TYPE_CHECKING:
     from sightline.gad._distancing import GAD
@@ -46,6 +47,7 @@ VERDICTS = (
 """What the columns and words of the verdicts mean."""
 
 
+@renders(Evaluation, "report")
 def write_evaluation(
     found: Evaluation,
     gad: "GAD",
