@@ -29,8 +29,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
-from sightline.explaining import explain
-from sightline.explaining._targets import Pair
+from sightline.explaining import Pair, explain
 from sightline.gad._consistency import Consistency
 from sightline.gad._samples import samples_of
 from sightline.gad._targets import distanced, shuffled

@@ -27,8 +27,7 @@ from sightline.arrays import ImageBatch, load_images
 from sightline.arrays._files import Found, unique_names
 from sightline.auditing import Randomisation, audit
 from sightline.errors import InputError, SightlineError, install
-from sightline.explaining import explain
-from sightline.explaining._targets import Pair, TargetLike
+from sightline.explaining import Pair, TargetLike, explain
 from sightline.gad import GAD
 from sightline.methods import catalogue
 from sightline.models import model_info

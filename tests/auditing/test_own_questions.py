@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import sightline as sl
 from helpers.command_line import sightline
 from sightline.auditing import QUESTIONS, TESTS, AuditOptions, Plan, Question, Rule, Score, audit, questions_of
+from sightline.options import AuditOptions as Options
 
 ROAD = Path(__file__).parents[2] / "docs" / "examples" / "road.py"
 
@@ -339,4 +340,11 @@ def test_a_file_names_a_question_on_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == expected, done.stderr
     refused = sightline(tmp_path, *words, "--fail-on", "stability")
     assert refused.returncode == 2
-    assert "asks only road.py:Road" in " ".join(refused.stderr.split())
+    assert "asks only road." in " ".join(refused.stderr.split())
+
+
+def test_the_command_line_names_all_questions_that_need_no_masks() -> None:
+    from dataclasses import fields
+
+    (words,) = (one.metadata["description"] for one in fields(Options) if one.name == "tests")
+    assert all(name in words for name, one in QUESTIONS.own.items() if not one.needs_masks)

@@ -18,11 +18,12 @@ from sightline._common.written import tensors_in
 from sightline.aggregation import Placement, Reads
 from sightline.aggregation._base import Map
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
 from sightline.methods import known_methods
 from sightline.methods._method import Method
 from sightline.models._output_kind import OutputKind
-from sightline.operations import Kind
+from sightline.operations import kinds
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 from sightline.sampling._base import Points, Rows
@@ -90,7 +91,7 @@ def _explanation(manifest: dict[str, Any], maps: dict[str, Tensor], images: Tens
     return Explanation(
         images=images,
         names=[entry["name"] for entry in entries],
-        targets=[entry["explained"] for entry in entries],
+        explained=[Explained(**entry["target"]) for entry in entries],
         values=torch.tensor([_number(entry["value"]) for entry in entries], dtype=dtype),
         output=OutputKind(**manifest["output"]),
         predicted=predicted,
@@ -177,7 +178,7 @@ def _kind(said: Mapping[str, Any]) -> str:
 
 def _unread(name: str) -> Propagation:
     # It covers no other operation, so that every use is refused with that sentence.
-    return Propagation(name, {Kind.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
+    return Propagation(name, {kinds.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
 
 
 def _without_rules(signal: Tensor, seen: Any) -> Tensor:

@@ -10,16 +10,11 @@ import torch
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images
 from sightline.errors import InputError
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
-from sightline.explaining._layer_names import target_named
-from sightline.explaining._target_names import read_target
-from sightline.explaining._targets import Classes, Pair, as_target
+from sightline.explaining import Classes, Explanation, Pair, explain, target_of
 from sightline.gad._consistency import Consistency
 from sightline.gad._explained import GADExplanation
 from sightline.gad._networks import Kind, Network
 from sightline.gad._targets import told
-from sightline.models import model_info
 from sightline.models._asking import ask
 
 if TYPE_CHECKING:
@@ -66,9 +61,9 @@ def asked_of(gad: "GAD", images: object, targets: Sequence[Any], question: Quest
         question: what is asked of a class; other targets stay as they are.
     """
     batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
-    names, found = model_info(gad.model).class_names or (), []
+    found: list[Any] = []
     for target in targets:
-        chosen = target_named(gad.model, as_target(read_target(target, len(batch), names), len(batch)))
+        chosen: Any = target_of(gad.model, target, len(batch))
         if isinstance(chosen, Classes):
             if chosen.predicted and question == "pair":
                 chosen.predict(ask(gad.model, batch, gad.recipe.batch_size), torch.arange(len(batch)))
@@ -150,7 +145,7 @@ def changed(gad: "GAD", images: Any, methods: Any, target: Any, kind: Kind, sett
     )
     return replace(
         before,
-        targets=[f"{words}, less the same after distancing" for words in before.targets],
+        explained=[replace(one, remark="less the same after distancing") for one in before.explained],
         maps={name: before.maps[name] - after.maps[name] for name in shared},
         refused={**after.refused, **before.refused},
         checks=checks,

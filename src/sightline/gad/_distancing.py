@@ -21,12 +21,10 @@ from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._occlusion import Fill
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Classes as ClassesOf
+from sightline.explaining import ClassesLike, Explanation, TargetLike, explain
 from sightline.explaining._layer_names import methods_named
 from sightline.explaining._target_names import class_numbers
-from sightline.explaining._targets import Classes as ClassesOf
-from sightline.explaining._targets import ClassesLike, TargetLike
 from sightline.gad import _paper as paper
 from sightline.gad import _record as record
 from sightline.gad._asking import Question, asked_of, changed, check_question, of_pair, stacked

@@ -90,18 +90,20 @@ def table_1(evaluations: Sequence[Finished], reading: str = PAPER_LIKE.name) -> 
     rows = []
     for one in evaluations:
         for c, cells in _classes(one.complexity, one, reading):
+            few = {
+                f"  equal {c}": [cell["gad ties"] for cell in cells.values()],
+                f"  undefined {c}": [cell["gad degenerate"] for cell in cells.values()],
+            }
             lines = {
                 f"Orig. {c}": [cell["gad loses"] + cell["gad ties"] for cell in cells.values()],
                 f"GAD {c}": [cell["gad wins"] for cell in cells.values()],
-                f"  equal {c}": [cell["gad ties"] for cell in cells.values()],
-                f"  undefined {c}": [cell["gad degenerate"] for cell in cells.values()],
+                **{name: counts for name, counts in few.items() if any(counts)},
                 f"clipped {c}": [cell["clipped wins"] for cell in cells.values()],
             }
             rows += [
                 {"data set": one.dataset, "network": one.network, "": name}
                 | {heading: int(count) for heading, count in zip(cells, counts, strict=True)}
                 for name, counts in lines.items()
-                if not name.startswith(" ") or any(counts)
             ]
     return pd.DataFrame(rows).convert_dtypes()
 

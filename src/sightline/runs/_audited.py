@@ -56,10 +56,8 @@ def audits_of(worker: Worker) -> list[Audited]:
                 worker.recipe.methods_of(
                     list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own))
                 ),
-                asked.tests,
-                randomisation=Randomisation(
-                    stages=asked.stages or Randomisation().stages, seed=worker.recipe.seed, networks=asked.networks
-                ),
+                worker.recipe.tests(),
+                randomisation=Randomisation(stages=asked.stages, seed=worker.recipe.seed, networks=asked.networks),
                 groups=groups_of(found.batch, asked.groups) if asked.groups else None,
                 seed=worker.recipe.seed,
                 block=asked.block,

@@ -175,6 +175,8 @@ class Worker:
                     made.scores.append(
                         {"image": number, "name": self.source.names[number], "label": self.source.labels[number]}
                         | {"target": target, "method": method, "explained": one.targets[row]}
+                        | {"output": (what := one.explained[row]).number, "other": what.other}
+                        | {"is_predicted": what.predicted}
                         | {"value": float(one.values[row]), "predicted": _entry(one.predicted, row, int)}
                         | {"probability": _entry(one.probabilities, row, float)}
                         | {"completeness": _entry(left, row, float), "not_finite": int(wrong[row])}
