@@ -49,7 +49,6 @@ ALLOWED: dict[str, set[str]] = {
         "gad._measuring.evaluate",
         "gad._training.train",
         "propagation._lrp.table",
-        "study._study.claims",
     },
     "imported_guests": {
         "gad._distancing -> gad._paper",
