@@ -9,7 +9,7 @@ from sightline._common.options import option
 from sightline.auditing.questions import Custom, Question, default_tests
 from sightline.evaluation._images import Asked
 from sightline.evaluation._randomisation import Randomisation
-from sightline.methods._method import Method
+from sightline.methods import Method
 
 TESTS = default_tests()
 """What is asked unless told otherwise."""

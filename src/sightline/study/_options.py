@@ -8,11 +8,9 @@ from sightline._common.options import option
 from sightline.arrays._encoded import whole
 from sightline.auditing import Question
 from sightline.errors import InputError
-from sightline.options import PARTS
+from sightline.options import PARTS, ClaimsOptions
 
 Progress = Callable[[str, int, int], None]
-TESTS = ("class_sensitivity", "image_sensitivity", "parameter_randomization")
-"""The tests whose verdicts answer whether positive forms fail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +27,10 @@ class StudyOptions:
     methods: Sequence[str] | None = option(
         None, "Names from the catalogue for `aggregation` and `propagation`; by default all of both claims."
     )
-    parts: Sequence[str] = option(PARTS, "Some of `aggregation`, `propagation`, `survey` and `encoding`.")
+    parts: Sequence[str] = option(ClaimsOptions.parts, "Some of `aggregation`, `propagation`, `survey` and `encoding`.")
     _: KW_ONLY
     tests: str | Question | Sequence[str | Question] = option(
-        TESTS,
+        ClaimsOptions.tests,
         "The tests of an audit by which `aggregation` and `propagation` are answered: names, FILE.py:NAME, or "
         "questions of your own.",
     )
@@ -40,9 +38,11 @@ class StudyOptions:
         None, "Where the study is written after each part; an interrupted audit goes on there."
     )
     count: int | None = option(None, "Of the images, take so many, spread evenly; by default all.")
-    networks: int = option(5, "Random networks; a verdict needs at least five.")
-    stages: int = option(1, "With 1 all layers become random at once; else in so many steps from the output.")
-    seed: int = option(0, "Base of all randomness.")
+    networks: int = option(ClaimsOptions.networks, "Random networks; a verdict needs at least five.")
+    stages: int = option(
+        ClaimsOptions.stages, "With 1 all layers become random at once; else in so many steps from the output."
+    )
+    seed: int = option(ClaimsOptions.seed, "Base of all randomness.")
     progress: Progress | None = option(None, "Called with what is done, and the steps done and in all.")
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from sightline.errors import RefusalError
 from sightline.evaluation._images import Asked, values_of
 from sightline.evaluation._intervals import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method
 from sightline.models import model_info
 from sightline.options import PARTS
 from sightline.study._encodings import bias
