@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sightline._common.equality import Compared
 from sightline._common.renderers import render
 from sightline._common.written import whole_files
 from sightline.evaluation._intervals import FEWEST, holm
 from sightline.evaluation._paired import sign_flips
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import Control
-from sightline.methods._method import Method
+from sightline.methods import Method
 
 LEVEL = 0.05
 """Of the verdicts: the probability of a false gain or loss among the comparisons of a cell, at most."""
@@ -24,8 +25,8 @@ OWN = ("gad", "clipped", "shuffled")
 """Arms of a size of their own."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False)
+class Evaluation(Compared):
     """Regions and what occluding them does, and what follows.
 
     Attributes:

@@ -12,15 +12,14 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sightline import __version__
 from sightline._common.checksums import changed, fits
+from sightline._common.version import __version__
 from sightline._common.words import counted, readable
 from sightline._common.written import write_text
 from sightline.auditing._similarity import JUDGED
 from sightline.auditing._subjects import CONTROLS
 from sightline.errors import InputError
-from sightline.methods._cards import card
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method, card
 from sightline.rendering._audit_page import FIGURES
 from sightline.rendering._gallery import Gallery, folders_of, read_text
 from sightline.rendering._run_page import MOST, SAMPLE, local_folder, run_at, run_part, runs_of

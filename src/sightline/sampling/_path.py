@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline._common.equality import ByValue
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError, RefusalError
 from sightline.sampling._base import Context, Points, Rows, Sampling
 
@@ -39,6 +39,7 @@ class Path(Sampling):
     _identity: object = field(init=False, repr=False)
 
     from_baseline = True
+    averaged_over = "the way from the baseline"
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)
