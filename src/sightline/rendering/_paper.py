@@ -15,8 +15,8 @@ from sightline.methods._method import Method
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import AdaptivePath, Image
 
-GAD, SANITY, CONVERGENCE = "2401.14434", "1810.03292", "1912.09818"
-"""What is cited beside methods: Gradient Artificial Distancing, parameter randomisation, convergence."""
+GAD = "2401.14434"
+"""What is cited beside methods: Gradient Artificial Distancing."""
 _PLACE = re.compile(r"(?:arXiv|doi) (\d\S*?)(?=,?(?:\s|$))")
 _ESCAPES = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",

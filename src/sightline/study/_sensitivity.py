@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from sightline.auditing import Audit, Randomisation, audit
-from sightline.auditing._subjects import CONTROLS, Asked
+from sightline.auditing.questions._subjects import CONTROLS
+from sightline.evaluation._images import Asked
 from sightline.study._part import Part, too_few
 from sightline.study._rule import Answer, answer
 

@@ -10,10 +10,9 @@ import numpy as np
 from sightline._common.checksums import sealed
 from sightline._common.words import counted
 from sightline._common.written import whole_files
-from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
-from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError
+from sightline.evaluation._images import Asked, values_of
 from sightline.evaluation._intervals import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
 from sightline.methods._catalogue import as_method
@@ -139,7 +138,7 @@ def claims(
     asked = [name for name in PARTS if name in parts]
     judged = [name for name in asked if name in PAIRS]
     names = [as_method(name).name for name in methods or _methods(judged)]
-    as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    as_images(values_of(images))
     chosen = _evenly(images, count or len(images))
     fewer = _evenly(chosen, max(FEWEST, len(chosen) // 4))
     info = model_info(model)

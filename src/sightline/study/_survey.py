@@ -21,11 +21,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images
 from sightline.auditing._pairs import Sample
-from sightline.auditing._similarity import spearman
-from sightline.auditing._subjects import Asked
+from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation._similarity import spearman
 from sightline.explaining._explain import explain
 from sightline.methods._catalogue import catalogue
 from sightline.methods._method import Method
@@ -67,7 +66,7 @@ def survey(model: Callable[..., Any], images: Asked, *, seed: int = 0, step: Ste
         InputError: see `sightline.explain`.
     """
     maps, refused = maps_of(model, images, _methods(), seed=seed, step=step)
-    keys = [image_key(image) for image in as_images(images.tensor if isinstance(images, ImageBatch) else images)]
+    keys = [image_key(image) for image in as_images(values_of(images))]
     others = Sample.of(keys, keys, np.zeros(len(keys), dtype=int), None, seed).alike
     other, known = torch.from_numpy(others.partners), torch.from_numpy(others.known)
     rows, said = [], []

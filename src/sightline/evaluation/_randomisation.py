@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sightline.arrays._encoded import whole
-from sightline.auditing._layers import Layer, layers_of
 from sightline.errors import InputError
+from sightline.evaluation._layers import Layer, layers_of
 from sightline.sampling._seeds import seed_of
 
 

@@ -29,10 +29,9 @@ from torch import Tensor, nn
 
 from sightline._common.equality import Compared
 from sightline._common.memory import first_chunk
-from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, ends_of, whole
-from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError, alternatives
+from sightline.evaluation._images import Asked, values_of
 from sightline.methods._catalogue import as_method
 from sightline.methods._method import Method
 from sightline.models._home import home_of
@@ -122,7 +121,7 @@ def convergence(
     Example:
         `convergence(model, images, "lrp_z_plus", start=["layer4", "layer3"]).lost_at("lrp_z_plus", "layer4")`
     """
-    batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    batch = as_images(values_of(images))
     whole("draws", draws, 2)
     asked = [as_method(one) for one in ([methods] if isinstance(methods, str | Method) else methods)]
     order = {one.name: number for number, one in enumerate(asked)}
@@ -213,7 +212,7 @@ def _no_propagation(method: Method) -> str:
     """Why a method has no number, if so."""
     if method.times is not None:
         return f"{method.name} is a product of two maps, which no one propagation makes. Ask for its factors."
-    if not isinstance(method.sampling, Image):
+    if method.sampling != Image():
         return (
             f"{method.name} joins the answers at many inputs, and a propagation is followed at one. Ask for a method "
             f"that propagates by {method.propagation.name} at the image itself."
