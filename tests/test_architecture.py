@@ -64,7 +64,6 @@ ALLOWED: dict[str, set[str]] = {
         "auditing -> arrays",
         "auditing -> evaluation",
         "auditing -> explaining",
-        "auditing -> methods",
         "auditing -> models",
         "auditing -> sampling",
         "cli -> arrays",

@@ -184,7 +184,7 @@ def test_mistakes_in_a_recipe_are_told_with_their_line(tmp_path: Path, line: str
 
 
 def test_help_names_the_tests_that_there_are() -> None:
-    from sightline.auditing._options import TESTS
+    from sightline.auditing import TESTS
 
     (tests,) = [one for one in fields(options.AuditTests) if one.name == "tests"]
     usual, _, further = tests.metadata["description"].partition(", by default all of these; ")

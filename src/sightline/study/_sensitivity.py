@@ -15,6 +15,7 @@ import pandas as pd
 from sightline.auditing import Audit, Randomisation, audit
 from sightline.auditing.questions._subjects import CONTROLS
 from sightline.evaluation._images import Asked
+from sightline.methods import Method
 from sightline.study._part import Part, too_few
 from sightline.study._rule import Answer, answer
 
@@ -72,7 +73,7 @@ def methods_of(part: str) -> list[str]:
 def audited(
     model: Callable[..., Any],
     images: Asked,
-    methods: Sequence[str],
+    methods: Sequence[Method],
     *,
     networks: int,
     stages: int,

@@ -15,7 +15,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.evaluation._images import Asked, values_of
 from sightline.evaluation._intervals import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
-from sightline.methods._catalogue import as_method
+from sightline.methods import Method, as_method
 from sightline.models import model_info
 from sightline.options import PARTS, ClaimsOptions
 from sightline.study._encodings import bias
@@ -94,7 +94,7 @@ class Study:
 def claims(
     model: Callable[..., Any],
     images: Asked,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str | Method] | None = None,
     parts: Sequence[str] = ClaimsOptions.parts,
     *,
     folder: str | Path | None = None,
@@ -112,7 +112,7 @@ def claims(
     Args:
         model: a network in evaluation mode.
         images: see `sightline.explain`; a verdict needs at least twenty.
-        methods: names from the catalogue for `aggregation` and `propagation`; by default all of both claims.
+        methods: methods, by name or themselves, for `aggregation` and `propagation`; by default all of both claims.
         parts: some of `aggregation`, `propagation`, `survey` and `encoding`.
         folder: where the study is written after each part; an interrupted audit goes on there.
         count: of the images, take so many, spread evenly; by default all.
@@ -137,7 +137,8 @@ def claims(
         whole("count", count)
     asked = [name for name in PARTS if name in parts]
     judged = [name for name in asked if name in PAIRS]
-    names = [as_method(name).name for name in methods or _methods(judged)]
+    rows = [as_method(one) for one in methods or _methods(judged)]
+    names = [row.name for row in rows]
     as_images(values_of(images))
     chosen = _evenly(images, count or len(images))
     fewer = _evenly(chosen, max(FEWEST, len(chosen) // 4))
@@ -161,7 +162,7 @@ def claims(
         own = None if place is None else place / "-".join(["audit", *judged])
         try:
             found = audited(
-                model, chosen, names, networks=networks, stages=stages, seed=seed, folder=own, progress=progress
+                model, chosen, rows, networks=networks, stages=stages, seed=seed, folder=own, progress=progress
             )
         except RefusalError as error:
             study = keep({name: unanswered(name, str(error)) for name in judged})
