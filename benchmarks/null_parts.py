@@ -22,7 +22,7 @@ from sightline.evaluation._encoding import shifted
 from sightline.evaluation._intervals import mean_interval
 from sightline.evaluation._localisation import rank_accuracy
 from sightline.explaining import explain
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 
 METHODS = ["gradient", "input_x_gradient", "integrated_gradients", "rect_grad", "lrp_epsilon", "lrp_epsilon_plus",
            "lrp_alpha1_beta0", "lrp_z_plus", "guided_backprop", "grad_cam"]  # fmt: skip

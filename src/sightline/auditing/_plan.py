@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._common.checksums import checksum
+from sightline._common.seeds import image_key
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, whole
 from sightline.auditing._forecast import Forecast
@@ -43,7 +44,6 @@ from sightline.models import model_info
 from sightline.models._asking import ask, output_of
 from sightline.models._fingerprint import fingerprint
 from sightline.models._output_kind import as_kind
-from sightline.sampling._seeds import image_key
 
 _FLOATS = 1 << 25
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from sightline._common.seeds import seed_of
 from sightline.arrays._encoded import whole
 from sightline.errors import InputError
 from sightline.evaluation._layers import Layer, layers_of
 from sightline.options import AuditOptions
-from sightline.sampling._seeds import seed_of
 
 
 class Order(StrEnum):

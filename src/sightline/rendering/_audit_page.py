@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from sightline._common.renderers import renders
 from sightline._common.words import counted
 from sightline.auditing import CONTROLS, JUDGED, Audit
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.rendering._figure import PaperFigure
 from sightline.rendering._paper import bibliography, latex
 

@@ -19,7 +19,7 @@ from sightline.errors import RefusalError
 from sightline.evaluation._encoding import reencoded, shifted
 from sightline.evaluation._images import Asked, values_of
 from sightline.evaluation._similarity import cosine, spearman
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.study._part import Interval, Part, interval, too_few
 from sightline.study._rule import answer
 from sightline.study._survey import Step, maps_of

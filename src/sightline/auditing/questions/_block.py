@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sightline._common.seeds import image_key, seed_of
 from sightline.arrays._encoded import ends_of
 from sightline.auditing.questions._subjects import Answers, Maps, Subjects, Sums
 from sightline.errors import RefusalError
@@ -16,7 +17,6 @@ from sightline.evaluation._images import Asked, values_of, with_values
 from sightline.evaluation._similarity import MEASURES, Ranked, likeness
 from sightline.models._asking import ask
 from sightline.models._output_kind import OutputKind
-from sightline.sampling._seeds import image_key, seed_of
 
 SLIGHT = 0.01
 """Standard deviation of slight input noise, as a share of each image's own range."""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._common.seeds import image_key
 from sightline.auditing.questions._question import Question
-from sightline.sampling._seeds import image_key
 
 
 def is_own(question: Question) -> bool:
