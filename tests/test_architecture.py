@@ -26,10 +26,8 @@ MOST_LINES, MOST_PARAMETERS = 400, 8
 
 ALLOWED: dict[str, set[str]] = {
     "upward_imports": {
-        "explaining._explanation -> sightline",
         "rendering._run_page -> runs",
         "rendering._run_page -> runs._place",
-        "rendering._writing -> sightline",
     },
     "import_circles": {
         "explaining._explanation explaining._saved",
@@ -89,7 +87,6 @@ ALLOWED: dict[str, set[str]] = {
         "runs -> explaining",
         "runs -> gad",
         "runs -> models",
-        "sampling -> arrays",
         "study -> arrays",
         "study -> auditing",
         "study -> evaluation",
