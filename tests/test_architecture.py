@@ -42,7 +42,6 @@ ALLOWED: dict[str, set[str]] = {
         "gad._asking.stacked",
         "gad._measuring.evaluate",
         "gad._training.train",
-        "study._study.claims",
     },
     "imported_guests": {
         "gad._distancing -> gad._paper",
@@ -72,7 +71,6 @@ ALLOWED: dict[str, set[str]] = {
         "demo -> rendering",
         "evaluation -> arrays",
         "evaluation -> models",
-        "explaining -> arrays",
         "explaining -> models",
         "gad -> arrays",
         "gad -> evaluation",

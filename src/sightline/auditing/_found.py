@@ -9,13 +9,12 @@ import pandas as pd
 
 from sightline._common.checksums import checksum_of, sealed, unsealed
 from sightline._common.renderers import render
-from sightline._common.written import whole_files
+from sightline._common.written import whole_folder
 from sightline.auditing._advice import advice
 from sightline.auditing._judged import Judged
 from sightline.auditing._judging import findings_of
 from sightline.auditing._pairs import Sample
 from sightline.auditing.questions import Question, Subjects
-from sightline.errors import InputError
 from sightline.explaining._explanation import FORMAT, versions
 
 if TYPE_CHECKING:
@@ -101,19 +100,15 @@ class Audit(Judged):
             "alike": self.alike,
             "advice": self.advice,
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole_files() as part:
-                for name in ("scores", "table", "reasons"):
-                    getattr(self, name).to_csv(part(folder / f"{name}.csv"), index=False, float_format="%.6g")
-                self.verdicts.to_csv(part(folder / "verdicts.csv"))
-                for name, draw in render(self, "files").items():
-                    draw(part(folder / name))
-                # Last, with the checksums of the others, so that what is damaged later can be found.
-                record["files"] = {name: checksum_of(part(folder / name)) for name in _FILES}
-                part(folder / "audit.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
+        with whole_folder(folder) as part:
+            for name in ("scores", "table", "reasons"):
+                getattr(self, name).to_csv(part(f"{name}.csv"), index=False, float_format="%.6g")
+            self.verdicts.to_csv(part("verdicts.csv"))
+            for name, draw in render(self, "files").items():
+                draw(part(name))
+            # Last, with the checksums of the others, so that what is damaged later can be found.
+            record["files"] = {name: checksum_of(part(name)) for name in _FILES}
+            part("audit.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
         return folder
 
 

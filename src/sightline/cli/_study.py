@@ -8,6 +8,7 @@ from sightline.cli._console import console, interruptible, progress, say, say_re
 from sightline.cli._images import read_images
 from sightline.cli._model import check_places, loaded
 from sightline.options import ClaimsOptions, ModelOptions
+from sightline.study import TESTS
 from sightline.study import claims as study_claims
 
 
@@ -23,6 +24,7 @@ def claims(model: ModelOptions, asked: ClaimsOptions) -> None:
             batch,
             asked.methods,
             asked.parts,
+            tests=TESTS if asked.tests is None else asked.tests,
             folder=asked.out,
             count=asked.count,
             networks=asked.networks,
