@@ -16,8 +16,7 @@ from sightline.auditing import TESTS, AuditOptions, Randomisation
 from sightline.cli._main import app
 from sightline.gad import GAD, Consistency
 from sightline.runs import Recipe, read_recipe
-from sightline.study import TESTS as CLAIMS_TESTS
-from sightline.study import claims
+from sightline.study import StudyOptions, claims
 
 # The flags of each command, which scripts rely on.
 MODEL = (
@@ -119,7 +118,7 @@ def test_a_python_call_has_every_option_with_the_same_default(
     given = {name: one.default for call in calls for name, one in inspect.signature(call).parameters.items()}
     if "tests" in given:
         # None is what Python says by the names of the usual tests, which register themselves.
-        assert given["tests"] in {TESTS, CLAIMS_TESTS}
+        assert given["tests"] in {TESTS, StudyOptions.tests}
         given["tests"] = None
     for one in fields(owner):
         if one.name in others or (one.name in ELSEWHERE and owner is not options.ModelOptions):

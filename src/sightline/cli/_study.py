@@ -8,7 +8,6 @@ from sightline.cli._console import console, interruptible, progress, say, say_re
 from sightline.cli._images import read_images
 from sightline.cli._model import check_places, loaded
 from sightline.options import ClaimsOptions, ModelOptions
-from sightline.study import TESTS
 from sightline.study import claims as study_claims
 
 
@@ -24,7 +23,7 @@ def claims(model: ModelOptions, asked: ClaimsOptions) -> None:
             batch,
             asked.methods,
             asked.parts,
-            tests=TESTS if asked.tests is None else asked.tests,
+            tests=asked.tests,
             folder=asked.out,
             count=asked.count,
             networks=asked.networks,

@@ -6,7 +6,7 @@
 """
 
 from sightline.options import PARTS
-from sightline.study._options import TESTS, StudyOptions
+from sightline.study._options import StudyOptions
 from sightline.study._study import Study, claims
 
-__all__ = ["PARTS", "TESTS", "Study", "StudyOptions", "claims"]
+__all__ = ["PARTS", "Study", "StudyOptions", "claims"]

@@ -12,8 +12,6 @@ from sightline.methods import Method
 from sightline.options import PARTS, ClaimsOptions
 
 Progress = Callable[[str, int, int], None]
-TESTS = ("class_sensitivity", "image_sensitivity", "parameter_randomization")
-"""The tests whose verdicts answer whether positive forms fail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +31,7 @@ class StudyOptions:
     parts: Sequence[str] = option(ClaimsOptions.parts, "Some of `aggregation`, `propagation`, `survey` and `encoding`.")
     _: KW_ONLY
     tests: str | Question | Sequence[str | Question] = option(
-        TESTS,
+        ClaimsOptions.tests,
         "The tests of an audit by which `aggregation` and `propagation` are answered: names, FILE.py:NAME, or "
         "questions of your own.",
     )

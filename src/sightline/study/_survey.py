@@ -26,7 +26,7 @@ from sightline.arrays._encoded import as_images
 from sightline.auditing._pairs import Sample
 from sightline.evaluation._images import Asked, values_of
 from sightline.evaluation._similarity import spearman
-from sightline.explaining._explain import explain
+from sightline.explaining import explain
 from sightline.methods import Method, catalogue
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon
 from sightline.study._part import Part, interval, too_few
