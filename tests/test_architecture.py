@@ -69,8 +69,6 @@ ALLOWED: dict[str, set[str]] = {
         "demo -> explaining",
         "demo -> gad",
         "demo -> rendering",
-        "evaluation -> arrays",
-        "evaluation -> models",
         "explaining -> models",
         "gad -> arrays",
         "gad -> evaluation",
