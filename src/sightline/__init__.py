@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 import sightline._common.interrupt  # noqa: F401 - it acts when it is imported
+from sightline._common.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sightline.arrays import ImageBatch, load_images
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from sightline.methods import Method, catalogue
     from sightline.models import ModelInfo, Preprocessing, load_model, model_info
     from sightline.runs import Run, open_run, read_recipe, run
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GAD",

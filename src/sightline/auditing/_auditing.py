@@ -39,7 +39,7 @@ from sightline.auditing.questions import (
     Stability,
 )
 from sightline.errors import InputError
-from sightline.explaining._explanation import described
+from sightline.explaining import described
 from sightline.explaining._layer_names import methods_named
 from sightline.methods import method_or_function
 from sightline.methods._method import Method

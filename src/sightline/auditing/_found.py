@@ -12,6 +12,7 @@ import pandas as pd
 from sightline._common.checksums import checksum_of, sealed, unsealed
 from sightline._common.equality import Compared
 from sightline._common.renderers import render
+from sightline._common.version import versions
 from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.auditing._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
@@ -23,7 +24,7 @@ from sightline.auditing._verdicts import Evidence, Finding, Rule, Said, correcte
 from sightline.auditing.questions._input_bias import PATCH, SEEN, WITHOUT, InputBias
 from sightline.errors import InputError
 from sightline.evaluation._intervals import Values
-from sightline.explaining._explanation import FORMAT, versions
+from sightline.explaining import FORMAT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

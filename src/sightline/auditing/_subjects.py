@@ -14,8 +14,7 @@ from sightline.aggregation import resized
 from sightline.arrays import ImageBatch
 from sightline.auditing._controls import edge_map
 from sightline.errors import InputError, RefusalError
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Explanation, explain
 from sightline.methods import MapFunction, Method, as_method, method_or_function
 from sightline.operations import wide
 from sightline.sampling._seeds import image_key, seed_of

@@ -26,7 +26,7 @@ from sightline.cli._run import run as run_command
 from sightline.cli._study import app as study
 from sightline.cli._targets import save_each, targets_of
 from sightline.errors import RefusalError, SightlineError
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Explanation
 from sightline.methods import as_method, card, catalogue, choices, unusable
 from sightline.models import model_info
 from sightline.rendering._writing import write_page

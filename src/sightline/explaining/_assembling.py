@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._common.version import versions
 from sightline._common.words import counted, readable
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import is_finite
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._checks import Checks
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._explained import Explained
-from sightline.explaining._explanation import Checks, Explanation, versions
+from sightline.explaining._explanation import Explanation
 from sightline.explaining._notes import notes
 from sightline.explaining._options import Options
 from sightline.explaining._results import Results

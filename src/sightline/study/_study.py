@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sightline._common.checksums import sealed
+from sightline._common.version import versions
 from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.arrays import ImageBatch
@@ -15,7 +16,7 @@ from sightline.arrays._encoded import as_images, whole
 from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._intervals import FEWEST
-from sightline.explaining._explanation import FORMAT, versions
+from sightline.explaining import FORMAT
 from sightline.methods._catalogue import as_method
 from sightline.models import model_info
 from sightline.study._encodings import bias

@@ -26,7 +26,7 @@ from sightline.arrays._encoded import as_images
 from sightline.auditing._pairs import Sample
 from sightline.auditing._similarity import spearman
 from sightline.auditing._subjects import Asked
-from sightline.explaining._explain import explain
+from sightline.explaining import explain
 from sightline.methods._catalogue import catalogue
 from sightline.methods._method import Method
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon
