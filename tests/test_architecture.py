@@ -34,7 +34,6 @@ ALLOWED: dict[str, set[str]] = {
         "explaining._passes",
         "gad._distancing",
         "operations._tape",
-        "operations.layout._rules",
     },
     "long_signatures": {
         "cli._audit.audit_command",

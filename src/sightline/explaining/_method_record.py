@@ -15,7 +15,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.methods import known_methods
 from sightline.methods._cards import settings
 from sightline.methods._method import Method
-from sightline.operations import Kind
+from sightline.operations import kinds
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 from sightline.sampling._base import Points, Rows
@@ -104,7 +104,7 @@ def _kind(said: Mapping[str, Any]) -> str:
 
 def _unread(name: str) -> Propagation:
     # It covers no other operation, so that every use is refused with that sentence.
-    return Propagation(name, {Kind.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
+    return Propagation(name, {kinds.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
 
 
 def _without_rules(signal: Tensor, seen: Any) -> Tensor:

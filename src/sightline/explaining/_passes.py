@@ -30,6 +30,7 @@ from sightline.operations import (
     Seen,
     Tape,
     Unreadable,
+    kinds,
     recomputed,
 )
 from sightline.propagation import GRADIENT, Propagation
@@ -307,7 +308,7 @@ class Passes:
         passing = []
         for method in ready:
             try:
-                gates = Kind.GATING not in propagation.rules
+                gates = kinds.GATING not in propagation.rules
                 counts = propagation.check(tape.walk(values, method.aggregation.places, gates=gates))
             except RefusalError as error:
                 results.refused[method.name] = str(error)
