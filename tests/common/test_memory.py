@@ -6,7 +6,7 @@ import torch
 from sightline import InputError, RefusalError
 from sightline._common.memory import ran_out
 
-CPU = "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+CPU = "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 B"
 
 
 def caused(by: BaseException) -> InputError:
