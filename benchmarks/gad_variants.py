@@ -34,7 +34,7 @@ from sightline.gad._consistency import Consistency
 from sightline.gad._samples import samples_of
 from sightline.gad._targets import distanced, shuffled
 from sightline.gad._training import Recipe, train
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method
 
 TASKS = {"tail": (0, 1), "ears": (0, 2)}
 ALPHAS = (2, 4, 6, 8)  # only the last is trained; the weights of the others lie on the line to it

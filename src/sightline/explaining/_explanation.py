@@ -30,7 +30,7 @@ from sightline.explaining._manifest import (
 )
 from sightline.explaining._method_record import method_record
 from sightline.explaining._saved import read
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.models._output_kind import OutputKind
 
 if TYPE_CHECKING:

@@ -9,17 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from sightline import aggregation, sampling
-from sightline.aggregation import Reads
-from sightline.aggregation._base import Map
+from sightline._common.seeds import image_key
+from sightline.aggregation import Aggregation, Map, Reads
 from sightline.errors import InputError, RefusalError
-from sightline.methods import known_methods
-from sightline.methods._cards import settings
-from sightline.methods._method import Method
+from sightline.methods import Method, known_methods, settings
 from sightline.operations import kinds
 from sightline.propagation import Propagation
-from sightline.sampling import Sampling
-from sightline.sampling._base import Points, Rows
-from sightline.sampling._seeds import image_key
+from sightline.sampling import Points, Rows, Sampling
 
 
 def method_record(method: Method) -> dict[str, Any]:
@@ -128,7 +124,7 @@ class UnreadSampling(Sampling):
 
 
 @dataclass(frozen=True)
-class UnreadAggregation:
+class UnreadAggregation(Aggregation):
     """Stands in for an aggregation that is not Sightline's own."""
 
     kind: str

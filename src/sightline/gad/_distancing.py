@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 (the name torch's own documen
 
 from sightline._common.integers import as_integers, described
 from sightline._common.renderers import render
+from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase, DropoutBase
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, whole
@@ -39,11 +40,9 @@ from sightline.gad._scores import ScoresOf, with_scores
 from sightline.gad._survey import Said, agreement, check_outputs, doubts, fidelities, moved, survey, watch
 from sightline.gad._targets import Alpha, Step, distanced, shuffled, steps_of, told
 from sightline.gad._training import Mode, Recipe, Stage, check_norms, train
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models import model_info
 from sightline.models._fingerprint import fingerprint
-from sightline.sampling._seeds import seed_of
 
 Strategy = Literal["trained", "interpolated"]
 

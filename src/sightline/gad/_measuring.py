@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from sightline._common.seeds import seed_of
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, ends_of
 from sightline.errors import InputError
@@ -20,10 +21,8 @@ from sightline.gad._asking import Question, check_question
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._controls import SINGLE, Control, as_many, as_wide, orders
 from sightline.gad._evaluation import Evaluation
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models._asking import ask
-from sightline.sampling._seeds import seed_of
 
 if TYPE_CHECKING:
     from sightline.gad._distancing import GAD

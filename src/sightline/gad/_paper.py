@@ -6,8 +6,7 @@ Mazini Rodrigues et al. 2024, arXiv 2401.14434, tables 1 and 2: 512 images, alph
 from dataclasses import replace
 from typing import NamedTuple
 
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
+from sightline.methods import Method, catalogue
 from sightline.sampling import Path
 
 METHODS = ("saliency", "deconvnet", "input_x_gradient", "guided_backprop", "integrated_gradients")

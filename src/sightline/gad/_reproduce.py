@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sightline._common.renderers import render
+from sightline._common.seeds import seed_of
 from sightline._common.written import write_text
 from sightline.arrays import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.errors import InputError
@@ -20,7 +21,6 @@ from sightline.gad._evaluation import Evaluation
 from sightline.gad._samples import samples_of
 from sightline.gad._training import Mode, check_norms
 from sightline.models import ModelInfo, model_info
-from sightline.sampling._seeds import seed_of
 
 NAMES = {"cats_dogs": ("cat", "dog"), "cub": ("sparrow", "warbler")}
 SPECIES = 21

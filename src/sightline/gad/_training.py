@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
 from sightline._common.checksums import checksum
+from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase
 from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
 from sightline.operations import steady_unseen
-from sightline.sampling._seeds import seed_of
 
 Mode = Literal["eval", "train"]
 
