@@ -146,7 +146,7 @@ def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
         if row.name in results.remarks and row.name in results.maps:
             readers.setdefault(row.aggregation.places, []).append(row.name)
     return [
-        f"At {results.where.get(names[0], 'the input')}, read by {', '.join(names)}, {said}."
+        f"At {results.where.get(names[0], 'the input')}, read by {', '.join(names)}, {words}."
         for names in readers.values()
-        for said in sorted(frozenset.intersection(*(results.remarks[name] for name in names)))
+        for words in sorted(one.describe() for one in frozenset.intersection(*(results.remarks[n] for n in names)))
     ]
