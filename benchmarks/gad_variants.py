@@ -33,8 +33,9 @@ from sightline.explaining import explain
 from sightline.explaining._targets import Pair
 from sightline.gad._consistency import Consistency
 from sightline.gad._samples import samples_of
+from sightline.gad._settings import Training
 from sightline.gad._targets import distanced, shuffled
-from sightline.gad._training import Recipe, train
+from sightline.gad._training import Task, train
 from sightline.methods._catalogue import as_method
 
 TASKS = {"tail": (0, 1), "ears": (0, 2)}
@@ -193,9 +194,9 @@ def trained(kind: str, seed: int, task: str, options: argparse.Namespace, run: i
         rank, rate = RANK, LOW_RANK_RATE
         names = [name for name in names if model.get_parameter(name).dim() > 1]
     update = Update(model, names, rank)
-    recipe = Recipe("eval", rate, steps=STEPS, batch_size=BATCH, seed=seed * 10 + run)
+    training = Training("eval", rate, steps=STEPS, batch_size=BATCH, seed=seed * 10 + run)
     samples = samples_of((images, taken), classes)
-    train(update, samples, torch.arange(len(images)), targets, recipe, kind, loss=loss)
+    train(update, Task(kind, samples, torch.arange(len(images)), targets, loss), training)
     weights = {name: weight.detach() for name, weight in update.weights().items()}
     torch.save(weights, file)
     return weights

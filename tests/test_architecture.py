@@ -19,7 +19,7 @@ ROOMS = (
 )  # fmt: skip
 # Examples of use, which nothing but a face above imports.
 GUESTS = ("demo", "gad._classifier", "gad._figures", "gad._paper", "gad._printed", "gad._report", "gad._reproduce",
-          "gad._survey", "gad._truth")  # fmt: skip
+          "gad._truth")  # fmt: skip
 HOSTS = ("__main__", "cli")
 MOST_LINES, MOST_PARAMETERS = 400, 8
 
@@ -52,7 +52,6 @@ ALLOWED: dict[str, set[str]] = {
     "import_circles": {
         "explaining._explanation explaining._saved",
         "explaining._passes explaining._planner",
-        "gad._asking gad._distancing gad._measuring",
         "gad._explained gad._figures",
         "runs._audited runs._distanced runs._on_ray",
     },
@@ -62,7 +61,6 @@ ALLOWED: dict[str, set[str]] = {
         "explaining._explanation",
         "explaining._passes",
         "explaining._targets",
-        "gad._distancing",
         "methods._catalogue",
         "operations._places",
         "operations._tape",
@@ -77,15 +75,11 @@ ALLOWED: dict[str, set[str]] = {
         "cli._study.claims",
         "explaining._notes.notes",
         "explaining._planner.Job.__init__",
-        "gad._asking.stacked",
-        "gad._measuring.evaluate",
-        "gad._training.train",
         "propagation._lrp.table",
         "study._study.claims",
     },
     "imported_guests": {
         "gad._distancing -> gad._paper",
-        "gad._distancing -> gad._survey",
         "gad._explained -> gad._figures",
     },
     "bypassed_faces": {

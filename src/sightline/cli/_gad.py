@@ -19,15 +19,15 @@ from sightline.errors import InputError, SightlineError
 from sightline.explaining._target_names import class_number, split_targets
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading
 from sightline.gad import _paper as paper
-from sightline.gad._asking import Question
 from sightline.gad._classifier import Tuning
-from sightline.gad._distancing import Strategy
+from sightline.gad._networks import Kind
 from sightline.gad._printed import write_tables
 from sightline.gad._report import FIT, VERDICTS, titled, write_evaluation
 from sightline.gad._reproduce import NAMES, Scale
 from sightline.gad._reproduce import reproduce as reproduce_tables
+from sightline.gad._settings import Mode, Question, Strategy
 from sightline.gad._targets import Alpha
-from sightline.gad._training import Mode, Stage
+from sightline.gad._training import Stage
 from sightline.models import load_model, model_info
 from sightline.models._asking import ask
 from sightline.models._device import device_named
@@ -97,6 +97,9 @@ def fit(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 64,
     controls: Annotated[bool, typer.Option(help="Train as many networks on shuffled labels, to compare with.")] = True,
+    tuned: Annotated[
+        bool, typer.Option(help="Train as many networks on as the classifier they are, without distancing.")
+    ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder for the support networks; an interrupted fit goes on there.")
     ] = Path("gad"),
@@ -121,6 +124,8 @@ def fit(
         seed=seed,
         folder=out,
     )
+    trained: list[tuple[Kind, bool]] = [("shuffled", controls), ("tuned", tuned)]
+    kinds = [kind for kind, wanted in trained if wanted]
     kept = f"What is trained is kept in {out}; the same command goes on from there."
     with interruptible(kept), progress("training") as advance:
 
@@ -128,7 +133,7 @@ def fit(
             words = f"{stage.network}, error {stage.loss:.3g}, shift {stage.shift[0]:.2g} and {stage.shift[1]:.2g}"
             advance(stage.step, stage.steps, words)
 
-        gad.fit(store, names=names, controls=controls, progress=told)
+        gad.fit(store, names=names, controls=kinds, progress=told)
     console.print(
         gad.report.drop(columns=["alpha 1", "alpha 2"]).to_string(index=False, float_format="%.3g"), soft_wrap=True
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.gad._targets import Step
-from sightline.gad._training import read, write
+from sightline.gad._weights import read, write
 from sightline.sampling._seeds import seed_of
 
 Kind = Literal["distanced", "shuffled", "tuned", "noise"]
@@ -88,9 +88,7 @@ class Networks:
             InputError: they were not trained.
         """
         if not self.complete(kind):
-            wanted = {"distanced": "Call fit first.", "shuffled": "Fit with controls=True."}.get(
-                kind, f"Train them by fit_kinds(data, [{kind!r}])."
-            )
+            wanted = "Call fit first." if kind == "distanced" else f"Train them by fit(data, controls=[{kind!r}])."
             raise InputError(f"There are no {kind} support networks in {self._folder}. {wanted}")
         network = self.scratch()
         if kind == "noise":

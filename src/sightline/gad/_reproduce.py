@@ -18,7 +18,8 @@ from sightline.gad._distancing import GAD
 from sightline.gad._evaluation import Evaluation
 from sightline.gad._report import write_evaluation
 from sightline.gad._samples import samples_of
-from sightline.gad._training import Mode, check_norms
+from sightline.gad._settings import Mode
+from sightline.gad._training import check_norms
 from sightline.models import ModelInfo, model_info
 from sightline.sampling._seeds import seed_of
 

@@ -8,6 +8,7 @@ from sightline.arrays import PictureStore, labelled_pictures, store_pictures
 from sightline.errors import InputError
 from sightline.gad import GAD
 from sightline.gad import _record as record
+from sightline.gad._fitting import fit_networks
 from sightline.gad._networks import Kind
 from sightline.gad._targets import Alpha, Step, steps_of
 from sightline.gad._training import Stage
@@ -62,7 +63,8 @@ def fit_one(worker: Worker, kind: Kind, alphas: Step) -> None:
     asked, folder = _asked(worker), _folder(worker)
     place = _place(folder, kind, alphas)
     half = place.with_name(f"{place.name}.half")
-    distancing(worker, (alphas,), half).fit_kinds(_pictures(worker), [kind], asked.labels)
+    gad = distancing(worker, (alphas,), half)
+    fit_networks(gad, _pictures(worker), [kind], asked.labels, batch_size=asked.batch_size)
     half.replace(place)
 
 
