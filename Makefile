@@ -5,14 +5,14 @@ READY := .venv/ready
 # Without cached bytecode every worker compiles pytest's plugins again, which takes 10 s.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-versions study coverage check bench clean
+.PHONY: demo test test-all test-versions study coverage check docs bench clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,app,ray,datasets,torchvision,timm,transformers]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,app,ray,datasets,torchvision,timm,transformers]'
 	touch $(READY)
 
 demo: $(READY)  ## the whole story on drawn pictures, in demo-out/
@@ -36,6 +36,10 @@ coverage: $(READY)  ## lines and branches that no test of `make test-all` runs, 
 
 check: $(READY)  ## lint, types, spelling, docs
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+	$(MAKE) --no-print-directory docs
+
+docs: $(READY)  ## the documentation as a site, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)  ## measurements, into benchmarks/RESULTS.md
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
@@ -45,4 +49,4 @@ bench: $(READY)  ## measurements, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/adaptive.py
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest demo-out htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site .venv .venv-oldest .venv-newest demo-out htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

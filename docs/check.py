@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from command_line import command_line_page
+
 import sightline
 from sightline.methods._cards import settings
 from sightline.operations import Kind, Operation, Treatment
@@ -15,6 +17,7 @@ from sightline.propagation import _lrp as lrp
 
 ROOT = Path(__file__).parent.parent
 METHODS = ROOT / "docs" / "methods.md"
+COMMANDS = ROOT / "docs" / "command-line.md"
 
 
 def methods_page() -> str:
@@ -86,6 +89,8 @@ def problems() -> list[str]:
     found = []
     if not METHODS.is_file() or METHODS.read_text(encoding="utf-8") != methods_page():
         found.append("docs/methods.md is not what the catalogue gives; run: .venv/bin/python docs/check.py --write")
+    if not COMMANDS.is_file() or COMMANDS.read_text(encoding="utf-8") != command_line_page():
+        found.append("docs/command-line.md is not what the commands say; run: .venv/bin/python docs/check.py --write")
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in link and not (page.parent / link).exists():
@@ -103,4 +108,5 @@ def problems() -> list[str]:
 if __name__ == "__main__":
     if "--write" in sys.argv:
         METHODS.write_text(methods_page(), encoding="utf-8")
+        COMMANDS.write_text(command_line_page(), encoding="utf-8")
     sys.exit("\n".join(problems()) or 0)

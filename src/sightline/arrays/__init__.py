@@ -1,14 +1,24 @@
-"""Images: from paths to batches prepared as a model wants them."""
+"""Images: from paths to batches prepared as a model wants them.
+
+A format is read by a `Reader`, which gives a `Raster`; another distribution's registers itself by an entry point of the
+group `sightline.readers`.
+"""
 
 from sightline.arrays._batch import ImageBatch
 from sightline.arrays._labelled import Labelled, first_of_each, labelled_pictures
 from sightline.arrays._load import load_images
+from sightline.arrays._raster import Raster, check_pixels
+from sightline.arrays._readers import READERS, Reader
 from sightline.arrays._store import PictureStore, store_pictures
 
 __all__ = [
+    "READERS",
     "ImageBatch",
     "Labelled",
     "PictureStore",
+    "Raster",
+    "Reader",
+    "check_pixels",
     "first_of_each",
     "labelled_pictures",
     "load_images",

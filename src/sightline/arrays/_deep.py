@@ -1,16 +1,14 @@
 """Pictures of more than 8 bits a value, read with all their levels, in the units of the file."""
 
-import io
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sightline.arrays._raster import Raster, check_pixels
 from sightline.errors import InputError
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -18,36 +16,7 @@ _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2
 _ORIENTATION = 274
 
 
-@dataclass(frozen=True)
-class Deep:
-    """Values as the file has them.
-
-    Attributes:
-        values: shape (height, width, channel), of one channel or three.
-        alpha: how opaque each pixel is, 0..1, shape (height, width); None where the file has no such channel.
-        top: the largest value that an integer can have, where the file says so.
-        white_is_zero: whether the file says that its smallest value is white.
-        orientation: the number of the EXIF orientation.
-        frames: how many pictures the file holds, of which this is the first.
-    """
-
-    values: NDArray[Any]
-    alpha: NDArray[np.floating[Any]] | None = None
-    top: int | None = None
-    white_is_zero: bool = False
-    orientation: int = 1
-    frames: int = 1
-
-    def turned(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Pixels of the file turned as its orientation says."""
-        if self.orientation in {5, 6, 7, 8}:
-            values = values.swapaxes(0, 1)
-        if self.orientation in {3, 4, 7, 8}:
-            values = values[::-1]
-        return values[:, ::-1] if self.orientation in {2, 3, 6, 7} else values
-
-
-def from_tiff(source: Path | bytes, max_pixels: int) -> Deep | None:
+def from_tiff(stream: BinaryIO, max_pixels: int) -> Raster | None:
     """Read a TIFF that holds something other than values of 8 bits or 1 bit.
 
     Returns:
@@ -56,26 +25,26 @@ def from_tiff(source: Path | bytes, max_pixels: int) -> Deep | None:
     Raises:
         InputError: it has too many pixels or too many channels.
     """
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
-        if stream.read(4) not in _TIFF:
-            return None
-        import tifffile
+    stream.seek(0)
+    if stream.read(4) not in _TIFF:
+        return None
+    import tifffile
 
-        stream.seek(0)
-        try:
-            with tifffile.TiffFile(stream) as file:
-                page: Any = file.pages[0]
-                # Unsigned bytes and bits are Pillow's, which also knows palettes and bilevel compressions.
-                if page.dtype in {None, np.dtype("u1"), np.dtype(bool)} or page.photometric not in {0, 1, 2}:
-                    return None
-                check_pixels(page.imagewidth, page.imagelength, max_pixels)
-                values = page.asarray()
-                orientation = page.tags.valueof(_ORIENTATION, 1)
-                frames, axes = len(file.pages), page.axes
-        except InputError:
-            raise
-        except Exception:  # noqa: BLE001 - it may lack a codec, or the file may be damaged; Pillow says more
-            return None
+    stream.seek(0)
+    try:
+        with tifffile.TiffFile(stream) as file:
+            page: Any = file.pages[0]
+            # Unsigned bytes and bits are Pillow's, which also knows palettes and bilevel compressions.
+            if page.dtype in {None, np.dtype("u1"), np.dtype(bool)} or page.photometric not in {0, 1, 2}:
+                return None
+            check_pixels(page.imagewidth, page.imagelength, max_pixels)
+            values = page.asarray()
+            orientation = page.tags.valueof(_ORIENTATION, 1)
+            frames, axes = len(file.pages), page.axes
+    except InputError:
+        raise
+    except Exception:  # noqa: BLE001 - it may lack a codec, or the file may be damaged; Pillow says more
+        return None
     if values.dtype.kind == "c":
         raise InputError("its values are complex numbers; save their magnitude or their real part")
     if axes == "SYX":
@@ -97,10 +66,11 @@ def from_tiff(source: Path | bytes, max_pixels: int) -> Deep | None:
         if extra == (1,):
             # Colours that were multiplied by the alpha already; where that is 0, nothing is left of them.
             values = np.divide(values, alpha[..., None], where=alpha[..., None] > 0, out=np.zeros(values.shape))
-    return Deep(values, alpha, None, page.photometric == _MIN_IS_WHITE, int(orientation), frames)
+    inverted = page.photometric == _MIN_IS_WHITE
+    return Raster(values, alpha, white_is_low=inverted, orientation=int(orientation), notes=first_of(frames))
 
 
-def from_pillow(image: Image.Image, source: Path | bytes) -> Deep | None:
+def from_pillow(image: Image.Image, stream: BinaryIO) -> Raster | None:
     """The values of an opened picture whose format has more than 8 bits; None where 8 bits hold it all.
 
     Raises:
@@ -109,9 +79,9 @@ def from_pillow(image: Image.Image, source: Path | bytes) -> Deep | None:
     if image.format == "FITS":
         raise InputError("it is FITS, whose scaling of values Pillow does not follow")
     if image.format == "PPM":
-        return _from_pnm(image, source)
-    top = None
-    white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == _MIN_IS_WHITE  # type: ignore[attr-defined]
+        return _from_pnm(image, stream)
+    ends = None
+    white_is_low = image.format == "TIFF" and image.tag_v2.get(262) == _MIN_IS_WHITE  # type: ignore[attr-defined]
     if image.mode == "F" or image.mode.startswith("I"):
         orientation = int(image.getexif().get(_ORIENTATION, 1))
         values = np.asarray(image)
@@ -125,9 +95,10 @@ def from_pillow(image: Image.Image, source: Path | bytes) -> Deep | None:
             if bits == 32 and image.mode == "I" and kind == 1:
                 # Pillow takes unsigned values for signed ones.
                 values = values.view(np.uint32)
-            top = 2**bits - 1 if bits in range(9, 16) else None
-        return Deep(_plain(values)[..., None], alpha, top, white_is_zero, orientation, getattr(image, "n_frames", 1))
-    return _colour_of_png(image, source) if image.format == "PNG" else None
+            ends = (0.0, 2.0**bits - 1) if bits in range(9, 16) else None
+        notes = first_of(getattr(image, "n_frames", 1))
+        return Raster(_plain(values), alpha, ends, white_is_low, orientation=orientation, notes=notes)
+    return _colour_of_png(image, stream) if image.format == "PNG" else None
 
 
 def is_cut(image: Image.Image) -> bool:
@@ -135,17 +106,9 @@ def is_cut(image: Image.Image) -> bool:
     return ";16" in _raw_mode(image) or (image.format == "JPEG2000" and _bits_of_jpeg2000(image) > 8)
 
 
-def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture that is too large to decode.
-
-    Raises:
-        InputError: it is.
-    """
-    if width * height > max_pixels:
-        raise InputError(
-            f"it has {width} x {height} pixels, more than max_pixels={max_pixels}; make it smaller, or raise the limit "
-            "(--max-pixels, max_pixels=)"
-        )
+def first_of(frames: int) -> tuple[str, ...]:
+    """A note on files that hold several pictures."""
+    return (f"The first of {frames} frames was taken.",) if frames > 1 else ()
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
@@ -160,7 +123,7 @@ def _raw_mode(image: Image.Image) -> str:
     return str(words[0] if isinstance(words, tuple) and words else words)
 
 
-def _colour_of_png(image: Image.Image, source: Path | bytes) -> Deep | None:
+def _colour_of_png(image: Image.Image, stream: BinaryIO) -> Raster | None:
     """A PNG of 16 bits in colour or with transparency, of which Pillow alone gives the high bytes only."""
     raw = _raw_mode(image)
     if raw not in {"RGB;16B", "RGBA;16B", "LA;16B"}:
@@ -168,7 +131,8 @@ def _colour_of_png(image: Image.Image, source: Path | bytes) -> Deep | None:
     exif = int(image.getexif().get(_ORIENTATION, 1))
 
     def decoded(raw_mode: str, mode: str) -> NDArray[np.uint16]:
-        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream, Image.open(stream) as own:
+        stream.seek(0)
+        with Image.open(stream) as own:
             tile = own.tile[0]
             own.tile = [type(tile)(*tile[:3], raw_mode)]
             own._mode = mode
@@ -184,8 +148,8 @@ def _colour_of_png(image: Image.Image, source: Path | bytes) -> Deep | None:
         # Read as if the low byte came last, the high byte is what Pillow keeps; as if it came first, the low one.
         values = decoded(raw, mode) * 256 + decoded(f"{mode};16L", mode)
     if raw == "RGB;16B":
-        return Deep(values, _one_clear_colour(image, values), orientation=exif)
-    return Deep(values[..., :-1], values[..., -1] / 65535, orientation=exif)
+        return Raster(values, _one_clear_colour(image, values), orientation=exif)
+    return Raster(values[..., :-1], values[..., -1] / 65535, orientation=exif)
 
 
 def _one_clear_colour(image: Image.Image, values: NDArray[Any]) -> NDArray[np.float64] | None:
@@ -193,25 +157,26 @@ def _one_clear_colour(image: Image.Image, values: NDArray[Any]) -> NDArray[np.fl
     return None if clear is None else (values != np.asarray(clear)).any(-1).astype(np.float64)
 
 
-def _from_pnm(image: Image.Image, source: Path | bytes) -> Deep | None:
+def _from_pnm(image: Image.Image, stream: BinaryIO) -> Raster | None:
     """A PGM or PPM of more than 8 bits, as it is in the file; Pillow would scale it."""
     _, _, offset, words = image.tile[0]  # type: ignore[attr-defined]
     if image.mode == "F":
-        return Deep(_plain(np.asarray(image))[..., None])
+        return Raster(_plain(np.asarray(image)))
     # The largest value, or where that is a usual one, the name of the layout.
     top = int(words[-1]) if isinstance(words, tuple) else 65535 if ";16" in words else 255
     if top <= 255:
         return None
     channels = len(image.getbands())
     count = image.width * image.height * channels
-    content = source.read_bytes() if isinstance(source, Path) else source
+    stream.seek(0)
+    content = stream.read()
     if content[1:2] in b"23":
         values = np.array(content[offset:].split(), dtype=np.int64)[:count]
     else:
         values = np.frombuffer(content, dtype=">u2", offset=offset, count=min(count, (len(content) - offset) // 2))
     if len(values) < count:
         raise InputError(f"it is cut short: {len(values)} of {count} values are there")
-    return Deep(values.astype(np.uint16).reshape(image.height, image.width, channels), top=top)
+    return Raster(values.astype(np.uint16).reshape(image.height, image.width, channels), range=(0, top))
 
 
 def _bits_of_jpeg2000(image: Image.Image) -> int:

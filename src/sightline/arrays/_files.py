@@ -10,12 +10,8 @@ from typing import NamedTuple
 
 from sightline._common.words import counted, readable
 from sightline.arrays._formats import holds_images, named_format
+from sightline.arrays._readers import Reader, by_name, suffixes
 
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}
-)
-# Pictures too, which not every installation of Pillow can read.
-_ALSO_PICTURES = frozenset({".avif", ".jp2", ".jpeg2000", ".j2k"})
 _SHOWN = 5
 
 
@@ -42,12 +38,13 @@ class Listing(NamedTuple):
     ignored: list[Path]
 
 
-def find_images(paths: Sequence[str | Path]) -> Listing:
+def find_images(paths: Sequence[str | Path], reader: Reader | None = None) -> Listing:
     """List the picture files that paths stand for.
 
     Args:
         paths: Files, folders (searched through; hidden files are passed over) and patterns such as
             ``"photos/**/*.jpg"``. Files given by name are listed whatever their suffix.
+        reader: What reads them: of folders and patterns its files are listed; by default those of every reader.
 
     Returns:
         The files, those of each folder or pattern sorted; and what is not read.
@@ -59,13 +56,13 @@ def find_images(paths: Sequence[str | Path]) -> Listing:
         path = Path(entry)
         unread: list[tuple[Path, str]] = []
         if path.is_dir():
-            matches, unread, others = _in_folder(path)
+            matches, unread, others = _in_folder(path, reader)
             ignored += others
-            reason = f"the folder {readable(path)} holds no picture files ({', '.join(sorted(SUFFIXES))})"
+            reason = f"the folder {readable(path)} holds no picture files ({', '.join(suffixes(reader))})"
         elif os.path.lexists(path):
             matches, reason = [Found(path, path.parent)], ""
         elif glob.has_magic(str(entry)):
-            matches, unread = _by_pattern(str(entry))
+            matches, unread = _by_pattern(str(entry), reader)
             reason = f"no picture file matches the pattern {readable(path)}"
         else:
             matches, reason = [], f"{readable(path)} does not exist"
@@ -76,8 +73,8 @@ def find_images(paths: Sequence[str | Path]) -> Listing:
     return Listing(found, failures, ignored)
 
 
-def _in_folder(folder: Path) -> Listing:
-    files, unread, ignored = _sorted_out(sorted(_walk(folder)))
+def _in_folder(folder: Path, reader: Reader | None) -> Listing:
+    files, unread, ignored = _sorted_out(sorted(_walk(folder)), reader)
     parts = [file.relative_to(folder).parts for file in files]
     by_class = all(len(part) > 1 for part in parts)
     found = [
@@ -86,11 +83,11 @@ def _in_folder(folder: Path) -> Listing:
     return Listing(found, unread, ignored)
 
 
-def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
+def _sorted_out(files: Sequence[Path], reader: Reader | None) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
     """Picture files, files of images that are not read with the reason, and others."""
     pictures, unread, others = [], [], []
     for file in files:
-        if file.suffix.lower() in SUFFIXES | _ALSO_PICTURES:
+        if by_name(file.name) if reader is None else file.name.lower().endswith(reader.suffixes):
             pictures.append(file)
         # Scanners name files of DICOM without a suffix.
         elif (holds_images(file.name) or not file.suffix) and (what := _format_of(file)):
@@ -120,13 +117,13 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in files if not name.startswith("."))
 
 
-def _by_pattern(pattern: str) -> tuple[list[Found], list[tuple[Path, str]]]:
+def _by_pattern(pattern: str, reader: Reader | None) -> tuple[list[Found], list[tuple[Path, str]]]:
     fixed = list(Path(pattern).parts)
     while any(glob.has_magic(part) for part in fixed):
         fixed.pop()
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - a Path cannot glob absolutely
     files = [path for path in sorted(matches) if path.is_file() and not path.name.startswith(".")]
-    pictures, unread, _ = _sorted_out(files)
+    pictures, unread, _ = _sorted_out(files, reader)
     return [Found(path, Path(*fixed)) for path in pictures], unread
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sightline._common.words import readable
-from sightline.arrays._files import SUFFIXES, find_images
+from sightline.arrays._files import find_images
+from sightline.arrays._readers import by_name
 from sightline.errors import InputError
 
 _FLAT = re.compile(r"(?P<label>[^.]+)\.\d+\.[^.]+")
@@ -82,7 +83,7 @@ def labelled_pictures(folder: str | Path, *, species: int | None = None) -> Labe
 
 
 def _is_flat(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and _FLAT.fullmatch(path.name) is not None
+    return _FLAT.fullmatch(path.name) is not None and by_name(path.name) is not None and path.is_file()
 
 
 def _in_folders(root: Path) -> Labelled:

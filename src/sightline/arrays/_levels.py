@@ -23,7 +23,8 @@ class Levels(NamedTuple):
         white: the value that becomes pixel value 255.
         least: the smallest value in the file.
         most: the largest.
-        rule: where black and white come from: "stated", "type", "customary" or "own" (the picture's own extremes).
+        rule: where black and white come from: "stated", "file", "type", "customary" or "own" (the picture's own
+            extremes).
         beyond: the share of its values below black or above white.
     """
 
@@ -35,17 +36,19 @@ class Levels(NamedTuple):
     beyond: float = 0.0
 
 
-def levels_of(values: NDArray[Any], stated: tuple[float, float] | None, top: int | None = None) -> Levels:
+def levels_of(
+    values: NDArray[Any], stated: tuple[float, float] | None, told: tuple[float | int, float | int] | None = None
+) -> Levels:
     """Black and white of a picture.
 
-    Stated values go first. Without them integers of up to 16 bits have the range of their type, or the largest value
-    that the file states; wider ones 0..65535 if they lie in it; floating-point values 0..1, or else 0..255, if they
+    Stated values go first, then those that the file tells. Without them integers of up to 16 bits have the range of
+    their type; wider ones 0..65535 if they lie in it; floating-point values 0..1, or else 0..255, if they
     lie in it. All others have the picture's own range.
 
     Args:
         values: as the file has them.
         stated: what a user says.
-        top: the largest value that the file says an integer can have.
+        told: what the file says.
 
     Raises:
         InputError: some are not finite.
@@ -57,13 +60,14 @@ def levels_of(values: NDArray[Any], stated: tuple[float, float] | None, top: int
             "them in Python and give explain a tensor"
         )
     least, most = float(values.min()), float(values.max())
-    if stated is not None:
-        black, white = float(stated[0]), float(stated[1])
+    ends = told if stated is None else stated
+    if ends is not None:
+        black, white = float(ends[0]), float(ends[1])
         beyond = float(np.mean((values < black) | (values > white)))
-        return Levels(black, white, least, most, "stated", beyond)
+        return Levels(black, white, least, most, "file" if stated is None else "stated", beyond)
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
         kind = np.iinfo(values.dtype)
-        return Levels(float(kind.min), float(kind.max if top is None else top), least, most, "type")
+        return Levels(float(kind.min), float(kind.max), least, most, "type")
     for black, white in [(0.0, 65535.0)] if values.dtype.kind in "iu" else [(0.0, 1.0), (0.0, 255.0)]:
         if black <= least <= most <= white:
             return Levels(black, white, least, most, "customary")

@@ -18,6 +18,7 @@ from sightline.arrays._batch import ImageBatch
 from sightline.arrays._decode import read_image
 from sightline.arrays._files import Found, find_images, unique_names
 from sightline.arrays._levels import Levels
+from sightline.arrays._readers import Reader, as_reader
 from sightline.errors import InputError
 from sightline.models._channels import check_channels, with_channels
 from sightline.models._info import model_info
@@ -36,6 +37,7 @@ def load_images(
     values: tuple[Number, Number] | None = None,
     limit: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    reader: Reader | str | None = None,
     on_error: Literal["record", "raise"] = "record",
 ) -> ImageBatch:
     """Load pictures as a batch for a model.
@@ -48,6 +50,8 @@ def load_images(
         values: Which values of the files are black and white, as ``(0, 4095)`` for 12 bits; see `Preprocessing`.
         limit: The largest number of pictures to load, spread evenly over the labels.
         max_pixels: Pictures with more pixels are not decoded.
+        reader: What reads the files, instead of the registered reader of each format: a `sightline.arrays.Reader`, its
+            name, or ``"FILE.py:NAME"``.
         on_error: What to do about a file that cannot be used: ``"record"`` it in `failures`, or ``"raise"``.
 
     Returns:
@@ -63,7 +67,8 @@ def load_images(
     if values is not None:
         preprocessing = replace(preprocessing, values=values)
     _check_memory(preprocessing)
-    found, failures, ignored = find_images([paths] if isinstance(paths, str | Path) else paths)
+    chosen = as_reader(reader)
+    found, failures, ignored = find_images([paths] if isinstance(paths, str | Path) else paths, chosen)
     if failures and on_error == "raise":
         raise InputError(_sentence(failures[0]))
     names = unique_names(found)
@@ -73,7 +78,8 @@ def load_images(
             break
         item = found[position]
         try:
-            loaded[position] = _load_one(item, names[position], preprocessing, max_pixels)
+            one = prepared(item.path, preprocessing, max_pixels, chosen)
+            loaded[position] = as_batch([one], [names[position]], [item.path], [item.label], preprocessing)
         except InputError as error:
             failures.append((item.path, f"{readable(item.path)}: {error}"))
             if on_error == "raise":
@@ -128,14 +134,16 @@ class Prepared(NamedTuple):
     cut: bool = False
 
 
-def prepared(path: Path | bytes, preprocessing: Preprocessing, max_pixels: int) -> Prepared:
+def prepared(
+    path: Path | bytes, preprocessing: Preprocessing, max_pixels: int, reader: Reader | None = None
+) -> Prepared:
     """Read one picture, from a file or from what it would hold, resized and cropped.
 
     Raises:
         InputError: the file cannot be used, with the reason.
     """
     stated = None if preprocessing.values is None else (float(preprocessing.values[0]), float(preprocessing.values[1]))
-    decoded = read_image(path, grey=preprocessing.channels == 1, max_pixels=max_pixels, values=stated)
+    decoded = read_image(path, grey=preprocessing.channels == 1, max_pixels=max_pixels, values=stated, reader=reader)
     fitted, boxes = zip(*map(preprocessing.fit, decoded.planes), strict=True)
     box, size, notes = boxes[0], decoded.planes[0].size, decoded.notes
     height, width = preprocessing.size
@@ -152,10 +160,6 @@ def _pixels(fitted: Sequence[Image.Image], preprocessing: Preprocessing) -> NDAr
     # Filters with negative lobes overshoot; in 8 bits Pillow cuts that off as well.
     planes = np.stack([np.asarray(plane) for plane in fitted], -1).clip(0, 255)
     return np.repeat(planes, preprocessing.channels // planes.shape[-1], axis=-1)
-
-
-def _load_one(item: Found, name: str, preprocessing: Preprocessing, max_pixels: int) -> ImageBatch:
-    return as_batch([prepared(item.path, preprocessing, max_pixels)], [name], [item.path], [item.label], preprocessing)
 
 
 def as_batch(

@@ -38,8 +38,7 @@ from sightline.methods._method import Method
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
-from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape
-from sightline.operations import _graph as graph
+from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape, avoids, is_folded, nodes_behind
 from sightline.propagation import Propagation
 from sightline.sampling import Context, Image
 from sightline.sampling._seeds import image_key, seed_of
@@ -247,7 +246,7 @@ def _layers(model: Callable[..., Any], image: Tensor) -> list[str]:
     for name, place in tape.places.kept.items():
         node = None if place.edge is None else place.edge.node
         unread = name in tape.places.refused or node in {None, scores.grad_fn} or not _has_vectors(place.values)
-        if not unread and not graph.is_folded(node) and not graph.avoids(scores, node, start.node):
+        if not unread and not is_folded(node) and not avoids(scores, node, start.node):
             # Of modules with one result, the outermost.
             found[node] = min(found.get(node, name), name, key=lambda one: one.count("."))
     every = list(found.values())
@@ -273,7 +272,7 @@ def _places(tape: Tape, names: Sequence[str], start: str = LOGITS) -> list[str]:
     begun = tape.places[start]
     if begun.edge is None or begun.values.grad_fn is None:
         raise RefusalError(f"The layer {start!r} does not depend on the image, so nothing can be sent down from it.")
-    reached = graph.ancestors(begun.values) - {begun.edge.node}
+    reached = set(nodes_behind(begun.values)) - {begun.edge.node}
     return [name for name in read if (edge := tape.places[name].edge) is not None and edge.node in reached]
 
 

@@ -12,8 +12,7 @@ from sightline.explaining._targets import Classes, Target
 from sightline.methods._method import Method
 from sightline.models import ModelInfo
 from sightline.models._output_kind import OutputKind
-from sightline.operations import INPUT
-from sightline.operations._active import Growth, Rounding
+from sightline.operations import INPUT, Growth, Rounding
 from sightline.propagation import GRADIENT
 from sightline.sampling import AdaptivePath, Reduction
 

@@ -19,8 +19,18 @@ from sightline.explaining._totals import Asked, Gathered, Term
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
-from sightline.operations import INPUT, NO_PATH, Grid, Kind, RuledPassError, Seen, Tape, Unreadable
-from sightline.operations._tape import RecomputationError, recomputed
+from sightline.operations import (
+    INPUT,
+    NO_PATH,
+    Grid,
+    Kind,
+    RecomputationError,
+    RuledPassError,
+    Seen,
+    Tape,
+    Unreadable,
+    recomputed,
+)
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import Image, Sampling
 from sightline.sampling._base import Answer, Row

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from sightline.aggregation import Placement
 from sightline.explaining._decomposition import Decomposition
-from sightline.operations import Operation
-from sightline.operations._active import Growth, Rounding
+from sightline.operations import Growth, Operation, Rounding
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sightline.gad._settings import Mode, Training
 from sightline.gad._weights import read, write
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
-from sightline.operations._steady import steady_unseen
+from sightline.operations import steady_unseen
 from sightline.sampling._seeds import seed_of
 
 

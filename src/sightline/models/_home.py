@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sightline._common.torch_private import without_dispatch_modes
 from sightline.models._untouched import untouched
-from sightline.operations._interception import eager
+from sightline.operations import eager
 
 _PRECISIONS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 

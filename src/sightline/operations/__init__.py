@@ -18,19 +18,24 @@
 - `graph`: the walk over the recorded graph that finds what escaped.
 - `layout`: what each axis of a result is, and where its places lie in the image.
 - `steady`: norms whose backward in torch depends on the layout of the signal's memory.
-- `modules`, `places`: where in the model an operation runs, and the inner results asked for.
+- `modules`, `places`, `feature_maps`: where in the model an operation runs, and the inner results asked for.
 """
 
+from sightline.operations._active import Growth, Rounding
 from sightline.operations._apart import refuse_mixing
 from sightline.operations._calls import Call
 from sightline.operations._chance import refuse_chance
+from sightline.operations._graph import avoids, is_folded, nodes_behind
+from sightline.operations._interception import eager
 from sightline.operations._intercepts import Intercept
 from sightline.operations._kept import wide
 from sightline.operations._linear import Linear
 from sightline.operations._places import DEPTHS, INPUT, LAST_SPATIAL, NO_PATH, Seen, place_of
 from sightline.operations._propagation import Propagation, Rule, Treatment, by_settings, without_input_of
 from sightline.operations._rectifier import Rectified
-from sightline.operations._tape import RuledPassError, Tape
+from sightline.operations._reuse import Reuse, reusing
+from sightline.operations._steady import steady_unseen
+from sightline.operations._tape import RecomputationError, RuledPassError, Tape, recomputed
 from sightline.operations._vocabulary import Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
 
@@ -41,22 +46,33 @@ __all__ = [
     "NO_PATH",
     "Call",
     "Grid",
+    "Growth",
     "Intercept",
     "Kind",
     "Linear",
     "Operation",
     "Propagation",
+    "RecomputationError",
     "Rectified",
+    "Reuse",
+    "Rounding",
     "Rule",
     "RuledPassError",
     "Seen",
     "Tape",
     "Treatment",
     "Unreadable",
+    "avoids",
     "by_settings",
+    "eager",
+    "is_folded",
+    "nodes_behind",
     "place_of",
+    "recomputed",
     "refuse_chance",
     "refuse_mixing",
+    "reusing",
+    "steady_unseen",
     "wide",
     "without_input_of",
 ]

@@ -7,7 +7,7 @@ and every node that nobody marked.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,28 @@ class Walk:
 
     operations: tuple[Operation, ...]
     unseen: tuple[str, ...]
+
+
+def nodes_behind(
+    value: Tensor, *, beyond: Callable[[Node], bool] = lambda _: True, seen: set[Node] | None = None
+) -> Iterator[Node]:
+    """Each node behind a value, once, from the value down.
+
+    Args:
+        value: the value; without a graph, nothing is behind it.
+        beyond: whether to go on past a node. The node itself is listed either way.
+        seen: nodes to leave out, with what is reached through them alone; those that are met are added.
+    """
+    seen = set() if seen is None else seen
+    stack: list[Node] = [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        if beyond(node):
+            stack.extend(parent for parent, _ in node.next_functions)
 
 
 def is_marked(node: Node) -> bool:
@@ -97,19 +119,17 @@ def behind_reshaping(result: Tensor, wanted: Collection[Node], *, combined: bool
         wanted: nodes.
         combined: whether sums, means, products and the larger of several, also with constants, may lie between.
     """
-    found: list[Node] = []
-    stack: list[Node] = [result.grad_fn]
-    while stack:
-        node = stack.pop()
+
+    def moves(node: Node) -> bool:
         if node in wanted:
-            found.append(node)
-        elif node is not None and (_RESHAPING.match(type(node).__name__) or is_module_hook_node(node)):
-            stack.extend(parent for parent, _ in node.next_functions)
-        elif combined and node is not None and _COMBINING.match(type(node).__name__):
-            stack.extend(parent for parent, _ in node.next_functions if parent is not None)
-        else:
-            return []
-    return list(dict.fromkeys(found))
+            return False
+        name = type(node).__name__
+        if _RESHAPING.match(name) or is_module_hook_node(node):
+            return all(parent is not None for parent, _ in node.next_functions)
+        return combined and _COMBINING.match(name) is not None
+
+    ends = [node for node in nodes_behind(result, beyond=moves) if not moves(node)]
+    return ends if all(node in wanted for node in ends) else []
 
 
 def mark_gate(result: Tensor, gate: int) -> None:
@@ -176,47 +196,13 @@ def walk(value: Tensor, places: Collection[Node], *, gates: bool = True) -> Walk
 
 def avoids(value: Tensor, place: Node, start: Node) -> bool:
     """Whether some way from `value` back to `start` leads past `place`."""
-    seen: set[Node] = {place}
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is start:
-            return True
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        stack.extend(parent for parent, _ in node.next_functions)
-    return False
-
-
-def ancestors(value: Tensor) -> set[Node]:
-    """Every node behind a value."""
-    found: set[Node] = set()
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            stack.extend(parent for parent, _ in node.next_functions)
-    return found
+    return any(node is start for node in nodes_behind(value, beyond=lambda node: node is not place))
 
 
 def final(value: Tensor) -> frozenset[int]:
     """The order of each weighted layer that is met on some way from `value` before any other."""
-    found: set[int] = set()
-    seen: set[Node] = set()
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        operation: Operation | None = node.metadata.get(_WEIGHTED)
-        if operation is not None:
-            found.add(operation.order)
-        else:
-            stack.extend(parent for parent, _ in node.next_functions)
-    return frozenset(found)
+    met = nodes_behind(value, beyond=lambda node: _WEIGHTED not in node.metadata)
+    return frozenset(node.metadata[_WEIGHTED].order for node in met if _WEIGHTED in node.metadata)
 
 
 _ELEMENTWISE = frozenset(
@@ -243,20 +229,9 @@ def _source(tensor: Tensor) -> tuple[Node, int]:
 
 def holds(value: Tensor, name: str) -> bool:
     """Whether a node of that name lies behind `value`."""
-    return any(type(node).__name__ == name for node in _behind(value))
+    return any(type(node).__name__ == name for node in nodes_behind(value))
 
 
 def leaves(value: Tensor) -> list[Tensor]:
     """The leaves behind `value`."""
-    return [node.variable for node in _behind(value) if is_leaf_node(node)]
-
-
-def _behind(value: Tensor) -> set[Node]:
-    seen: set[Node] = set()
-    stack = [value.grad_fn]
-    while stack:
-        node: Node = stack.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            stack.extend(parent for parent, _ in node.next_functions)
-    return seen
+    return [node.variable for node in nodes_behind(value) if is_leaf_node(node)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from sightline.operations._graph import Node
+from sightline.operations._graph import Node, nodes_behind
 
 _KEY = "sightline.steady"
 _DEPTH = 4  # of the nodes that one norm leaves
@@ -48,15 +48,9 @@ def steady_unseen(value: Tensor, done: set[Node]) -> None:
         value: what will be pulled back.
         done: nodes that need no look; those that are met are added.
     """
-    stack: list[Node] = [value.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in done:
-            continue
-        done.add(node)
+    for node in nodes_behind(value, seen=done):
         if _is_norm(node) and _KEY not in node.metadata:
             _hook(node, _scattered)
-        stack.extend(parent for parent, _ in node.next_functions)
 
 
 def _is_norm(node: Node) -> bool:

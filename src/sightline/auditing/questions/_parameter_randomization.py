@@ -13,7 +13,7 @@ from sightline.auditing._similarity import JUDGED, entropy
 from sightline.auditing._verdicts import Rule
 from sightline.auditing.questions._question import Question
 from sightline.models._asking import ask
-from sightline.operations._reuse import Reuse, reusing
+from sightline.operations import Reuse, reusing
 
 
 @dataclass(frozen=True)
