@@ -151,9 +151,10 @@ def means(rows: pd.DataFrame) -> list[str]:
 
 
 def gains(rows: pd.DataFrame) -> list[str]:
-    """GAD asked about the pair, at its better smoothing, less each simple control: paired, Holm over the controls.
+    """GAD asked about the pair less controls, paired by picture; p by Holm over the three of a row.
 
-    The better smoothing of GAD is chosen on every second picture and reported on the others, as controls are.
+    The smoothing of GAD and the best simple control are chosen on every second picture and reported on the others; the
+    pair and the networks of shuffled labels are smoothed as GAD is.
     """
     choosing = rows["image"] % 2 == 1
     lines = [
@@ -166,7 +167,8 @@ def gains(rows: pd.DataFrame) -> list[str]:
         gad = str(chosen[["GAD", "GAD, blurred"]].idxmax())
         beside = gad.replace("GAD", "GAD, shuffled labels")
         best = str(chosen[list(SIMPLE)].idxmax())
-        found = [sign_flips(wide[gad] - wide[name]) for name in (best, "pair", beside)]
+        pair = gad.replace("GAD", "pair")
+        found = [sign_flips(wide[gad] - wide[name]) for name in (best, pair, beside)]
         adjusted = holm([one.p for one in found])
         cells = [
             f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}], p {p:.2g}"
