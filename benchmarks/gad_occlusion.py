@@ -28,8 +28,8 @@ from sightline.arrays._encoded import ends_of
 from sightline.evaluation._intervals import holm
 from sightline.evaluation._occlusion import Fill, occlude
 from sightline.evaluation._paired import sign_flips
-from sightline.gad._classifier import Tuning, accuracy, fine_tuned
 from sightline.gad._samples import samples_of
+from sightline.gad.reproduction import Tuning, accuracy, fine_tuned
 from sightline.models import model_info
 
 NAMES = ("cat", "dog")

@@ -20,8 +20,7 @@ from torch import nn
 
 import sightline as sl
 from sightline.gad import Consistency
-from sightline.gad._classifier import Tuning
-from sightline.gad._reproduce import Scale, reproduce
+from sightline.gad.reproduction import Scale, Tuning, reproduce
 
 declare_missing_operators()
 

@@ -87,8 +87,8 @@ def draw_creatures(folder: Path, training: int, held_out: int) -> Path:
 
 def train_vgg(start: nn.Module, encoding: sl.Preprocessing, data: Path, names: tuple[str, str], out: Path) -> Path:
     from sightline.arrays import labelled_pictures, store_pictures
-    from sightline.gad._classifier import FILE, Tuning, accuracy, fine_tuned
     from sightline.gad._samples import samples_of
+    from sightline.gad.reproduction import FILE, Tuning, accuracy, fine_tuned
 
     training, held_out = (
         samples_of(store_pictures(labelled_pictures(data / part).of(names), encoding, out / part), (0, 1), names)
@@ -153,10 +153,9 @@ def command(*words: str) -> None:
 def draw(out: Path, weights: dict[str, Path], subjects: dict[str, tuple]) -> None:
     """Figures 5 and 6 with both networks of CIFAR side by side, and figure 3 of each."""
     from sightline.arrays import first_of_each, labelled_pictures
-    from sightline.gad import PAPER_LIKE
-    from sightline.gad import _figures as figures
-    from sightline.gad._paper import methods
-    from sightline.gad._report import _least, _misclassified
+    from sightline.gad import PAPER_LIKE, paper_methods
+    from sightline.rendering import _gad_figures as figures
+    from sightline.rendering._gad_report import least_activated, misclassified
 
     shown, clues = {}, {}
     for name in ("cifar-resnet", "cifar-vgg"):
@@ -165,18 +164,18 @@ def draw(out: Path, weights: dict[str, Path], subjects: dict[str, tuple]) -> Non
         gad = sl.GAD.load(out / f"{name}-gad", model)
         pictures = labelled_pictures(data / "val").of(names)
         images = sl.load_images([pictures.paths[i] for i in first_of_each(pictures.labels, names, 128)], model)
-        before, _ = gad.said(images, names=names)
+        before, _ = gad.outputs(images, names=names)
         pair = tuple(int(c) for c in classes.split(","))
         labels = [names.index(str(label)) for label in images.labels]
         network = title.split(":")[1]
 
         def explained(rows: list[int], gad: sl.GAD = gad, images: sl.ImageBatch = images) -> list[sl.GADExplanation]:
-            return gad.explain_each(images[rows], methods(), reading=PAPER_LIKE, question="class")
+            return gad.explain_each(images[rows], paper_methods(), reading=PAPER_LIKE, question="class")
 
         shown[network] = explained(first_of_each(images.labels, names, 2))[0]
-        least = _least(before, pair)
+        least = least_activated(before, pair)
         clues[network] = figures.Clues(explained(least), [labels[i] for i in least])
-        wrong, words = _misclassified(before, pair, names)
+        wrong, words = misclassified(before, pair, names)
         print(name, wrong, words, file=sys.stderr)
         one = explained([0 if wrong is None else wrong])
         figures.per_alpha(one, "integrated_gradients", 0, names).savefig(out / f"figure3-{name}.png", dpi=110)

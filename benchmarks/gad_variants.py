@@ -409,7 +409,9 @@ def fixed(data: dict[str, Scores], original: Scores, half: slice) -> list[str]:
             name = f"x {guide}"
             rows[f"pair {name}"] = {m: original[m, "original pair", "alone", name][..., half] for m in BASE}
         for kind, scores in data.items():
-            asked = [("pair", "average")] if kind in CONTROLS else [(q, readings[0]) for q, readings in QUESTIONS.items()]
+            asked = (
+                [("pair", "average")] if kind in CONTROLS else [(q, readings[0]) for q, readings in QUESTIONS.items()]
+            )
             # Of the networks alone, which shuffled labels change as far.
             asked += [] if kind in CONTROLS else [("pair", "last")]
             for question, reading in asked:

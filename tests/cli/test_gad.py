@@ -150,7 +150,7 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if layout != "folders":
         # Drawn once; a layout is about which pictures are read.
-        monkeypatch.setattr("sightline.gad._report._draw", lambda *_: {})
+        monkeypatch.setattr("sightline.rendering._gad_report._draw", lambda *_: {})
     out = f"r-{layout}"
     words = [
         "reproduce", "--dataset", dataset, "--data", layout, "--arch", "net.py:build", "--size", "16", "--steps", "6",
@@ -165,13 +165,13 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str, m
     assert len(record["skipped"]) == (1 if layout == "folders" else 0)
     tables = {name: (place / out / f"{name}.csv").read_text() for name in ("complexity", "gains", "regions")}
     made = (place / out / "classifier.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr("sightline.gad._report._draw", lambda *_: {})
+    monkeypatch.setattr("sightline.rendering._gad_report._draw", lambda *_: {})
     again = run(place, *words)
     assert again.returncode == 0, again.stderr
     assert (place / out / "classifier.safetensors").stat().st_mtime_ns == made
     for name, text in tables.items():
         assert (place / out / f"{name}.csv").read_text() == text
-    assert json.loads((place / out / "gad" / "gad.json").read_text())["recipe"]["seed"] == 0
+    assert json.loads((place / out / "gad" / "gad.json").read_text())["training"]["seed"] == 0
     other = run(place, *words, "--seed", "5")
     assert other.returncode == 2
     assert re.search(r"classifier\.safetensors.*other weights", " ".join(other.stderr.split()))

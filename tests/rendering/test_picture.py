@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.gad import _figures as figures
 from sightline.models import ModelInfo, Preprocessing
+from sightline.rendering import _gad_figures as figures
 from sightline.rendering._figure import PaperFigure
 from sightline.rendering._picture import draw_map, place_picture, resampled, scale_of
 

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline._common.equality import Compared
+from sightline._common.renderers import render
 from sightline._common.words import counted
 from sightline.arrays._levels import Levels, warnings
 from sightline.models._preprocessing import Box, Preprocessing
 
-_SHOWN, _PICTURED = 4, 24
+_SHOWN = 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,12 +59,7 @@ class ImageBatch(Compared):
         return f"ImageBatch({counted(len(self), 'image')} of {shape}: {named}{failed}){warned}"
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import pictured
-        from sightline.rendering._thumbnails import thumbnails
-
-        notes = [*self.warnings, *(reason for _, reason in self.failures)]
-        title = repr(self).partition("\n")[0]
-        return pictured(title, thumbnails(self.display()[:_PICTURED], self.names), notes)
+        return str(render(self, "html"))
 
     @property
     def warnings(self) -> list[str]:

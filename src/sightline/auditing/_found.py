@@ -11,6 +11,7 @@ import pandas as pd
 
 from sightline._common.checksums import checksum_of, sealed, unsealed
 from sightline._common.equality import Compared
+from sightline._common.renderers import render
 from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.auditing._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
@@ -25,7 +26,7 @@ from sightline.evaluation._intervals import Values
 from sightline.explaining._explanation import FORMAT, versions
 
 if TYPE_CHECKING:
-    from sightline.rendering._figure import PaperFigure
+    from matplotlib.figure import Figure
 
 _NOTHING = 1e-6
 _FILES = ("scores.csv", "table.csv", "reasons.csv", "verdicts.csv", "audit.png")
@@ -296,46 +297,22 @@ class Audit(Compared):
             found.setdefault(str(method), []).append(colour)
         return found
 
-    def show(self) -> "PaperFigure":
+    def show(self) -> "Figure":
         """Verdicts and curves on one page, as a matplotlib figure."""
-        from sightline.rendering._audit_page import audit_page
-
-        return audit_page(self)
+        figure: Figure = render(self, "figure")
+        return figure
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import verdicts
-
-        return verdicts(self)
+        return str(render(self, "html"))
 
     def latex(self) -> str:
         """The verdicts with their figures and intervals, as a table in LaTeX."""
-        from sightline.rendering._paper import audit_caption, latex
-
-        def cell(test: str, method: str, word: str) -> str:
-            return f"{word} {self.shown(test, method)}".strip() if (test, method) in self.findings else word
-
-        table = self.judged
-        cells = {
-            str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
-            for test in table.columns
-        }
-        cells |= {name: list(self.counts[name]) for name in ("images", "networks")}
-        rules = {test: rule.words for test, rule in self.rules.items() if rule is not None and test in table.columns}
-        frame = pd.DataFrame(cells, index=table.index.rename(None))
-        return latex(frame, audit_caption(len(self.names), rules), "audit")
+        return str(render(self, "latex"))
 
     @property
     def bibliography(self) -> str:
         """Whom to cite for the tests and for the methods of the catalogue, in BibTeX."""
-        from sightline.methods._catalogue import catalogue
-        from sightline.rendering._paper import CONVERGENCE, SANITY, bibliography
-
-        known = catalogue()
-        methods = list(dict.fromkeys(method for _, method in self.findings))
-        tests = {"parameter_randomization": SANITY, "convergence": CONVERGENCE}
-        return bibliography(
-            [known[name] for name in methods if name in known], *(tests[test] for test in self.rules if test in tests)
-        )
+        return str(render(self, "bibliography"))
 
     def save(self, folder: str | Path) -> Path:
         """Write `audit.png`, `audit.json`, `verdicts.csv`, `reasons.csv`, `table.csv` and `scores.csv`.
@@ -343,8 +320,6 @@ class Audit(Compared):
         Raises:
             InputError: the folder cannot be written.
         """
-        from sightline.rendering._audit_page import save_audit_page
-
         folder = Path(folder)
         record = {
             "format": FORMAT,
@@ -362,7 +337,8 @@ class Audit(Compared):
                 for name in ("scores", "table", "reasons"):
                     getattr(self, name).to_csv(part(folder / f"{name}.csv"), index=False, float_format="%.6g")
                 self.verdicts.to_csv(part(folder / "verdicts.csv"))
-                save_audit_page(self, part(folder / "audit.png"))
+                for name, draw in render(self, "files").items():
+                    draw(part(folder / name))
                 # Last, with the checksums of the others, so that what is damaged later can be found.
                 record["files"] = {name: checksum_of(part(folder / name)) for name in _FILES}
                 part(folder / "audit.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")

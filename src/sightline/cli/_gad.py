@@ -17,20 +17,27 @@ from sightline.cli._images import MaxPixels, Strict, read_images, say_replaced, 
 from sightline.cli._options import PageSide, check_places, listed, with_model
 from sightline.errors import InputError, SightlineError
 from sightline.explaining._target_names import class_number, split_targets
-from sightline.gad import GAD, PAPER_LIKE, Consistency, Evaluation, Reading
-from sightline.gad import _paper as paper
-from sightline.gad._classifier import Tuning
-from sightline.gad._networks import Kind
-from sightline.gad._printed import write_tables
-from sightline.gad._report import FIT, VERDICTS, titled, write_evaluation
-from sightline.gad._reproduce import NAMES, Scale
-from sightline.gad._reproduce import reproduce as reproduce_tables
-from sightline.gad._settings import Mode, Question, Strategy
-from sightline.gad._targets import Alpha
-from sightline.gad._training import Stage
+from sightline.gad import (
+    GAD,
+    PAPER_LIKE,
+    Alpha,
+    Consistency,
+    Evaluation,
+    Kind,
+    Mode,
+    Question,
+    Reading,
+    Stage,
+    Strategy,
+    paper_methods,
+)
+from sightline.gad.reproduction import NAMES, Scale, Tuning
+from sightline.gad.reproduction import reproduce as reproduce_tables
 from sightline.models import load_model, model_info
 from sightline.models._asking import ask
 from sightline.models._device import device_named
+from sightline.rendering._gad_printed import write_tables
+from sightline.rendering._gad_report import FIT, VERDICTS, titled, write_evaluation
 from sightline.rendering._writing import write_page
 
 app = typer.Typer(
@@ -228,7 +235,7 @@ def evaluate(
     with interruptible(f"Nothing of the evaluation was written to {out}."), progress("evaluating") as advance:
         found = support.evaluate(
             batch,
-            paper.methods() if methods.strip() == "paper" else listed(methods),
+            paper_methods() if methods.strip() == "paper" else listed(methods),
             [_reading(reading, share)],
             question=_question(question, reading),
             controls="all" if controls.strip() == "all" else listed(controls) if controls.strip() else None,

@@ -20,7 +20,7 @@ from sightline.errors import InputError
 from sightline.explaining._explain import explain
 from sightline.explaining._explanation import Explanation
 from sightline.gad import GAD
-from sightline.gad._truth import gains_on_truth, on_truth
+from sightline.gad.reproduction import gains_on_truth, on_truth
 from sightline.methods._catalogue import catalogue
 from sightline.models import ModelInfo, Preprocessing
 from sightline.rendering._writing import write_page

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sightline._common.checksums import sealed, sums_of
 from sightline._common.equality import Compared
+from sightline._common.renderers import render
 from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.aggregation import Placement, resized
@@ -34,9 +35,8 @@ FORMAT = 1
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from PIL.Image import Image
-
-    from sightline.rendering._figure import PaperFigure
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +222,7 @@ class Explanation(Compared):
 
     def show(
         self, images: Sequence[int] | None = None, *, overlay: float | int = 0.4, tile: float | int = 2.0
-    ) -> "PaperFigure":
+    ) -> "Figure":
         """The images and their maps side by side, as a matplotlib figure.
 
         Args:
@@ -233,9 +233,8 @@ class Explanation(Compared):
         Raises:
             InputError: there is no such image, or a number is out of its range.
         """
-        from sightline.rendering._montage import montage
-
-        return montage(self, images, overlay=float(overlay), tile=float(tile))
+        figure: Figure = render(self, "figure", images, overlay=float(overlay), tile=float(tile))
+        return figure
 
     def overlay(self, method: str, image: int = 0, *, overlay: float | int = 0.4) -> "Image":
         """A map over its picture at the picture's full size, a pixel for each pixel that the model saw.
@@ -253,21 +252,16 @@ class Explanation(Compared):
             InputError: there is no such map or image, or a number is out of its range.
             RefusalError: the method was refused.
         """
-        from sightline.rendering._montage import overlay_of
-
-        return overlay_of(self, method, image, float(overlay))
+        picture: Image = render(self, "overlay", method, image, float(overlay))
+        return picture
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import pictured
-
-        return pictured(repr(self), self.show(), self.checks.notes)
+        return str(render(self, "html"))
 
     @property
     def bibliography(self) -> str:
         """Whom to cite for these methods, in BibTeX."""
-        from sightline.rendering._paper import bibliography
-
-        return bibliography(self.methods.values())
+        return str(render(self, "bibliography"))
 
     def save(self, folder: str | Path) -> Path:
         """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `montage.png` into a folder.
@@ -277,9 +271,7 @@ class Explanation(Compared):
         Raises:
             InputError: the folder cannot be written.
         """
-        from sightline.rendering._montage import save_montage
-
-        files = {"montage.png": lambda path: save_montage(self, path), PICTURES: self.save_pictures}
+        files = {**render(self, "files"), PICTURES: self.save_pictures}
         return write_maps(folder, self.maps, self.manifest(), files)
 
     @classmethod

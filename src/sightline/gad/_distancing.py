@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from sightline._common.renderers import render
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
 from sightline.evaluation._occlusion import Fill
 from sightline.explaining import Explanation, explain
 from sightline.explaining._targets import Classes as ClassesOf
 from sightline.explaining._targets import ClassesLike, TargetLike
-from sightline.gad import _paper as paper
 from sightline.gad import _record as record
 from sightline.gad._asking import Request, asked_of, changed, controlled, length_of, named, stacked
 from sightline.gad._consistency import Consistency
@@ -24,6 +24,7 @@ from sightline.gad._fit import Fit
 from sightline.gad._fitting import fit_networks
 from sightline.gad._measuring import evaluate
 from sightline.gad._networks import Kind
+from sightline.gad._paper import paper_methods
 from sightline.gad._samples import Labels
 from sightline.gad._scores import ScoresOf
 from sightline.gad._settings import Measurement, Mode, Question, Strategy, Training, check_question
@@ -314,7 +315,7 @@ class GAD(Fit):
 
         Args:
             images: held out from `fit`; see `sightline.explain`.
-            methods: see `sightline.explain`; by default the paper's five, with its settings (`paper.methods`).
+            methods: see `sightline.explain`; by default the paper's five, with its settings (`paper_methods`).
             readings: what "stays important" means.
             question: see `explain`; by default `class` for `PAPER_LIKE`, and for other readings what the object says.
             controls: further controls besides the standard ones, by name, or `all`; see `Control`.
@@ -334,13 +335,10 @@ class GAD(Fit):
             question=question, controls=controls, blur=blur,
             fills=tuple(fills), black=black, per_component=per_component, seed=seed,
         )  # fmt: skip
-        return evaluate(self, images, paper.methods() if methods is None else methods, measurement, progress)
+        return evaluate(self, images, paper_methods() if methods is None else methods, measurement, progress)
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import tabled
-
-        title = f"GAD of {self.titles[0]} and {self.titles[1]}, {self.strategy}, {self.training.mode} mode"
-        return tabled(title, self.report, self.notes)
+        return str(render(self, "html"))
 
     @classmethod
     def load(cls, folder: str | Path, model: nn.Module, target: ScoresOf | None = None) -> "GAD":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sightline._common.renderers import render
 from sightline._common.written import whole_files
 from sightline.evaluation._intervals import FEWEST, holm
 from sightline.evaluation._paired import sign_flips
@@ -146,22 +147,10 @@ class Evaluation:
 
     def latex(self) -> str:
         """Tables 1 and 2 of the paper with the controls, and the verdicts, in LaTeX."""
-        from sightline.rendering._paper import latex
-
-        return "\n".join(latex(table, title, f"gad-{title.split(':')[0].lower()}") for title, table in self._titled())
+        return str(render(self, "latex"))
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import tabled
-
-        return "".join(tabled(title, table) for title, table in self._titled())
-
-    def _titled(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        yield "Verdicts: does GAD gain over every control?", self.verdicts
-        yield (
-            "Complexity: on how many images a region's hull is smaller than the original's, and its share.",
-            self.complexity,
-        )
-        yield "Sensitivity: what occluding a region does, per pixel, times 100.", self.sensitivity
+        return str(render(self, "html"))
 
     def _cells(self, *more: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         names = [*_KEYS, *more]

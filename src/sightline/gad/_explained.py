@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline._common.equality import Compared
+from sightline._common.renderers import render
 from sightline._common.words import counted
 from sightline.explaining._explanation import FORMAT, PICTURES, Explanation, map_of, write_maps
 from sightline.gad._consistency import Consistency, Consistent
 
 if TYPE_CHECKING:
-    from sightline.rendering._figure import PaperFigure
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -73,23 +74,18 @@ class GADExplanation(Compared):
         stacks = {name: stack[:, rows] for name, stack in self.stacks.items()}
         return replace(self, original=self.original.subset(rows), stacks=stacks)
 
-    def show(self) -> "PaperFigure":
+    def show(self) -> "Figure":
         """Original maps and what stays of them, side by side, as a matplotlib figure (the first images)."""
-        from sightline.gad._figures import side_by_side
-
-        return side_by_side({"": self})
+        figure: Figure = render(self, "figure")
+        return figure
 
     def _repr_html_(self) -> str:
-        from sightline.rendering._notebook import pictured
-
-        return pictured(repr(self), self.show(), self.notes)
+        return str(render(self, "html"))
 
     @property
     def bibliography(self) -> str:
         """Whom to cite for GAD and for these methods, in BibTeX."""
-        from sightline.rendering._paper import GAD, bibliography
-
-        return bibliography([self.original.methods[name] for name in self.stacks], GAD)
+        return str(render(self, "bibliography"))
 
     def save(self, folder: str | Path) -> Path:
         """Write `maps.safetensors`, `manifest.json`, `pictures.safetensors` and `gad.png` into a folder.
@@ -100,12 +96,10 @@ class GADExplanation(Compared):
         Raises:
             InputError: the folder cannot be written.
         """
-        from sightline.gad._figures import save_side_by_side
-
         maps = {name: self[name] for name in self.stacks}
         for name, stack in self.stacks.items():
             maps |= {f"{name}/{number}": one[:, None].clone() for number, one in enumerate(stack)}
-        files = {"gad.png": lambda path: save_side_by_side(self, path), PICTURES: self.original.save_pictures}
+        files = {**render(self, "files"), PICTURES: self.original.save_pictures}
         return write_maps(folder, maps, self.manifest(), files)
 
     @property

@@ -1,8 +1,34 @@
-"""Pictures of results.
+"""Figures, pages and tables of results, registered by type of result.
 
-- `montage`: images and their maps side by side.
+- `renders` registers a function that makes an output of a type of result; `render` calls it.
+- `montage`: images and their maps side by side. `write_page`: one HTML file of all that a folder holds.
+- `PaperFigure`: a figure that a journal takes. `bibliography`, `latex`: whom to cite, and tables, for a paper.
 """
 
-from sightline.rendering._montage import montage, save_montage
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = ["montage", "save_montage"]
+from sightline._common.renderers import render, renders
+
+if TYPE_CHECKING:
+    from sightline.rendering._figure import PaperFigure
+    from sightline.rendering._montage import montage
+    from sightline.rendering._paper import bibliography, latex
+    from sightline.rendering._writing import write_page
+
+__all__ = ["PaperFigure", "bibliography", "latex", "montage", "render", "renders", "write_page"]
+
+_HOME = {
+    "PaperFigure": "_figure",
+    "bibliography": "_paper",
+    "latex": "_paper",
+    "montage": "_montage",
+    "write_page": "_writing",
+}
+
+if not TYPE_CHECKING:
+    # matplotlib is imported when something is drawn.
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module 'sightline.rendering' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"sightline.rendering.{_HOME[name]}"), name)

@@ -1,23 +1,28 @@
 """An audit on one page: the verdicts, the curves of the randomisation, and how alike the maps of two classes are."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from markupsafe import escape
 from matplotlib.axes import Axes
 
+from sightline._common.renderers import renders
+from sightline._common.words import counted
+from sightline.auditing import Audit
 from sightline.auditing._similarity import JUDGED
 from sightline.auditing._subjects import CONTROLS
+from sightline.methods._catalogue import catalogue
 from sightline.rendering._figure import PaperFigure
-
-if TYPE_CHECKING:
-    from sightline.auditing._found import Audit
+from sightline.rendering._paper import CONVERGENCE, SANITY, bibliography, latex
 
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
+_TEXT = {"pass": "#0b7a57", "fail": "#b54708", "undecided": "inherit", "reported": "inherit"}
+"""Of the words in a notebook, whose background may be dark."""
 _WORDS = {"pass": "#00664a", "fail": "#a23c00", "undecided": "#555555", "reported": "#888888"}
 FIGURES = (
     "Each cell has the verdict, corrected for the number of verdicts, its figure and, in brackets, a 95 % interval "
@@ -32,7 +37,8 @@ _PER_ROW = 4
 """Entries of a legend on a line."""
 
 
-def audit_page(found: "Audit") -> PaperFigure:
+@renders(Audit, "figure")
+def audit_page(found: Audit) -> PaperFigure:
     """Verdicts with their figures above; below, the randomisation's curves and the maps of other classes."""
     verdicts = found.verdicts
     rows = len(verdicts)
@@ -56,12 +62,12 @@ def audit_page(found: "Audit") -> PaperFigure:
     return figure
 
 
-def save_audit_page(found: "Audit", path: Path) -> None:
-    """Write the page as a picture."""
-    audit_page(found).savefig(path, dpi=110)
+@renders(Audit, "files")
+def _files(found: Audit) -> dict[str, Callable[[Path], None]]:
+    return {"audit.png": lambda path: audit_page(found).savefig(path, dpi=110)}
 
 
-def _verdicts(axes: Axes, found: "Audit") -> None:
+def _verdicts(axes: Axes, found: Audit) -> None:
     verdicts = found.judged
     for row, (method, said) in enumerate(verdicts.iterrows()):
         for column, (test, word) in enumerate(said.items()):
@@ -169,3 +175,64 @@ def _classes(axes: Axes, table: pd.DataFrame, methods: list[str]) -> None:
     for handle in legend.legend_handles if legend is not None else ():
         if isinstance(handle, mpl.lines.Line2D):
             handle.set_color("#333333")
+
+
+@renders(Audit, "html")
+def _html(found: Audit) -> str:
+    """The verdicts of an audit as a table, and its advice."""
+    table = found.judged
+    counts = found.counts
+    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in (*table.columns, *counts.columns))
+    rows = []
+    for method, said in table.iterrows():
+        cells = []
+        for test, word in said.items():
+            finding = found.findings.get((str(test), str(method)))
+            figure = "" if finding is None else f" {found.shown(str(test), str(method)).split(' [')[0]}".rstrip()
+            reason = escape(finding.reason) if finding is not None else ""
+            cells.append(f'<td title="{reason}" style="color:{_TEXT[word]}">{escape(word)}{figure}</td>')
+        cells += [f"<td>{escape(text)}</td>" for text in counts.loc[str(method)]]
+        rows.append(f"<tr><th>{escape(str(method))}</th>{''.join(cells)}</tr>")
+    return (
+        f"<p>Audit of {counted(len(found.names), 'image')}</p><table><thead><tr><th>method</th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table><p>{escape(found.advice)}</p>"
+    )
+
+
+@renders(Audit, "latex")
+def _latex(found: Audit) -> str:
+    def cell(test: str, method: str, word: str) -> str:
+        return f"{word} {found.shown(test, method)}".strip() if (test, method) in found.findings else word
+
+    table = found.judged
+    cells = {
+        str(test).replace("_", " "): [cell(str(test), str(m), word) for m, word in table[test].items()]
+        for test in table.columns
+    }
+    cells |= {name: list(found.counts[name]) for name in ("images", "networks")}
+    rules = {test: rule.words for test, rule in found.rules.items() if rule is not None and test in table.columns}
+    frame = pd.DataFrame(cells, index=table.index.rename(None))
+    return latex(frame, _caption(len(found.names), rules), "audit")
+
+
+def _caption(images: int, rules: Mapping[str, str]) -> str:
+    """What a reader of an audit's table must know, who sees it without the report.
+
+    Args:
+        images: how many there were.
+        rules: for each test that judges, when a method passes it.
+    """
+    passed = "; ".join(f"{test.replace('_', ' ')} is passed where {words}" for test, words in rules.items())
+    return f"Audit of {images} image{'' if images == 1 else 's'}. {FIGURES}" + (
+        f" The test {passed}." if passed else ""
+    )
+
+
+@renders(Audit, "bibliography")
+def _bibliography(found: Audit) -> str:
+    known = catalogue()
+    methods = list(dict.fromkeys(method for _, method in found.findings))
+    tests = {"parameter_randomization": SANITY, "convergence": CONVERGENCE}
+    return bibliography(
+        [known[name] for name in methods if name in known], *(tests[test] for test in found.rules if test in tests)
+    )

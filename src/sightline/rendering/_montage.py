@@ -1,9 +1,8 @@
 """The montage: each image and its maps side by side, on scales that a colour-blind reader can tell apart."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,13 +12,14 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
+from sightline._common.renderers import renders
 from sightline.errors import InputError
+from sightline.explaining import Explanation
 from sightline.explaining._assembling import STRETCHED
 from sightline.rendering._figure import PaperFigure, any_script
+from sightline.rendering._notebook import pictured
+from sightline.rendering._paper import bibliography
 from sightline.rendering._picture import OVERLAY, Array, draw_map, draw_photograph, has_sign, overlaid, scale_bar
-
-if TYPE_CHECKING:
-    from sightline.explaining._explanation import Explanation
 
 ROWS = 12
 """Images on a montage; the first ones are shown, and it says of how many. Fewer where maps take several lines."""
@@ -34,13 +34,9 @@ _TITLE = 0.3
 _SMALLEST_WIDTH = 5.0
 
 
-def save_montage(explanation: "Explanation", path: Path) -> None:
-    """Write the montage as a PNG."""
-    montage(explanation).savefig(path, dpi=110)
-
-
+@renders(Explanation, "figure")
 def montage(
-    explanation: "Explanation", images: Sequence[int] | None = None, *, overlay: float = OVERLAY, tile: float = TILE
+    explanation: Explanation, images: Sequence[int] | None = None, *, overlay: float = OVERLAY, tile: float = TILE
 ) -> PaperFigure:
     """A row for each image, a column for each method; beyond eight methods, several lines for each image.
 
@@ -124,7 +120,8 @@ def montage(
     return figure
 
 
-def overlay_of(explanation: "Explanation", method: str, image: int, overlay: float) -> Image.Image:
+@renders(Explanation, "overlay")
+def overlay_of(explanation: Explanation, method: str, image: int, overlay: float) -> Image.Image:
     """One map over its picture at the picture's full size; see `Explanation.overlay`."""
     _check(explanation, [image], overlay, TILE)
     values = explanation.heatmap(method).detach().float().cpu().numpy()
@@ -132,7 +129,22 @@ def overlay_of(explanation: "Explanation", method: str, image: int, overlay: flo
     return overlaid(values[image], explanation.display[image], signed=has_sign(values), overlay=overlay)
 
 
-def _check(explanation: "Explanation", images: Sequence[int] | None, overlay: float, tile: float) -> None:
+@renders(Explanation, "html")
+def _html(explanation: Explanation) -> str:
+    return pictured(repr(explanation), montage(explanation), explanation.checks.notes)
+
+
+@renders(Explanation, "files")
+def _files(explanation: Explanation) -> dict[str, Callable[[Path], None]]:
+    return {"montage.png": lambda path: montage(explanation).savefig(path, dpi=110)}
+
+
+@renders(Explanation, "bibliography")
+def _bibliography(explanation: Explanation) -> str:
+    return bibliography(explanation.methods.values())
+
+
+def _check(explanation: Explanation, images: Sequence[int] | None, overlay: float, tile: float) -> None:
     if not 0 <= overlay <= 1:
         raise InputError(f"overlay is how much of the picture shows, from 0 to 1; got {overlay!r}.")
     if not 0.2 <= tile <= 20:

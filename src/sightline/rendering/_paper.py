@@ -1,7 +1,7 @@
 """For a paper: whom to cite, and tables in LaTeX."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,6 @@ from sightline.methods._cards import settings
 from sightline.methods._catalogue import catalogue
 from sightline.methods._method import Method
 from sightline.propagation import GRADIENT, Propagation
-from sightline.rendering._audit_page import FIGURES
 from sightline.sampling import AdaptivePath, Image
 
 GAD, SANITY, CONVERGENCE = "2401.14434", "1810.03292", "1912.09818"
@@ -128,19 +127,6 @@ def escaped(text: str) -> str:
         '5 \\% of lrp\\_0'
     """
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
-
-
-def audit_caption(images: int, rules: Mapping[str, str]) -> str:
-    """What a reader of an audit's table must know, who sees it without the report.
-
-    Args:
-        images: how many there were.
-        rules: for each test that judges, when a method passes it.
-    """
-    passed = "; ".join(f"{test.replace('_', ' ')} is passed where {words}" for test, words in rules.items())
-    return f"Audit of {images} image{'' if images == 1 else 's'}. {FIGURES}" + (
-        f" The test {passed}." if passed else ""
-    )
 
 
 @cache

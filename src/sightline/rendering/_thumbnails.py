@@ -5,9 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from sightline._common.renderers import renders
+from sightline.arrays import ImageBatch
 from sightline.rendering._figure import PaperFigure
+from sightline.rendering._notebook import pictured
 
 _ACROSS, _INCHES = 8, 1.2
+_PICTURED = 24
+
+
+@renders(ImageBatch, "html")
+def _html(batch: ImageBatch) -> str:
+    notes = [*batch.warnings, *(reason for _, reason in batch.failures)]
+    return pictured(repr(batch).partition("\n")[0], thumbnails(batch.display()[:_PICTURED], batch.names), notes)
 
 
 def thumbnails(pictures: Float[np.ndarray, "image height width 3"], names: Sequence[str]) -> PaperFigure:

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from sightline.errors import InputError, SightlineError, install
-from sightline.gad._networks import Kind
-from sightline.gad._targets import Step
+from sightline.gad import Kind, Step
 from sightline.runs._audited import audits_of
 from sightline.runs._distanced import fit_one
 from sightline.runs._identity import differences, identity_now

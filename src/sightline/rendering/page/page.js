@@ -64,7 +64,7 @@
   // The gallery.
   if (!$("data")) return;
   const { images, sets, stays: STAYS, first } = JSON.parse($("data").textContent);
-  // The same colours as in report/picture.py; they are linear in the value, so that averages look like what they average.
+  // The same colours as in rendering/_picture.py; they are linear in the value, so that averages look like what they average.
   const FOR = [178, 24, 43], AGAINST = [33, 102, 172], AMOUNT = [217, 95, 2], COVER = 0.9;
   const end = (signed, share) => (signed ? (share < 0 ? AGAINST : FOR) : AMOUNT);
   const state = { image: 0, method: first, target: "", network: "", zoom: 1, x: 0, y: 0 };

@@ -8,7 +8,7 @@ import pytest
 
 import sightline as sl
 from helpers.command_line import sightline
-from sightline.gad._printed import finished, table_1, table_2
+from sightline.rendering._gad_printed import finished, table_1, table_2
 
 
 def evaluation(folder: Path, **about: str) -> Path:

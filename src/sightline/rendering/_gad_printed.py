@@ -16,6 +16,7 @@ from sightline.errors import InputError
 from sightline.gad import _paper as paper
 from sightline.gad._consistency import PAPER_LIKE
 from sightline.gad._controls import OWN
+from sightline.rendering._paper import latex
 
 HEADINGS = dict(zip(paper.METHODS, ("S", "D", "GxI", "GB", "IG"), strict=True))
 _TITLES = {"cats_dogs": "Cat x Dog", "cub": "Birds", "vgg16": "VGG", "resnet18": "ResNet"}
@@ -138,8 +139,6 @@ def write_tables(places: Sequence[str], out: Path, reading: str = PAPER_LIKE.nam
     Raises:
         InputError: an evaluation cannot be read or lacks the reading, or the folder cannot be written.
     """
-    from sightline.rendering._paper import latex
-
     evaluations = [finished(place) for place in places]
     made = {
         "Table 1: images on which a hull is the smaller one": table_1(evaluations, reading),

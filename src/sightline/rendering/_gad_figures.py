@@ -1,10 +1,9 @@
 """Figures: those of the paper, from a fit and its explanations.
 
-Maps are in the colours of all pictures (`report/picture.py`). Each has a legend, since a reader may see it alone.
+Maps are in the colours of all pictures (`_picture.py`). Each has a legend, since a reader may see it alone.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -143,11 +142,6 @@ def side_by_side(found: Mapping[str, GADExplanation]) -> PaperFigure:
         panels[1 + 2 * place][0].set_ylabel(method.replace("_", " "), fontsize=8)
         panels[2 + 2 * place][0].set_ylabel("GAD", fontsize=8)
     return _with_legend(figure, [_red(f"{_MAP}; GAD: {_KEPT}")])
-
-
-def save_side_by_side(one: GADExplanation, path: Path, images: int = 6) -> None:
-    """Write the first images of an explanation, original and GAD."""
-    side_by_side({"": one.subset(range(min(images, len(one))))}).savefig(path, dpi=110)
 
 
 class Clues(NamedTuple):

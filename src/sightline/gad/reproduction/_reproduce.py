@@ -8,18 +8,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sightline._common.renderers import render
 from sightline._common.written import write_text
 from sightline.arrays import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.errors import InputError
-from sightline.gad import _paper as paper
-from sightline.gad._classifier import FILE, Tuning, accuracy, fine_tuned
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._distancing import GAD
 from sightline.gad._evaluation import Evaluation
-from sightline.gad._report import write_evaluation
+from sightline.gad._paper import paper_methods
 from sightline.gad._samples import samples_of
 from sightline.gad._settings import Mode
 from sightline.gad._training import check_norms
+from sightline.gad.reproduction._classifier import FILE, Tuning, accuracy, fine_tuned
+from sightline.gad.reproduction._published import published
 from sightline.models import ModelInfo, model_info
 from sightline.sampling._seeds import seed_of
 
@@ -131,13 +132,13 @@ def reproduce(
     batch = held_out.batch(first_of_each(held_out.labels, names, scale.images))
     found = gad.evaluate(
         batch,
-        scale.methods or paper.methods(),
+        scale.methods or paper_methods(),
         scale.readings,
         seed=tuning.seed,
         progress=lambda done, of: tell("evaluating", done, of),
     )
-    beside = (dataset, architecture.removeprefix("torchvision:"))
-    write_evaluation(found, gad, batch, names, out, beside=beside)
+    beside = published(dataset, architecture.removeprefix("torchvision:"))
+    render(found, "report", gad, batch, names, out, beside=beside)
     record = {
         "dataset": dataset,
         "architecture": architecture,

@@ -9,20 +9,21 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sightline._common.renderers import renders
 from sightline._common.written import whole_files, write_text
 from sightline.arrays import ImageBatch, first_of_each
 from sightline.errors import InputError
-from sightline.gad import _figures as figures
-from sightline.gad import _paper as paper
 from sightline.gad._controls import MATCHED, OWN, Control
 from sightline.gad._evaluation import Evaluation
 from sightline.gad._survey import Outputs, agreement, doubts, fidelities
 from sightline.gad._targets import Step
+from sightline.rendering import _gad_figures as figures
 
 if TYPE_CHECKING:
     from sightline.gad._distancing import GAD
 
 Row = Mapping[Hashable, Any]
+Published = Mapping[tuple[str, int], tuple[tuple[int, int], tuple[float, float]]]
 
 SHOWN = 5
 """Images of each class on the figures."""
@@ -46,6 +47,7 @@ VERDICTS = (
 """What the columns and words of the verdicts mean."""
 
 
+@renders(Evaluation, "report")
 def write_evaluation(
     found: Evaluation,
     gad: "GAD",
@@ -53,7 +55,7 @@ def write_evaluation(
     names: tuple[str, str],
     folder: str | Path,
     *,
-    beside: tuple[str, str] | None = None,
+    beside: Published | None = None,
 ) -> str:
     """Write `report.md`, `evaluation.json`, the tables as CSV and the figures as PNG.
 
@@ -63,7 +65,8 @@ def write_evaluation(
         images: what was evaluated.
         names: what the two classes are called.
         folder: where to write.
-        beside: data set and architecture of the paper, whose figures are to stand beside.
+        beside: by method and class, the paper's figures that are to stand beside: wins of original and GAD, RS of the
+            supplementary region and of GAD.
 
     Returns:
         The report's text.
@@ -106,7 +109,7 @@ def _text(
     names: tuple[str, str],
     before: Outputs,
     fidelity: pd.DataFrame,
-    beside: tuple[str, str] | None,
+    beside: Published | None,
 ) -> str:
     count = found.rows["image"].nunique()
     training = gad.training
@@ -162,7 +165,7 @@ def _text(
     return "\n".join(lines)
 
 
-def _complexity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
+def _complexity(found: Evaluation, beside: Published | None) -> pd.DataFrame:
     keys = ["reading", "question", "method", "class"]
     rows = []
     for key, group in found.complexity.groupby(keys, sort=False):
@@ -170,8 +173,8 @@ def _complexity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFra
         for row in group.to_dict("records"):
             entry[_HEADINGS.get((row["arm"], row["matched"]), f"original : {row['arm']}, as many pixels")] = _wins(row)
         entry["by construction"] = "yes" if bool(group["by construction"].iloc[0]) else ""
-        known = _papers(entry, beside)
-        if beside is not None:
+        if beside:
+            known = beside.get((entry["method"], entry["class"]))
             entry["paper"] = "" if known is None else "{} : {} of 512".format(*known[0])
         rows.append(entry)
     return pd.DataFrame(rows)
@@ -189,7 +192,7 @@ def _wins(row: Row) -> str:
     return f"{row['loses']} : {row['wins']}{f' ({apart})' if apart else ''}"
 
 
-def _sensitivity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
+def _sensitivity(found: Evaluation, beside: Published | None) -> pd.DataFrame:
     keys = ["reading", "question", "method", "class", "fill"]
     rows = []
     for key, group in found.sensitivity.groupby(keys, sort=False):
@@ -203,18 +206,11 @@ def _sensitivity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFr
             pair = [rs.get((control.value, matched), np.nan) for matched in MATCHED]
             if (control.value, MATCHED[0]) in rs:
                 entry[f"{control.value}, pixels / area"] = " / ".join(f"{value:.3g}" for value in pair)
-        known = _papers(entry, beside)
-        if beside is not None:
+        if beside:
+            known = beside.get((entry["method"], entry["class"]))
             entry["paper"] = "" if known is None else "{:g} / {:g}".format(*known[1])
         rows.append(entry)
     return pd.DataFrame(rows)
-
-
-def _papers(row: Row, beside: tuple[str, str] | None) -> tuple[tuple[int, int], tuple[float, float]] | None:
-    if beside is None or row["method"] not in paper.METHODS or (*beside, row["class"]) not in paper.TABLES:
-        return None
-    known, place = paper.TABLES[(*beside, int(str(row["class"])))], paper.METHODS.index(str(row["method"]))
-    return known.wins[place], known.rs[place]
 
 
 def _gains(found: Evaluation) -> pd.DataFrame:
@@ -268,11 +264,11 @@ def _draw(
     few = gad.explain_each(images[rows], methods, reading=reading, question=question, on_refusal="record")
     few[0].save(folder / "examples")
     first = methods[-1].name
-    wrong, titled_one = _misclassified(before, gad.classes, names)
+    wrong, titled_one = misclassified(before, gad.classes, names)
     one = few
     if wrong is not None:
         one = gad.explain_each(images[[wrong]], methods, reading=reading, question=question, on_refusal="record")
-    least = _least(before, gad.classes)
+    least = least_activated(before, gad.classes)
     clues = gad.explain_each(images[least], methods, reading=reading, question=question, on_refusal="record")
     made = {
         "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
@@ -291,7 +287,7 @@ def _draw(
     return {name: title for name, (title, _) in made.items()}
 
 
-def _misclassified(said: Outputs, classes: tuple[int, int], names: tuple[str, str]) -> tuple[int | None, str]:
+def misclassified(said: Outputs, classes: tuple[int, int], names: tuple[str, str]) -> tuple[int | None, str]:
     """The number of the picture that is most clearly taken for the other class, as in the paper's figure 3; a title."""
     others = torch.where(said.labels == classes[0], classes[1], classes[0])
     own, other = (said.logits.gather(1, labels[:, None])[:, 0] for labels in (said.labels, others))
@@ -304,7 +300,7 @@ def _misclassified(said: Outputs, classes: tuple[int, int], names: tuple[str, st
     return int(said.numbers[place]), title
 
 
-def _least(said: Outputs, classes: tuple[int, int]) -> list[int]:
+def least_activated(said: Outputs, classes: tuple[int, int]) -> list[int]:
     """The images of each class whose own logit is lowest."""
     chosen = []
     for c in classes:
