@@ -29,14 +29,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
-from sightline.explaining import explain
-from sightline.explaining._targets import Pair
+from sightline.explaining import Pair, explain
 from sightline.gad._consistency import Consistency
 from sightline.gad._samples import samples_of
 from sightline.gad._settings import Training
 from sightline.gad._targets import distanced, shuffled
 from sightline.gad._training import Task, train
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method
 
 TASKS = {"tail": (0, 1), "ears": (0, 2)}
 ALPHAS = (2, 4, 6, 8)  # only the last is trained; the weights of the others lie on the line to it

@@ -12,7 +12,7 @@ import torch
 from measure import RESULTS, conditions, declare_missing_operators, paired, write_section
 from torch import Tensor, nn
 
-from sightline.operations import INPUT, Kind, Tape
+from sightline.operations import INPUT, Kind, Tape, kinds
 from sightline.propagation import GRADIENT
 
 
@@ -63,7 +63,7 @@ def main() -> None:
             as_is = paired(bare, partial(ours, model, images), pairs)
             model.requires_grad_(False)
             frozen = paired(bare, partial(ours, model, images), pairs)
-            ruled = paired(bare, partial(ours, model, images, (Kind.RECTIFIER,)), pairs)
+            ruled = paired(bare, partial(ours, model, images, (kinds.RECTIFIER,)), pairs)
             lines.append(f"| {name} | {batch} | {as_is.first:.3f} | {as_is} | {frozen} | {ruled} |")
             print(lines[-1])
     write_section(options.out, "The interception against bare torch, input gradient at 224 px", lines)

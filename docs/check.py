@@ -11,8 +11,7 @@ from command_line import command_line_page
 
 import sightline
 from sightline.methods._cards import settings
-from sightline.operations import Kind, Operation, Treatment
-from sightline.operations._vocabulary import SPELLINGS
+from sightline.operations import KINDS, Operation, Treatment
 from sightline.propagation import _lrp as lrp
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +59,7 @@ def treatments() -> list[str]:
     """What each propagation does with each kind of operation."""
     groups: dict[tuple[Treatment, ...], list[str]] = {}
     for name, row in sightline.catalogue().items():
-        column = tuple(row.propagation.treatment(Operation(kind, "", "", 0, ())) for kind in Kind)
+        column = tuple(row.propagation.treatment(Operation(kind, "", "", 0, ())) for kind in KINDS)
         groups.setdefault(column, []).append(name)
     heads = [", ".join(f"`{name}`" for name in names) for names in groups.values()]
     words = {Treatment.RULED: "rule", Treatment.PASSED: "gradient", Treatment.NOT_COVERED: "refused"}
@@ -78,9 +77,9 @@ def treatments() -> list[str]:
         f"| operation | spellings | {' | '.join(heads)} |",
         f"|---|---|{'---|' * len(groups)}",
     ]
-    for number, kind in enumerate(Kind):
+    for number, kind in enumerate(KINDS):
         cells = [words[column[number]] for column in groups]
-        lines.append(f"| {kind} | {SPELLINGS.get(kind, '')} | {' | '.join(cells)} |")
+        lines.append(f"| {kind} | {kind.spellings} | {' | '.join(cells)} |")
     return lines
 
 

@@ -15,7 +15,7 @@ import sightline as sl
 from sightline._common.equality import same
 from sightline.aggregation import CAM, InputTimesSignal, LayerSignal, Pooling
 from sightline.errors import InputError
-from sightline.operations import Kind
+from sightline.operations import KINDS, kinds
 from sightline.propagation import (
     DECONVNET,
     GRADIENT,
@@ -106,7 +106,7 @@ def test_a_setting_that_is_changed_afterwards_changes_nothing() -> None:
 
 
 def test_a_propagation_of_ones_own_is_equal_by_its_rules() -> None:
-    made = [Propagation("mine", {Kind.RECTIFIER: _positive}, frozenset(Kind)) for _ in range(2)]
+    made = [Propagation("mine", {kinds.RECTIFIER: _positive}, frozenset(KINDS)) for _ in range(2)]
     assert made[0] == made[1] == pickle.loads(pickle.dumps(made[0])) == copy.deepcopy(made[0])  # noqa: S301
     assert len({*made}) == 1
     assert made[0] != replace(made[0], name="other")

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
         explain,
     )
     from sightline.gad import GAD, Consistency, GADExplanation
-    from sightline.methods._catalogue import catalogue
-    from sightline.methods._method import Method
+    from sightline.methods import Method, catalogue
     from sightline.models import ModelInfo, Preprocessing, load_model, model_info
     from sightline.runs import Run, open_run, read_recipe, run
 
@@ -82,8 +81,7 @@ _HOMES = {
         "explain",
     ),
     "gad": ("GAD", "Consistency", "GADExplanation"),
-    "methods._catalogue": ("catalogue",),
-    "methods._method": ("Method",),
+    "methods": ("Method", "catalogue"),
     "models": ("ModelInfo", "Preprocessing", "load_model", "model_info"),
     "runs": ("Run", "open_run", "read_recipe", "run"),
 }

@@ -1,6 +1,6 @@
 """`python -m sightline` is the command `sightline`."""
 
-from sightline.cli._main import main
+from sightline.cli import main
 
 if __name__ == "__main__":
     main()

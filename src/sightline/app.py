@@ -27,10 +27,9 @@ from sightline.arrays import ImageBatch, load_images
 from sightline.arrays._files import Found, unique_names
 from sightline.auditing import Randomisation, audit
 from sightline.errors import InputError, SightlineError, install
-from sightline.explaining import explain
-from sightline.explaining._targets import Pair, TargetLike
+from sightline.explaining import Pair, TargetLike, explain
 from sightline.gad import GAD
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.models import model_info
 from sightline.models._asking import ask, output_of
 from sightline.models._output_kind import OutputKind

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM
+from sightline.explaining import as_target
 from sightline.explaining._planner import Job
-from sightline.explaining._targets import as_target
 from sightline.propagation import GUIDED_BACKPROP, deep_taylor, epsilon_gamma_box
 from sightline.sampling import Expected, Noise
 

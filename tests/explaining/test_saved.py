@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM, InputTimesSignal, Pooling
-from sightline.operations import Kind
+from sightline.operations import KINDS, kinds
 from sightline.propagation import Propagation
 from sightline.rendering._writing import write_page
 from sightline.sampling import Noise
@@ -39,7 +39,7 @@ def test_what_was_saved_is_read_back(model: nn.Module, images: Tensor, tmp_path:
     own = [
         sl.Method(Noise(3), aggregation=CAM(Pooling.ACTIVATION, layer="0"), name="own", formula="f", source="s"),
         sl.Method(Way(start=torch.ones(3, 1, 1)), aggregation=InputTimesSignal(), name="way", reduction="max"),
-        sl.Method(propagation=Propagation("kept", {Kind.RECTIFIER: _keep}, frozenset(Kind)), name="kept"),
+        sl.Method(propagation=Propagation("kept", {kinds.RECTIFIER: _keep}, frozenset(KINDS)), name="kept"),
     ]
     methods = ["saliency", "lrp_epsilon", "grad_cam@0", "guided_grad_cam", "deep_taylor", "full_grad", *own]
     ex = sl.explain(model.to(dtype), images, methods, [2, 0, 1], on_refusal="record")

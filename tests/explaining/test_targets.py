@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.explaining._targets import as_target
+from sightline.explaining import as_target
 
 RULED = ["gradient", "grad_cam", "guided_backprop", "rect_grad", "lrp_0", "lrp_epsilon_plus", "lrp_flat", "full_grad"]
 

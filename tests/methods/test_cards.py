@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
 from sightline.methods._cards import card
-from sightline.operations import Kind
+from sightline.operations import kinds
 from sightline.propagation import deep_taylor, epsilon_gamma_box
 
 RANGED = {"lrp_epsilon_gamma_box": epsilon_gamma_box(-1.0, 1.0), "deep_taylor": deep_taylor(-1.0, 1.0)}
@@ -85,7 +85,7 @@ def test_a_card_says_random_where_the_seed_matters_and_only_there(name: str) -> 
 
 def test_a_card_names_what_the_method_refuses() -> None:
     scope = card(ROWS["guided_backprop"]).model_scope
-    assert str(Kind.ACTIVATION) in scope
+    assert str(kinds.ACTIVATION) in scope
     with pytest.raises(sl.RefusalError, match="tanh"):
         sl.explain(
             nn.Sequential(nn.Conv2d(3, 2, 3), nn.Tanh(), nn.ReLU(), nn.Flatten()),

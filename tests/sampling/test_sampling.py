@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Sign
+from sightline.explaining import as_target
 from sightline.explaining._planner import Job
-from sightline.explaining._targets import as_target
 from sightline.explaining._totals import Total
 from sightline.propagation import (
     GRADIENT,

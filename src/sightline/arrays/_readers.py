@@ -33,14 +33,14 @@ HEAD = 512
 
 @runtime_checkable
 class Reader(Protocol):
-    """Reads the files of one format, or of several.
+    """Reads the files of one format, or of several."""
 
-    Attributes:
-        suffixes: how the names of its files end, in lower case, as (".nii", ".nii.gz"). Where two readers fit, the one
-            with the longer suffix reads a file; but what ends like a picture is read as a picture.
-    """
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How the names of its files end, in lower case, as (".nii", ".nii.gz").
 
-    suffixes: tuple[str, ...]
+        Where two readers fit, the longer suffix decides; what ends like a picture is read as a picture.
+        """
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file without a known suffix is of this format, from its first bytes."""

@@ -41,7 +41,7 @@ from sightline.auditing.questions import (
 from sightline.errors import InputError
 from sightline.explaining._explanation import described
 from sightline.explaining._layer_names import methods_named
-from sightline.methods._catalogue import as_method
+from sightline.methods import method_or_function
 from sightline.methods._method import Method
 from sightline.models import model_info
 from sightline.models._asking import ask, output_of
@@ -126,7 +126,8 @@ class Plan:
             raise InputError(f"Tests are {', '.join(TESTS + FURTHER)}; got {', '.join(unknown) or 'none'}.")
         marked = _marked(options, batch)
         given = [methods] if isinstance(methods, str | Method | Custom) else list(methods)
-        rows = [one if isinstance(one, Custom) else methods_named(model, [as_method(one)])[0] for one in given]
+        made = [method_or_function(one) for one in given]
+        rows = [methods_named(model, [one])[0] if isinstance(one, Method) else one for one in made]
         self._subjects = Subjects(rows, seed, references)
         how = options.randomisation or Randomisation(seed=seed)
         self._logits = ask(model, batch, 64)

@@ -38,7 +38,7 @@ from sightline.methods._method import Method
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
-from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Kind, Tape, avoids, is_folded, nodes_behind
+from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Tape, avoids, is_folded, kinds, nodes_behind
 from sightline.propagation import Propagation
 from sightline.sampling import Context, Image
 from sightline.sampling._seeds import image_key, seed_of
@@ -148,7 +148,7 @@ def convergence(
             for propagation, sharers in list(sharing.items()):
                 try:
                     if propagation.passes is not None:
-                        gates = Kind.GATING not in propagation.rules
+                        gates = kinds.GATING not in propagation.rules
                         propagation.check(tape.walk(scores, _places(tape, names), gates=gates))
                     for begin, places in below.items():
                         values = scores if begin == LOGITS else tape.places[begin].values
@@ -238,7 +238,7 @@ def _layers(model: Callable[..., Any], image: Tensor) -> list[str]:
     """Modules whose results are vectors of channels that all ways from the input to the logits pass, evenly chosen."""
     modules = model.named_modules() if isinstance(model, nn.Module) else ()
     # Relevance goes past a layer that is one with its batch norm: left out, so that all methods are read alike.
-    tape = Tape(model, (Kind.LINEAR, Kind.BATCH_NORM), [name for name, _ in modules if name])
+    tape = Tape(model, (kinds.LINEAR, kinds.BATCH_NORM), [name for name, _ in modules if name])
     scores = _scores(tape, image)
     start = tape.places.kept.pop(INPUT).edge
     assert start is not None  # noqa: S101 - the input requires gradients

@@ -16,8 +16,7 @@ from sightline.auditing._controls import edge_map
 from sightline.errors import InputError, RefusalError
 from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import MapFunction, Method, as_method, method_or_function
 from sightline.operations import wide
 from sightline.sampling._seeds import image_key, seed_of
 
@@ -105,7 +104,7 @@ class Subjects:
     """The methods of an audit.
 
     Args:
-        methods: names of the catalogue, `Method`s and `Custom`s.
+        methods: names of methods, `Method`s, and functions as `from_callable` makes them.
         seed: base of all randomness.
         references: see `sightline.explain`.
         alone: whether to leave out the controls and the gradient.
@@ -114,14 +113,14 @@ class Subjects:
         refused: for each method that cannot be audited on this model, why.
     """
 
-    methods: Sequence[str | Method | Custom]
+    methods: Sequence[str | Method | MapFunction]
     seed: int = 0
     references: Asked | None = None
     alone: bool = False
     refused: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = [one if isinstance(one, Custom) else as_method(one) for one in self.methods]
+        given = [method_or_function(one) for one in self.methods]
         names = [one.name for one in given]
         twice = sorted({name for name in names if names.count(name) > 1 or name in CONTROLS})
         if twice or not names:
@@ -132,7 +131,7 @@ class Subjects:
         if "gradient" not in names and not self.alone:
             given.append(as_method("gradient"))
         self.rows = [one for one in given if isinstance(one, Method)]
-        self.custom = [one for one in given if isinstance(one, Custom)]
+        self.custom = [one for one in given if not isinstance(one, Method)]
         self.names = [*(one.name for one in given), *(() if self.alone else CONTROLS)]
 
     def maps(

@@ -22,7 +22,7 @@ from sightline.cli._images import MaxPixels, Strict, read_images
 from sightline.cli._options import check_places, listed, with_model
 from sightline.errors import InputError
 from sightline.evaluation._intervals import FEWEST
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.rendering._writing import write_page
 
 FAILED, UNDECIDED = 1, 4

@@ -27,8 +27,7 @@ from sightline.cli._study import app as study
 from sightline.cli._targets import save_each, targets_of
 from sightline.errors import RefusalError, SightlineError
 from sightline.explaining._explanation import Explanation
-from sightline.methods._cards import card, choices
-from sightline.methods._catalogue import as_method, catalogue
+from sightline.methods import as_method, card, catalogue, choices, unusable
 from sightline.models import model_info
 from sightline.rendering._writing import write_page
 
@@ -182,6 +181,9 @@ def methods(
             cost = "" if row.cost is None else f"{row.cost:g}"
             table.add_row(title, Text(f"{row.formula}\n{choices(row)}\n{row.source}"), cost)
     console.print(table)
+    if name is None:
+        for title, reason in unusable().items():
+            say("not usable", f"{title}: {reason}")
 
 
 @app.command("app")

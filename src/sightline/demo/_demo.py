@@ -21,7 +21,7 @@ from sightline.explaining._explain import explain
 from sightline.explaining._explanation import Explanation
 from sightline.gad import GAD
 from sightline.gad.reproduction import gains_on_truth, on_truth
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.models import ModelInfo, Preprocessing
 from sightline.rendering._writing import write_page
 from sightline.sampling._seeds import seed_of

@@ -1,26 +1,32 @@
 """From a question to maps with their checks.
 
 - `explain`, `Options`: the question, and how it is answered. `Explanation`, `Checks`: what comes of it.
-- `Pair`, `Unit`, `Direction`, `WholeBatch`, and their base `Target`: what is explained.
+- `Pair`, `Unit`, `Direction`, `WholeBatch`, and their base `Target`: what is explained; of one image, as a value,
+  `Explained`. `target_of`, `as_target` make a target of what a user gave.
 - `Conservation`, `Decomposition`: the checks of methods that share the explained value out.
 
 Inside, `_planner`, `_passes`, `_totals` and `_layers` are the job, in which nothing is computed twice; `_assembling`
 makes an `Explanation` of what it found, with the sentences of `_notes`; `_saved` reads one back.
 """
 
+from sightline.explaining._as_target import TargetLike, as_target, target_of
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
 from sightline.explaining._explain import explain
+from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import Checks, Explanation
+from sightline.explaining._functions import WholeBatch
 from sightline.explaining._options import Options
-from sightline.explaining._targets import Classes, Direction, Pair, Target, TargetLike, Unit, WholeBatch
+from sightline.explaining._targets import Classes, ClassesLike, Direction, Pair, Target, Unit
 
 __all__ = [
     "Checks",
     "Classes",
+    "ClassesLike",
     "Conservation",
     "Decomposition",
     "Direction",
+    "Explained",
     "Explanation",
     "Options",
     "Pair",
@@ -28,5 +34,7 @@ __all__ = [
     "TargetLike",
     "Unit",
     "WholeBatch",
+    "as_target",
     "explain",
+    "target_of",
 ]

@@ -1,7 +1,7 @@
 """From what a job found to an `Explanation`: checks, notes, names, and images as a person sees them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._conservation import Conservation
+from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import Checks, Explanation, versions
 from sightline.explaining._notes import notes
 from sightline.explaining._options import Options
@@ -156,7 +157,7 @@ def assembled(asked: Asked, target: Target, results: Results, before: str | None
     return Explanation(
         images=batch,
         names=names,
-        targets=[output.worded(target.describe(index), outputs) for index in range(len(batch))],
+        explained=[_of_several(target.explained(index), outputs) for index in range(len(batch))],
         output=output,
         values=results.values.to(batch.device),
         predicted=predicted,
@@ -174,6 +175,11 @@ def assembled(asked: Asked, target: Target, results: Results, before: str | None
         paths=[readable(path) for path in loaded.paths] if loaded else [""] * len(batch),
         maps=maps,
     )
+
+
+def _of_several(explained: Explained, outputs: int) -> Explained:
+    """The same; of a single output none is predicted rather than another."""
+    return replace(explained, predicted=False) if outputs == 1 else explained
 
 
 def _refuse(results: Results, rows: list[Method], on_refusal: str) -> None:

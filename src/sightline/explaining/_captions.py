@@ -1,17 +1,18 @@
 """What is written beneath a picture: its name, and what the model says of it."""
 
 import math
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from sightline.explaining._explained import Explained, class_name, one_line
 from sightline.models._output_kind import OutputKind
 
 
 def caption(
     name: str,
-    explained: str,
+    explained: Explained,
     value: float,
     predicted: int | None,
     probability: float | None,
@@ -25,7 +26,7 @@ def caption(
 
     Args:
         name: of the image.
-        explained: what is explained, in the words of `Explanation.targets`.
+        explained: what is explained.
         value: the explained value.
         predicted: the likeliest class or label; None where the model gives no scores of either.
         probability: its probability.
@@ -33,41 +34,25 @@ def caption(
         class_names: a name for each class, or empty.
 
     Example:
-        >>> caption("a.png", "predicted class 1", 2.0, 1, 0.97, OutputKind(), ["cat", "dog"])
+        >>> caption("a.png", Explained(1, predicted=True), 2.0, 1, 0.97, OutputKind(), ["cat", "dog"])
         'a.png\ndog, 97%'
     """
     lines = [one_line(name)]
-    own = re.fullmatch(rf"(predicted )?{output.noun} (\d+)", explained)
-    if output.kind != "classes" and own is not None:
-        title = class_name(int(own[2]), output, class_names)
+    if output.kind != "classes" and explained.is_one_output:
+        (title,) = replace(explained, predicted=False).parts(output, class_names)
         if output.kind == "values":
             return "\n".join([*lines, f"{title} = {value:.4g}"])
-        highest = ", the highest" if own[1] else ""
+        highest = ", the highest" if explained.predicted else ""
         read = float(output.read(torch.tensor([[value]], dtype=torch.float64)))
         return "\n".join([*lines, f"P({title}) = {share(read)}{highest}"])
-    said = ""
+    shown = None
     if output.kind == "classes" and predicted is not None and probability is not None:
-        said = f"class {predicted}"
+        shown = predicted
         lines.append(f"{class_name(predicted, output, class_names)}, {share(probability)}")
-    if explained.removeprefix("predicted ") != said:
-        parts = with_names(explained, output, class_names).split(" rather than ")
-        lines += [f"explained: {part}" if n == 0 else f"not {part}" for n, part in enumerate(parts)]
+    if not explained.is_one_output or explained.number != shown:
+        first, *others = explained.parts(output, class_names)
+        lines += [f"explained: {first}", *(f"not {other}" for other in others)]
     return "\n".join(lines)
-
-
-def class_name(label: int, output: OutputKind, class_names: Sequence[str]) -> str:
-    """The name of an output, or its number where it has none."""
-    return one_line(class_names[label]) if label < len(class_names) else f"{output.noun} {label}"
-
-
-def with_names(words: str, output: OutputKind, class_names: Sequence[str]) -> str:
-    """What is explained, with names in place of numbers: `cat rather than dog` for `class 0 rather than class 1`."""
-    return re.sub(rf"\b{output.noun} (\d+)", lambda match: class_name(int(match[1]), output, class_names), words)
-
-
-def target_title(explained: str, named: str) -> str:
-    """What a set of maps explains; which class was predicted may differ from image to image."""
-    return "the predicted class" if explained.startswith("predicted ") else named
 
 
 def share(probability: float) -> str:
@@ -78,8 +63,3 @@ def share(probability: float) -> str:
     if words == "0%" and probability > 0:
         return "<1%"
     return ">99%" if words == "100%" and probability < 1 else words
-
-
-def one_line(text: str) -> str:
-    """Text of any origin on one line, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()

@@ -14,13 +14,12 @@ from sightline._common.options import takes
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, ends_of
 from sightline.errors import InputError
+from sightline.explaining._as_target import TargetLike, target_of
 from sightline.explaining._assembling import Asked, assembled
 from sightline.explaining._explanation import Explanation
-from sightline.explaining._layer_names import methods_named, target_named
+from sightline.explaining._layer_names import methods_named
 from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
-from sightline.explaining._target_names import read_target
-from sightline.explaining._targets import TargetLike, as_target
 from sightline.methods._catalogue import as_method
 from sightline.methods._method import Method
 from sightline.models import model_info
@@ -111,8 +110,7 @@ def _explained(
     batch = _tensor(images)
     info = model_info(model)
     info = replace(info, output=as_kind(options.output) or info.output)
-    names = info.class_names or ()
-    chosen = [target_named(model, as_target(read_target(target, len(batch), names), len(batch))) for target in targets]
+    chosen = [target_of(model, target, len(batch)) for target in targets]
     device, dtype = _home(model, batch)
     references = None if options.references is None else _tensor(options.references, "References")
     asked = Asked(

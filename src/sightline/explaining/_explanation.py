@@ -21,9 +21,10 @@ from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.aggregation import Placement, resized
 from sightline.errors import InputError, RefusalError
-from sightline.explaining._captions import caption, class_name, with_names
+from sightline.explaining._captions import caption
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
+from sightline.explaining._explained import Explained, class_name
 from sightline.methods._cards import settings
 from sightline.methods._method import Method
 from sightline.models._output_kind import OutputKind
@@ -100,7 +101,7 @@ class Explanation(Compared):
     Attributes:
         images: shape (batch, channel, height, width): the encoded images that were explained.
         names: a name for each image.
-        targets: what is explained for each image, in words.
+        explained: what is explained for each image; `targets` says it in words.
         values: shape (batch,): the explained value (a logit, unless the target says otherwise).
         output: what the model's outputs are, and how they are read.
         predicted: shape (batch,): the class or label of the highest score; None where the model gives no scores of
@@ -122,7 +123,7 @@ class Explanation(Compared):
 
     images: Tensor
     names: Sequence[str]
-    targets: Sequence[str]
+    explained: Sequence[Explained]
     values: Tensor
     output: OutputKind
     predicted: Tensor | None
@@ -150,6 +151,11 @@ class Explanation(Compared):
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def targets(self) -> list[str]:
+        """What is explained for each image, in words."""
+        return [one.describe(self.output.noun) for one in self.explained]
+
     def subset(self, images: Sequence[int]) -> "Explanation":
         """The same explanation of some of its images; the checks stay those of the whole."""
         rows = [range(len(self))[int(row)] for row in images]
@@ -161,7 +167,7 @@ class Explanation(Compared):
             self,
             images=self.images[rows],
             names=pick(self.names),
-            targets=pick(self.targets),
+            explained=pick(self.explained),
             values=self.values[rows],
             predicted=None if self.predicted is None else self.predicted[rows],
             probabilities=None if self.probabilities is None else self.probabilities[rows],
@@ -212,7 +218,7 @@ class Explanation(Compared):
         """
         return caption(
             self.names[image],
-            self.targets[image],
+            self.explained[image],
             float(self.values[image].detach().double()),
             None if self.predicted is None else int(self.predicted[image]),
             None if self.probabilities is None else float(self.probabilities[image]),
@@ -306,8 +312,9 @@ class Explanation(Compared):
             entry: dict[str, Any] = {
                 "name": name,
                 "caption": self.caption(index),
+                "target": self.explained[index].record(),
                 "explained": self.targets[index],
-                "explained_name": with_names(self.targets[index], self.output, self.class_names),
+                "explained_name": self.explained[index].named(self.output, self.class_names),
                 "value": float(self.values[index]),
                 "original_size": list(self.sizes[index]),
                 "file": self.paths[index],

@@ -11,10 +11,11 @@ from torch import Tensor
 from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import CAM, Aggregation, FullGrad, Placement
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._functions import Function
 from sightline.explaining._layers import Layers, decomposition, without_intercept
 from sightline.explaining._results import Flow, Results
 from sightline.explaining._rowwise import NeedsWholeBatch
-from sightline.explaining._targets import Classes, Function, Pair, Target
+from sightline.explaining._targets import Classes, Pair, Target
 from sightline.explaining._totals import Asked, Gathered, Term
 from sightline.methods._method import Method
 from sightline.models._outputs import class_scores
@@ -29,6 +30,7 @@ from sightline.operations import (
     Seen,
     Tape,
     Unreadable,
+    kinds,
     recomputed,
 )
 from sightline.propagation import GRADIENT, Propagation
@@ -306,7 +308,7 @@ class Passes:
         passing = []
         for method in ready:
             try:
-                gates = Kind.GATING not in propagation.rules
+                gates = kinds.GATING not in propagation.rules
                 counts = propagation.check(tape.walk(values, method.aggregation.places, gates=gates))
             except RefusalError as error:
                 results.refused[method.name] = str(error)

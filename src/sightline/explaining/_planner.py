@@ -18,11 +18,12 @@ from sightline._common.memory import first_chunk, next_chunk
 from sightline._common.torch_private import tree_leaves
 from sightline.aggregation import resized
 from sightline.errors import InputError
+from sightline.explaining._functions import Function
 from sightline.explaining._options import Progress
 from sightline.explaining._passes import Passes
 from sightline.explaining._results import Results
 from sightline.explaining._rowwise import NeedsWholeBatch
-from sightline.explaining._targets import Function, Target
+from sightline.explaining._targets import Target
 from sightline.methods._method import Method
 from sightline.models._untouched import untouched
 from sightline.operations import Kind, Tape, refuse_chance, refuse_mixing

@@ -18,11 +18,12 @@ from sightline._common.written import tensors_in
 from sightline.aggregation import Placement, Reads
 from sightline.aggregation._base import Map
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
-from sightline.methods._catalogue import catalogue
+from sightline.methods import known_methods
 from sightline.methods._method import Method
 from sightline.models._output_kind import OutputKind
-from sightline.operations import Kind
+from sightline.operations import kinds
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 from sightline.sampling._base import Points, Rows
@@ -90,7 +91,7 @@ def _explanation(manifest: dict[str, Any], maps: dict[str, Tensor], images: Tens
     return Explanation(
         images=images,
         names=[entry["name"] for entry in entries],
-        targets=[entry["explained"] for entry in entries],
+        explained=[Explained(**entry["target"]) for entry in entries],
         values=torch.tensor([_number(entry["value"]) for entry in entries], dtype=dtype),
         output=OutputKind(**manifest["output"]),
         predicted=predicted,
@@ -124,7 +125,7 @@ def _box(ends: list[float]) -> tuple[float, float, float, float]:
 
 def _method(name: str, entry: Mapping[str, Any]) -> Method:
     """The catalogue's, where it is the same; else one made of what the manifest says."""
-    known = catalogue()
+    known = known_methods()
     said = {key: entry[key] for key in ("formula", "source", "reduction", "sampling", "propagation", "aggregation")}
     said |= {"times": entry["times"]} if "times" in entry else {}
     if name in known and json.loads(json.dumps(method_entry(known[name]))) == said:
@@ -164,7 +165,10 @@ def _made(room: Any, said: Mapping[str, Any]) -> Any:
 
 
 _LACKING: dict[str, Any] = {}
-_SCOPE = "It was read from a file, which has its name but not its rules."
+_SCOPE = (
+    "It was read from a file, which has its name but not its rules. If it is a method in a file of yours, ask for it "
+    "before the explanation is read: sightline.methods.as_method('FILE.py:NAME')."
+)
 
 
 def _kind(said: Mapping[str, Any]) -> str:
@@ -174,7 +178,7 @@ def _kind(said: Mapping[str, Any]) -> str:
 
 def _unread(name: str) -> Propagation:
     # It covers no other operation, so that every use is refused with that sentence.
-    return Propagation(name, {Kind.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
+    return Propagation(name, {kinds.RECTIFIER: _without_rules}, frozenset(), _SCOPE)
 
 
 def _without_rules(signal: Tensor, seen: Any) -> Tensor:

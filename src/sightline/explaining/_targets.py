@@ -1,8 +1,7 @@
-"""What is explained: a class, a pair of classes, a hidden unit or direction, or any function of the output."""
+"""What is explained: a class, a pair of classes, or a hidden unit or direction."""
 
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 
 from sightline._common.integers import as_integers, described
 from sightline._common.words import counted
-from sightline.errors import InputError, RefusalError
-from sightline.explaining._rowwise import NeedsWholeBatch, Rowwise
+from sightline.errors import InputError
+from sightline.explaining._explained import Explained
 from sightline.models._outputs import class_scores
 from sightline.operations import place_of
 
@@ -53,8 +52,8 @@ class Target(ABC):
         return self.values(output, results, images)
 
     @abstractmethod
-    def describe(self, image: int) -> str:
-        """What is explained for one image, in words."""
+    def explained(self, image: int) -> Explained:
+        """What is explained for one image."""
 
 
 class Classes(Target):
@@ -114,10 +113,10 @@ class Classes(Target):
         if outside:
             raise InputError(f"Class {outside[0]} was asked for, but the model has {_outputs(count)}.")
 
-    def describe(self, image: int) -> str:
+    def explained(self, image: int) -> Explained:
         # The likelier of two is not what the network predicts, where a third is likelier still.
         predicted = self._predicted and bool(self.classes[image] == self._likeliest[image])
-        return f"{'predicted ' if predicted else ''}class {int(self.classes[image])}"
+        return Explained(int(self.classes[image]), predicted=predicted)
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,8 @@ class Pair(Target):
         first, second = scores.gather(1, pairs.to(scores.device)).unbind(1)
         return first - second
 
-    def describe(self, image: int) -> str:
-        first, second = self._of(image)
-        return f"class {first} rather than class {second}"
+    def explained(self, image: int) -> Explained:
+        return Explained(*self._of(image))
 
 
 @dataclass(frozen=True)
@@ -221,10 +219,10 @@ class Unit(Target):
         picked: Tensor = channel[(slice(None), *self.position)]  # type: ignore[index]  # integers, at run time
         return picked
 
-    def describe(self, image: int) -> str:
+    def explained(self, image: int) -> Explained:
         del image
         at = "" if self.position is None else f" at {self.position}"
-        return f"channel {self.channel} of {place_of(self.layer)}{at}"
+        return Explained(words=f"channel {self.channel} of {place_of(self.layer)}{at}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,150 +256,9 @@ class Direction(Target):
         means = result.flatten(2).mean(2) if result.dim() > 2 else result
         return (means * self.vector.to(means)).sum(1)
 
-    def describe(self, image: int) -> str:
+    def explained(self, image: int) -> Explained:
         del image
-        return f"a direction of {place_of(self.layer)}"
-
-
-@dataclass(frozen=True)
-class WholeBatch:
-    """A target function that has to see the output for all images at once, in their order, in one pass.
-
-    Its passes take as much memory as all images together.
-
-    Attributes:
-        function: from the model's output for all images to a tensor of shape (batch,).
-    """
-
-    function: Callable[..., Tensor]
-
-
-class Function(Target):
-    """Any function that returns one value per image.
-
-    Args:
-        function: from the model's output for some of the images, and their positions if it has two parameters, to a
-            tensor of shape (row,).
-        count: number of images.
-        whole_batch: whether it is always given all images.
-    """
-
-    def __init__(self, function: Callable[..., Tensor], count: int, *, whole_batch: bool = False) -> None:
-        self._function, self._count = function, count
-        self._takes_images = _parameters(function) > 1
-        self.whole_batch = whole_batch
-        self._rowwise = None if whole_batch else Rowwise(self._called, given_positions=self._takes_images)
-
-    def _called(self, output: Any, images: Tensor) -> Tensor:
-        return self._function(output, images) if self._takes_images else self._function(output)
-
-    def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        del results
-        everything = len(images) == self._count and bool((images.cpu() == torch.arange(self._count)).all())
-        try:
-            values = self._called(output, images)
-        except Exception as error:
-            if everything or self._takes_images:
-                raise
-            raise NeedsWholeBatch from error
-        if not isinstance(values, Tensor) or values.shape != (len(images),):
-            if not everything and not self._takes_images:
-                raise NeedsWholeBatch
-            came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            raise RefusalError(
-                f"The target function must return one value per image, shape ({len(images)},); got {came}."
-            )
-        return values
-
-    def keep(self, output: Any, images: Tensor, values: Tensor) -> None:
-        """Keep what came of a pass on the images themselves, for `check`."""
-        if self._rowwise is not None:
-            self._rowwise.keep(output, images, values)
-
-    def check(self) -> None:
-        """After the passes on the images themselves: see that each value is its image's own.
-
-        Raises:
-            RefusalError: it depends on other images.
-            NeedsWholeBatch: it depends on the image's place in the batch.
-        """
-        if self._rowwise is not None:
-            self._rowwise.check()
-
-    def all_at_once(self) -> None:
-        """From now on, be given all images in one pass."""
-        self.whole_batch, self._rowwise = True, None
-
-    def describe(self, image: int) -> str:
-        del image
-        return getattr(self._function, "__name__", "a function of the output")
-
-
-def _parameters(function: Callable[..., Any]) -> int:
-    """Number of positional parameters without a default."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
-
-
-# Several are any sequence, since a list may hold Python's, numpy's and torch's integers.
-TargetLike = (
-    None
-    | int
-    | str
-    | np.integer[Any]
-    | Sequence[Any]
-    | Tensor
-    | IntegerArray
-    | Target
-    | WholeBatch
-    | Callable[..., Tensor]
-)
-
-
-def as_target(target: object, count: int) -> Target:
-    """A target from what the user gave.
-
-    Args:
-        target: None (the predicted class of each image), a class, one class per image, a `Pair`, `Unit` or
-            `Direction`, a callable from the model's output to one value per image, or a `WholeBatch`.
-        count: number of images.
-
-    Raises:
-        InputError: the number of classes is not the number of images, or the type is none of these.
-    """
-    if target is None:
-        return Classes(None, count)
-    if isinstance(target, Pair):
-        target.check(count)
-    if isinstance(target, Target):
-        return target
-    classes = as_integers(target)
-    if isinstance(classes, int):
-        classes = [classes] * count
-    if classes is not None:
-        if len(classes) != count:
-            raise InputError(
-                f"A target list needs one class per image: {counted(count, 'image')}, but "
-                f"{counted(len(classes), 'class', 'classes')}. For the "
-                "difference of two classes, use sightline.Pair(a, b)."
-            )
-        if not all(0 <= c < 2**31 for c in classes):
-            raise InputError(f"Target classes must be integers, 0 or above; got {list(classes)[:8]}.")
-        return Classes(torch.tensor(list(classes), dtype=torch.long), count)
-    if isinstance(target, WholeBatch):
-        return Function(target.function, count, whole_batch=True)
-    if callable(target):
-        return Function(target, count)
-    if isinstance(target, Sequence | Tensor | np.ndarray | np.generic | float | bool) and not isinstance(target, str):
-        raise InputError(f"Target classes must be integers, one or one per image; got {described(target)}.")
-    raise InputError(
-        f"A target is None, a class by number or name, one class per image, a Pair, Unit or Direction, or a callable; "
-        f"got {target!r}."
-    )
+        return Explained(words=f"a direction of {place_of(self.layer)}")
 
 
 def has_names(classes: object) -> bool:

@@ -12,10 +12,8 @@ from sightline._common.integers import as_integers
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images
 from sightline.errors import InputError, RefusalError
-from sightline.explaining import Explanation, explain
-from sightline.explaining._layer_names import methods_named, target_named
-from sightline.explaining._target_names import read_target
-from sightline.explaining._targets import Classes, Pair, as_target
+from sightline.explaining import Classes, Explanation, Pair, explain, target_of
+from sightline.explaining._layer_names import methods_named
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import COPIES, SINGLE, Control, as_controls
 from sightline.gad._explained import Controlled, GADExplanation
@@ -23,9 +21,7 @@ from sightline.gad._fit import Fit
 from sightline.gad._networks import Kind, Network
 from sightline.gad._settings import Question, check_question
 from sightline.gad._targets import told
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
-from sightline.models import model_info
+from sightline.methods import Method, as_method
 from sightline.models._asking import ask
 
 About = tuple[Sequence[str], Mapping[str, Any]]
@@ -92,13 +88,12 @@ def asked_of(fit: Fit, images: Any, targets: Sequence[Any], question: Question) 
         targets: as `sightline.explain` takes them.
         question: what is asked of a class; other targets stay as they are.
     """
-    batch = encoded(images)
-    names, found = model_info(fit.model).class_names or (), []
+    count, found = length_of(images), []
     for target in targets:
-        chosen = target_named(fit.model, as_target(read_target(target, len(batch), names), len(batch)))
+        chosen: Any = target_of(fit.model, target, count)
         if isinstance(chosen, Classes):
             if chosen.predicted and question == "pair":
-                chosen.predict(ask(fit.model, batch, fit.training.batch_size), torch.arange(len(batch)))
+                chosen.predict(ask(fit.model, encoded(images), fit.training.batch_size), torch.arange(count))
             if question == "pair":
                 chosen = of_pair(chosen.classes.tolist(), fit.classes)
         found.append(chosen)
@@ -234,7 +229,7 @@ def changed(
     )
     return replace(
         before,
-        targets=[f"{words}, less the same after distancing" for words in before.targets],
+        explained=[replace(one, remark="less the same after distancing") for one in before.explained],
         maps={name: before.maps[name] - after.maps[name] for name in shared},
         refused={**after.refused, **before.refused},
         checks=checks,

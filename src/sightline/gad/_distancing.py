@@ -11,9 +11,8 @@ from sightline._common.renderers import render
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
 from sightline.evaluation._occlusion import Fill
-from sightline.explaining import Explanation, explain
-from sightline.explaining._targets import Classes as ClassesOf
-from sightline.explaining._targets import ClassesLike, TargetLike
+from sightline.explaining import Classes as ClassesOf
+from sightline.explaining import ClassesLike, Explanation, TargetLike, explain
 from sightline.gad import _record as record
 from sightline.gad._asking import Request, asked_of, changed, controlled, length_of, named, stacked
 from sightline.gad._consistency import Consistency
@@ -30,7 +29,7 @@ from sightline.gad._scores import ScoresOf
 from sightline.gad._settings import Measurement, Mode, Question, Strategy, Training, check_question
 from sightline.gad._targets import Alpha
 from sightline.gad._training import Stage
-from sightline.methods._method import Method
+from sightline.methods import Method
 
 _DEFAULT = Consistency()
 Methods = str | Method | Sequence[str | Method]

@@ -14,7 +14,7 @@ from sightline.evaluation._intervals import FEWEST, holm
 from sightline.evaluation._paired import sign_flips
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import MATCHED, OWN, Control
-from sightline.methods._method import Method
+from sightline.methods import Method
 
 LEVEL = 0.05
 """Of the verdicts: the probability of a false gain or loss among the comparisons of a cell, at most."""

@@ -23,8 +23,7 @@ from sightline.gad._evaluation import Evaluation
 from sightline.gad._explained import Controlled
 from sightline.gad._fit import Fit
 from sightline.gad._settings import Measurement, Question
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models._asking import ask
 from sightline.sampling._seeds import seed_of
 

@@ -5,8 +5,7 @@ Mazini Rodrigues et al. 2024, arXiv 2401.14434, section 6.
 
 from dataclasses import replace
 
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
+from sightline.methods import Method, catalogue
 from sightline.sampling import Path
 
 METHODS = ("saliency", "deconvnet", "input_x_gradient", "guided_backprop", "integrated_gradients")

@@ -5,7 +5,7 @@ from typing import Any
 
 from sightline.aggregation import CAM, FullGrad, InputSignal, InputTimesSignal, Sign
 from sightline.methods._method import Method
-from sightline.operations import Kind, Operation, Treatment
+from sightline.operations import KINDS, Operation, Treatment, kinds
 from sightline.propagation import GRADIENT
 from sightline.sampling import Image, Reduction
 
@@ -130,8 +130,8 @@ def _scope(method: Method) -> str:
     propagation = method.propagation
     refused = [
         str(kind)
-        for kind in Kind
-        if propagation.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED and kind is not Kind.UNKNOWN
+        for kind in KINDS
+        if propagation.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED and kind is not kinds.UNKNOWN
     ]
     if refused:
         found.append(f"refused where the signal meets: {', '.join(refused)}")

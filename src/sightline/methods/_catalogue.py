@@ -1,11 +1,10 @@
-"""The catalogue: every named method, as a row of sampling x propagation x aggregation."""
-
-from collections.abc import Mapping
-from types import MappingProxyType
+"""The rows of the catalogue: every method that has a name, as sampling x propagation x aggregation."""
 
 from sightline.aggregation import CAM, FullGrad, InputSignal, InputTimesSignal, Pooling, Sign
-from sightline.errors import InputError, alternatives
 from sightline.methods._method import Method
+from sightline.methods._named import METHODS
+from sightline.methods._named import as_method as as_method
+from sightline.methods._named import catalogue as catalogue
 from sightline.propagation import (
     DECONVNET,
     GUIDED_BACKPROP,
@@ -397,52 +396,5 @@ _ROWS = (
         cost=51,
     ),
 )
-_CATALOGUE = MappingProxyType({method.name: method for method in _ROWS})
-
-
-def catalogue() -> Mapping[str, Method]:
-    """All named methods, by name."""
-    return _CATALOGUE
-
-
-_OWN = "sightline.from_callable(function) audits such a method of another library beside these."
-_CHANGED = f"it asks the network about changed images, and Sightline on purpose reads the network's own signals. {_OWN}"
-_ELSEWHERE = {
-    **dict.fromkeys(
-        (
-            "lime", "shap", "kernelshap", "partitionshap", "shapley", "occlusion", "occlusionsensitivity", "rise",
-            "scorecam", "ablationcam", "featureablation", "featurepermutation", "shapleyvaluesampling",
-            "extremalperturbation", "meaningfulperturbation",
-        ),
-        _CHANGED,
-    ),
-    **dict.fromkeys(
-        ("eigencam", "eigengradcam", "deeplift", "deepliftshap", "deepshap", "informationbottleneck"),
-        f"it is not part of Sightline. {_OWN}",
-    ),
-    "gradientshap": "here it is expected_gradients, which needs references.",
-    "deconvolution": "here it is deconvnet.",
-    "vanillagradient": "here it is gradient.",
-    "ig": "here it is integrated_gradients.",
-}  # fmt: skip
-"""Names by which people ask for methods of other libraries."""
-
-
-def as_method(method: object) -> Method:
-    """A method from its name, `NAME` or `NAME@LAYER`, or from itself.
-
-    Raises:
-        InputError: there is no method of that name; close names are given.
-    """
-    if isinstance(method, Method):
-        return method
-    if not isinstance(method, str):
-        raise InputError(f"A method is a name or a sightline.Method; got {method!r}.")
-    name, _, layer = method.strip().partition("@")
-    if name not in _CATALOGUE:
-        plain = name.lower().replace("_", "").replace("-", "").replace(" ", "")
-        if plain in _ELSEWHERE:
-            raise InputError(f"There is no method {name!r}: {_ELSEWHERE[plain]}")
-        raise InputError(f"There is no method {name!r}. {alternatives(name, list(_CATALOGUE))}")
-    row = _CATALOGUE[name]
-    return row.at(layer) if layer else row
+for _row in _ROWS:
+    METHODS.register(_row.name, _row)

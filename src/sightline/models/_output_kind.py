@@ -1,6 +1,5 @@
 """What the numbers in a model's output are, and how they are read: the one place that turns them into probabilities."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -83,11 +82,6 @@ class OutputKind:
     def noun(self) -> str:
         """What one output is called where it has no name."""
         return {"classes": "class", "labels": "label", "values": "output"}[self.kind]
-
-    def worded(self, target: str, outputs: int) -> str:
-        """What is explained, in words that fit: a class, a label or an output; of a single one none is predicted."""
-        target = target if self.kind == "classes" else re.sub(r"\bclass (?=\d)", f"{self.noun} ", target)
-        return target.removeprefix("predicted ") if outputs == 1 else target
 
     @property
     def predicts(self) -> bool:

@@ -1,12 +1,14 @@
 """What a network does, operation by operation: the vocabulary, the interception, and the walk that checks it.
 
-- `vocabulary`: every spelling of an operation (`nn.ReLU`, `F.relu`, `x.relu_()`) in a few kinds.
+- `vocabulary`: what a kind of operation states of itself, whatever the spelling (`nn.ReLU`, `F.relu`, `x.relu_()`).
+- `kinds`: the kinds, one or a tight family in each file.
 - `interception`: the one mode that sees every operation a model performs.
 - `apart`: whether a model's answer for an image depends on the images beside it.
 - `chance`: whether a model says something else each time it is asked.
-- `reading`: what a call is where its arguments decide it.
+- `reading`: the arguments of a call.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
-- `performer`: a call done by torch, or by a node of ours where its kind is ruled.
+- `performer`: a call done by torch, or by its kind's own node where that is ruled.
+- `pixels`: what was done to the image's pixels, for rules that need their range.
 - `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
 - `branches`: sums of parallel layers on one input, which relevance takes as one layer.
 - `forms`: weighted layers and batch norms as mathematics, read from calls.
@@ -36,12 +38,13 @@ from sightline.operations._rectifier import Rectified
 from sightline.operations._reuse import Reuse, reusing
 from sightline.operations._steady import steady_unseen
 from sightline.operations._tape import RecomputationError, RuledPassError, Tape, recomputed
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import KINDS, Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
 
 __all__ = [
     "DEPTHS",
     "INPUT",
+    "KINDS",
     "LAST_SPATIAL",
     "NO_PATH",
     "Call",

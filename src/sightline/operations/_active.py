@@ -135,11 +135,10 @@ class Active:
         """Whether sums are where relevance of that propagation can grow."""
         return self.propagation is not None and self.propagation.positive
 
-    @property
-    def joins(self) -> bool:
-        """Whether a sum of parallel layers is one layer to that propagation."""
+    def joins(self, kinds: frozenset[Kind]) -> bool:
+        """Whether a sum of parallel layers is one layer to that propagation: where it has rules for all these kinds."""
         made = self.propagation
-        return made is not None and made.relevance and {Kind.LINEAR, Kind.BATCH_NORM, Kind.ADD} <= made.rules.keys()
+        return made is not None and made.relevance and kinds <= made.rules.keys()
 
     def rule(self, kind: Kind) -> Rule | None:
         """The rule of the propagation that is being pulled back, if it has one for this kind."""

@@ -17,7 +17,7 @@ from sightline.errors import RefusalError
 from sightline.operations._chance import generators_put_back, is_known, remember
 from sightline.operations._interception import eager
 from sightline.operations._modules import ModuleStack
-from sightline.operations._vocabulary import spelling
+from sightline.operations.kinds._spelling import layout_rule, spelling
 from sightline.operations.layout import Layouts
 
 
@@ -42,7 +42,7 @@ class _Following(TorchFunctionMode):
         result = func(*args, **kwargs)
         name, kind, _ = spelling(func)
         taken, made = _tensors((args, kwargs)), _tensors(result)
-        self.layouts.follow(func, name, kind, args, kwargs, taken, made)
+        self.layouts.follow(func, name, layout_rule(name, kind), args, kwargs, taken, made)
         for tensor in made:
             layout = self.layouts.of(tensor)
             if layout is not None and layout.mixed:

@@ -149,12 +149,14 @@ class RuledSum(torch.autograd.Function):
     """A sum of parallel branches on x. A rule for relevance hands its result to x, and nothing to the branches."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, layer: Linear | str, x: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, call: Call, layer: Linear | str, kinds: frozenset[Kind], x: Tensor, *tensors: Tensor
+    ) -> Tensor:
         """Torch's own operation, in place where it is."""
         ctx.set_materialize_grads(False)
         y: Tensor = call.native(*tensors)
         ctx.mark_dirty(*(tensor for tensor in tensors if tensor is y))
-        ctx.call, ctx.layer, ctx.dtype = call, layer, x.dtype
+        ctx.call, ctx.layer, ctx.kinds, ctx.dtype = call, layer, kinds, x.dtype
         ctx.dtypes = [tensor.dtype for tensor in tensors]
         return y
 
@@ -165,15 +167,14 @@ class RuledSum(torch.autograd.Function):
         call: Call = ctx.call
         nothing = [None] * len(ctx.dtypes)
         if signal is None:
-            return (None, None, None, *nothing)
+            return (None, None, None, None, *nothing)
         active, layer = call._active, ctx.layer
-        if active.joins:
+        if active.joins(ctx.kinds):
             if isinstance(layer, str):
                 raise RefusalError(layer)
-            kind = Kind.BATCH_NORM if layer.form.diagonal else Kind.LINEAR
-            found = (None, None, apply_rule(kind, signal, layer).to(ctx.dtype), *nothing)
+            found = (None, None, None, apply_rule(signal, layer).to(ctx.dtype), *nothing)
         else:
-            found = (None, None, None, *pull(call, signal, ctx.dtypes))
+            found = (None, None, None, None, *pull(call, signal, ctx.dtypes))
         if active.last:
             ctx.call = ctx.layer = None
         return found

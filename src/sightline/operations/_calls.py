@@ -8,11 +8,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sightline.operations._active import Active
-from sightline.operations._forms import ResponseNorm
 from sightline.operations._kept import Kept, unaliased, wide
 from sightline.operations._reading import Native
 from sightline.operations._steady import steady_unseen
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import Intercepted, Kind, Operation
 
 
 class Call:
@@ -21,10 +20,7 @@ class Call:
     Attributes:
         kind: what it is.
         native: the operation as a function of the tensors that depend on the input.
-        gate: which of them is the gate, for a multiplication by one.
         signals: which of the tensors carry a signal; one that does not is a constant that the operation wrote into.
-        response: for local response normalisation, its settings.
-        mean: for max-pooling, the average pooling over the same windows; None where torch has none.
         operation: the operation, for records.
         constants: per row, what the active rule gave to constants.
         made: the result, where it is known before the node is made.
@@ -38,16 +34,16 @@ class Call:
         active: Active,
         *,
         in_place: bool = False,
-        gate: int = 0,
-        mean: Callable[[Tensor], Tensor] | None = None,
         signals: Sequence[bool] = (True,),
     ) -> None:
         self.kind, self.native, self._inputs, self._active = kind, native, tuple(inputs), active
-        self.in_place, self.gate, self.mean, self.signals = in_place, gate, mean, tuple(signals)
-        self.response: ResponseNorm | None = None
+        self.in_place, self.signals = in_place, tuple(signals)
         self.operation: Operation | None = None
         self.constants: Tensor | None = None
         self.made: Tensor | None = None
+
+    def read(self, call: Intercepted, tensors: list[Tensor]) -> None:
+        """Take from a call on these tensors what rules of its kind need beside them."""
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -148,7 +144,7 @@ def pull(call: Call, signal: Tensor, dtypes: Sequence[torch.dtype]) -> list[Tens
         if active.ledger is not None and call.operation is not None:
             sent = [part for part in found if part is not None]
             active.ledger.note(call.operation, signal, sent, call.constants)
-            if call.kind is Kind.ADD and len(sent) > 1 and active.grows_at_sums:
+            if call.kind.adds and len(sent) > 1 and active.grows_at_sums:
                 active.ledger.note_growth(call.operation, signal, sent)
         call.constants = None
     return [None if part is None else part.to(dtype) for part, dtype in zip(found, dtypes, strict=True)]

@@ -26,7 +26,7 @@ from sightline._common.torch_private import TorchDispatchMode, tree_leaves, with
 from sightline.errors import RefusalError
 from sightline.operations._interception import eager
 from sightline.operations._modules import ModuleStack
-from sightline.operations._vocabulary import spelling
+from sightline.operations.kinds._spelling import spelling
 
 # Operators whose numbers are drawn independently of each other, so that the least of several draws is a possible draw.
 _INDEPENDENT = (

@@ -9,27 +9,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from sightline._common.torch_private import version_of
 from sightline.errors import RefusalError
 from sightline.operations import _graph as graph
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import Operation
 from sightline.operations.layout import Grid, Layout, Layouts, Unreadable, channel_axis, grid_of
-
-_FEATURES = frozenset(
-    {
-        Kind.LINEAR,
-        Kind.BATCH_NORM,
-        Kind.NORMALISATION,
-        Kind.RESPONSE_NORM,
-        Kind.RECTIFIER,
-        Kind.ACTIVATION,
-        Kind.POINTWISE,
-        Kind.ADD,
-        Kind.SCALING,
-        Kind.GATING,
-        Kind.PRODUCT,
-        Kind.MAX_POOLING,
-        Kind.RESAMPLING,
-        Kind.RESHAPE,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -115,8 +96,7 @@ class FeatureMaps:
             if self._candidates:
                 self._candidates[-1][1].append(results[0].grad_fn)
         # A split gives parts of a feature map, not the next one.
-        features = operation.kind in _FEATURES or operation.name in {"maximum", "minimum"}
-        if not features or len(results) != 1:
+        if not operation.kind.makes_features(operation.name) or len(results) != 1:
             return
         tensor, layout = results[0], self._layouts.of(results[0])
         grid = grid_of(layout, self._rows)

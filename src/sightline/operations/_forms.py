@@ -210,46 +210,6 @@ def _settings_of(func: Native, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return {name: argument(args, kwargs, place, name) for place, name in enumerate(names, start=1)}
 
 
-@dataclass(frozen=True)
-class ResponseNorm:
-    """A local response normalisation, y_k = x_k / d_k^beta, d_k = k0 + (alpha / size) sum of x_i^2 over k's window.
-
-    Attributes:
-        size: how many channels a window has.
-        alpha: the weight of their mean square.
-        beta: the exponent.
-        k: the constant k0.
-    """
-
-    size: int
-    alpha: float
-    beta: float
-    k: float
-
-    def sums(self, values: Tensor, *, onto: bool = False) -> Tensor:
-        """The sum over each channel's window; `onto`: over the channels whose windows hold it."""
-        sides = self.size // 2, (self.size - 1) // 2
-        flat = values.flatten(2).transpose(1, 2).flatten(0, 1).unsqueeze(1)
-        padded = functional.pad(flat, sides[::-1] if onto else sides)
-        summed = functional.avg_pool1d(padded, self.size, 1) * self.size
-        positions = values.flatten(2).shape[2]
-        return summed.view(len(values), positions, -1).transpose(1, 2).reshape(values.shape)
-
-    def denominators(self, x: Tensor) -> Tensor:
-        """d, before it is raised to beta."""
-        return self.k + self.alpha / self.size * self.sums(x.square())
-
-
-def response_norm_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ResponseNorm:
-    """What a call of local response normalisation does."""
-    return ResponseNorm(
-        size=argument(args, kwargs, 1, "size"),
-        alpha=argument(args, kwargs, 2, "alpha", 1e-4),
-        beta=argument(args, kwargs, 3, "beta", 0.75),
-        k=argument(args, kwargs, 4, "k", 1.0),
-    )
-
-
 def diagonal(scale: Tensor, shift: Tensor) -> Form:
     """A batch norm that follows no weighted layer, as a weighted layer with one input for each output."""
 

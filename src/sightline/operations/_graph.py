@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline._common.torch_private import is_leaf_node, is_module_hook_node, is_view, root_of
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import Operation
 
 _KEY = "sightline.operation"
 _GATE = "sightline.gate"
@@ -205,11 +205,6 @@ def final(value: Tensor) -> frozenset[int]:
     return frozenset(node.metadata[_WEIGHTED].order for node in met if _WEIGHTED in node.metadata)
 
 
-_ELEMENTWISE = frozenset(
-    {Kind.SCALING, Kind.ADD, Kind.IDENTITY, Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.GATE}
-)
-
-
 def elementwise_alike(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are functions, value by value, of the same one (h and 0.1 h, or h and -h)."""
     return _source(one) == _source(other)
@@ -219,7 +214,7 @@ def _source(tensor: Tensor) -> tuple[Node, int]:
     """The result that a tensor is a function of, value by value."""
     node: Node = tensor.grad_fn
     output = tensor.output_nr
-    while node is not None and (operation := node.metadata.get(_KEY)) and operation.kind in _ELEMENTWISE:
+    while node is not None and (operation := node.metadata.get(_KEY)) and operation.kind.elementwise:
         parents = [(parent, nr) for parent, nr in node.next_functions if parent is not None and is_marked(parent)]
         if len(set(parents)) != 1:
             break

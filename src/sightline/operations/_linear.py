@@ -25,6 +25,7 @@ class Linear:
     autocast), inputs and weights are rounded as it rounds them.
 
     Attributes:
+        kind: the kind whose rule it takes.
         dense: whether it is a linear layer and no convolution.
         first: whether no weighted layer stands between it and the input.
         operation: the operation, for records.
@@ -35,8 +36,8 @@ class Linear:
 
     layers = 1
 
-    def __init__(self, form: Form, x: Kept, active: Active, *, first: bool) -> None:
-        self.form, self._x, self._active, self.first = form, x, active, first
+    def __init__(self, form: Form, x: Kept, active: Active, *, kind: Kind, first: bool) -> None:
+        self.form, self._x, self._active, self.kind, self.first = form, x, active, kind, first
         self._constants = Constants([form.weight, *([] if form.bias is None else [form.bias])])
         self._scale: Tensor | None = None
         self._result: Kept | None = None
@@ -55,7 +56,7 @@ class Linear:
     def folded(self, scale: Tensor, shift: Tensor) -> "Linear":
         """This layer and the batch norm that follows it, as one layer: y = scale * (W x + b) + shift."""
         bias = shift if self.form.bias is None else shift + scale * self.form.bias
-        new = Linear(replace(self.form, bias=bias), self._x, self._active, first=self.first)
+        new = Linear(replace(self.form, bias=bias), self._x, self._active, kind=self.kind, first=self.first)
         new._scale = scale if self._scale is None else self._scale * scale
         new.from_image, new._inner, new._rounds = self.from_image, self, self._rounds
         new.layers = self.layers
@@ -63,7 +64,7 @@ class Linear:
 
     def identity(self, ones: Tensor) -> "Linear":
         """This layer's input itself, as a layer with a one for each channel."""
-        new = Linear(diagonal(ones, torch.zeros_like(ones)), self._x, self._active, first=False)
+        new = Linear(diagonal(ones, torch.zeros_like(ones)), self._x, self._active, kind=self.kind, first=False)
         new.layers = 0
         return new
 
@@ -78,15 +79,16 @@ class Linear:
         if form is None:
             return None
         inside = next((branch for branch, _ in branches if not branch.form.diagonal), branches[0][0])
-        new = cls(form, inside._x, inside._active, first=inside.first)
+        new = cls(form, inside._x, inside._active, kind=inside.kind, first=inside.first)
         new.from_image, new._whole = inside.from_image, True
         new.layers = sum(branch.layers for branch, _ in branches)
         return new
 
-    def outer(self, norm: BatchNorm) -> "Linear":
+    def outer(self, norm: BatchNorm, kind: Kind) -> "Linear":
         """The batch norm alone of a folded pair, for rules that tell the two apart."""
         assert self._inner is not None  # noqa: S101 - it is folded
-        alone = Linear(diagonal(norm.scale, norm.shift), keep(self._inner.result), self._active, first=False)
+        x = keep(self._inner.result)
+        alone = Linear(diagonal(norm.scale, norm.shift), x, self._active, kind=kind, first=False)
         alone.operation = self.operation
         return alone
 
@@ -299,10 +301,7 @@ class RuledLinear(torch.autograd.Function):
         if signal is None:
             return None, None, None
         active = linear._active
-        if active.rule(Kind.LINEAR) is None:
-            found = linear.pull_as_is(signal)
-        else:
-            found = apply_rule(Kind.LINEAR, signal, linear)
+        found = linear.pull_as_is(signal) if active.rule(linear.kind) is None else apply_rule(signal, linear)
         if active.last:
             ctx.linear = None
         return found.to(ctx.dtype), None, None
@@ -316,37 +315,39 @@ class RuledBatchNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, x: Tensor | None, linear: Linear | str, norm: BatchNorm, native: Native) -> Tensor:
+    def forward(
+        ctx: Any, h: Tensor, x: Tensor | None, linear: Linear | str, norm: BatchNorm, native: Native, kind: Kind
+    ) -> Tensor:
         """Torch's own operation."""
         ctx.set_materialize_grads(False)
-        ctx.linear, ctx.norm, ctx.folds = linear, norm, x is not None
+        ctx.linear, ctx.norm, ctx.kind, ctx.folds = linear, norm, kind, x is not None
         ctx.dtype = h.dtype if x is None else x.dtype
         return unaliased(native(h), [h])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, signal: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, signal: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         """The active rule; without one, the scale."""
         if signal is None:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         linear: Linear | str = ctx.linear
         if isinstance(linear, str):
             raise RefusalError(linear)
         active = linear._active
-        if active.rule(Kind.BATCH_NORM) is None:
-            return ctx.norm.gradient(signal), None, None, None, None
-        folds = ctx.folds and active.rule(Kind.LINEAR) is not None
-        alone = linear.outer(ctx.norm) if ctx.folds and not folds else linear
-        found = apply_rule(Kind.LINEAR if folds else Kind.BATCH_NORM, signal, alone).to(ctx.dtype)
+        if active.rule(ctx.kind) is None:
+            return ctx.norm.gradient(signal), None, None, None, None, None
+        folds = ctx.folds and active.rule(linear.kind) is not None
+        alone = linear.outer(ctx.norm, ctx.kind) if ctx.folds and not folds else linear
+        found = apply_rule(signal, alone).to(ctx.dtype)
         if active.last:
             ctx.linear = None
-        return (None, found, None, None, None) if folds else (found, None, None, None, None)
+        return (None, found, None, None, None, None) if folds else (found, None, None, None, None, None)
 
 
-def apply_rule(kind: Kind, signal: Tensor, linear: Linear) -> Tensor:
+def apply_rule(signal: Tensor, linear: Linear) -> Tensor:
     """Apply the active rule to a weighted layer, and note what became of the relevance."""
     active = linear._active
-    rule = active.rule(kind)
+    rule = active.rule(linear.kind)
     assert rule is not None  # noqa: S101 - asked for by the caller
     # Arithmetic in single precision at least, and out of reach of autocast.
     with torch.autocast(signal.device.type, enabled=False):

@@ -59,32 +59,27 @@ class Origins:
             made: its results.
             tensors: what it took.
             depends: which of them depended on the input before it ran.
-            gate: whether it is a gate's own function, or a rectifier between bounds.
+            gate: whether its result may gate another signal.
             writes: whether it wrote over its first tensor.
             picks: whether it took entries of its first tensor by an index.
         """
         before = [tensor for tensor, on_path in zip(tensors, depends, strict=True) if on_path]
-        # A gate's branch carries no relevance, so its layers stand before nothing.
-        signals = [tensor for tensor in before if not is_gate(tensor)] if kind is Kind.GATING else before
+        signals = [tensor for tensor in before if kind.carries(tensor)]
         marks = {
             _CUT: bool(before) and all(_has(tensor, _CUT) for tensor in before),
-            _WEIGHTED: kind is Kind.LINEAR or is_weighted(signals),
+            _WEIGHTED: kind.weighted or is_weighted(signals),
         }
-        if kind in {Kind.RESHAPE, Kind.IDENTITY}:
+        if kind.moves:
             # An index is nothing that a value could be joined with.
             joined = tensors[:1] if picks else tensors
             marks[_MIXED] = (len(joined) > 1 and len(before) < len(joined)) or is_mixed(joined)
-        passes = kind in {Kind.RESHAPE, Kind.IDENTITY, Kind.SCALING}
-        shifted = bool(before) and all(_has(tensor, _SHIFTED) for tensor in before)
-        # A bounded rectifier is a gate where it is a hard sigmoid, min(max(x + c, 0), 6): else it is an activation.
-        gate = gate and (kind is not Kind.RECTIFIER or shifted)
-        gate = gate or (passes and bool(before) and all(map(is_gate, before)))
+        gate = gate or (kind.keeps_gates and bool(before) and all(map(is_gate, before)))
         for tensor in made:
             root = root_of(tensor)
             for note, on in marks.items():
                 if on:
                     setattr(root, note, True)
-            for note, on in {_GATE: gate, _SHIFTED: kind is Kind.ADD and len(before) == 1}.items():
+            for note, on in {_GATE: gate, _SHIFTED: kind.adds and len(before) == 1}.items():
                 if on:
                     setattr(root, note, True)
                 elif writes and hasattr(root, note):
@@ -159,6 +154,11 @@ def is_picked_by(tensors: Sequence[Tensor]) -> bool:
 def is_mixed(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors was joined from values on the way from the input and others."""
     return any(_has(tensor, _MIXED) for tensor in tensors)
+
+
+def is_shifted(tensors: Sequence[Tensor]) -> bool:
+    """Whether all of the tensors are a signal plus a constant."""
+    return bool(tensors) and all(_has(tensor, _SHIFTED) for tensor in tensors)
 
 
 def is_gate(tensor: Tensor) -> bool:

@@ -18,15 +18,16 @@ from torch import Tensor
 from sightline._common.equality import ByValue
 from sightline.errors import InputError, RefusalError
 from sightline.operations._graph import Walk
-from sightline.operations._vocabulary import Kind, Operation
+from sightline.operations._vocabulary import KINDS, Kind, Operation
 
 _P = ParamSpec("_P")
 
 Rule = Callable[[Tensor, Any], Any]
 """Signal at an operation's result, and what is known of the operation -> signal at its input.
 
-What is known is a `Rectified`, a `Linear` (weighted layers and batch norms), or a `Call` (all others; its rules give
-one signal, or None, for each input that depends on the image, in a sequence; a tensor where there is one input).
+What is known is what the kind says (`Rulable.given`): a `Rectified`, a `Linear` (weighted layers and batch norms), or a
+`Call` (all others; its rules give one signal, or None, for each input that depends on the image, in a sequence; a
+tensor where there is one input).
 """
 
 
@@ -73,7 +74,7 @@ class Propagation:
         without_input: where the first layer multiplies by the input, makes the same propagation without that factor.
 
     Raises:
-        InputError: a rule is given for something that is no kind of operation, or for unknown operations.
+        InputError: a rule is given for something that is no kind of operation, or for a kind without a node.
     """
 
     name: str
@@ -119,12 +120,13 @@ class Propagation:
         return (frozenset(self.rules.items()), *given)
 
     def __post_init__(self) -> None:
-        kinds = set(Kind) - {Kind.UNKNOWN}
-        wrong = [str(kind) for kind in self.rules if kind not in kinds]
+        wrong = [str(kind) for kind in self.rules if not (isinstance(kind, Kind) and kind.has_node)]
         if wrong:
+            names = ", ".join(sorted(str(kind) for kind in KINDS if kind.has_node))
             raise InputError(
-                "The rules of a propagation are for kinds of operations (sightline.operations.Kind), unknown ones "
-                f"excepted; got a rule for {', '.join(wrong)}. Choose among {', '.join(sorted(kinds))}."
+                "The rules of a propagation are for kinds of operations (sightline.operations.kinds) that have "
+                f"a node, which calls the rule; got a rule for {', '.join(wrong)}, which has none, so that the rule "
+                f"would never be called. Choose among {names}."
             )
 
     def treatment(self, operation: Operation) -> Treatment:
@@ -177,7 +179,7 @@ class Propagation:
                 "several, takes a list of tensors, or writes into one)"
             )
         # A product is refused for what it multiplies, which its spelling does not tell.
-        return f"{operation} ({operation.kind})" if operation.kind in {Kind.PRODUCT, Kind.MATMUL} else str(operation)
+        return f"{operation} ({operation.kind})" if operation.kind.told_apart else str(operation)
 
 
 def by_settings(make: Callable[_P, Propagation]) -> Callable[_P, Propagation]:

@@ -1,5 +1,6 @@
 """The rectifier whose backward is chosen when the backward runs, so that one forward serves every propagation."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,20 +10,43 @@ from torch.autograd.function import once_differentiable
 from sightline.operations._active import Active
 from sightline.operations._kept import Kept, unaliased
 from sightline.operations._reading import Native
-from sightline.operations._vocabulary import Kind, Rectification
+from sightline.operations._vocabulary import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Rectification:
+    """A rectifier's settings.
+
+    Attributes:
+        lower: values below become this.
+        upper: values above become this.
+        in_place: whether it writes its result over its input.
+        name: its spelling.
+    """
+
+    lower: float
+    upper: float
+    in_place: bool
+    name: str
+
+    @property
+    def closed_at_bounds(self) -> bool:
+        """Whether the ordinary gradient is zero at the bounds themselves (ReLU, hardtanh) or not (clamp, maximum)."""
+        return self.name in {"relu", "relu6", "hardtanh", "threshold"}
 
 
 class Rectified:
     """What a rule for rectifiers sees of one.
 
     Args:
+        kind: the kind whose rule it takes.
         settings: its bounds and spelling.
         native: the spelling's own torch operation.
         active: where the active rule is looked up.
     """
 
-    def __init__(self, settings: Rectification, native: Native, active: Active) -> None:
-        self.settings, self.native, self._active = settings, native, active
+    def __init__(self, kind: Kind, settings: Rectification, native: Native, active: Active) -> None:
+        self.kind, self.settings, self.native, self._active = kind, settings, native, active
         # The input where the bounds themselves pass a gradient, else the result, which the next layer shares.
         self.kept: Kept | None = None
 
@@ -73,7 +97,7 @@ class RuledRectifier(torch.autograd.Function):
             return None, None
         rectified: Rectified = ctx.rectified
         settings, active = rectified.settings, rectified._active
-        rule = active.rule(Kind.RECTIFIER)
+        rule = active.rule(rectified.kind)
         if rule is not None:
             grad = rule(grad, rectified)
         elif settings.closed_at_bounds:

@@ -1,6 +1,5 @@
 """A tape: what one forward pass leaves behind, and the pulling back of signals through it."""
 
-import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
@@ -21,23 +20,15 @@ from sightline.operations._interception import Interception, eager
 from sightline.operations._intercepts import Intercept, Intercepts
 from sightline.operations._modules import ModuleStack
 from sightline.operations._origins import Origins, is_cut, is_derived, is_picked_by, mark_derived
-from sightline.operations._performer import Intercepted, Performer
+from sightline.operations._performer import Performer
 from sightline.operations._places import INPUT, Places, Seen
 from sightline.operations._propagation import Propagation
-from sightline.operations._reading import argument, kind_of_call, writes_in_place
+from sightline.operations._reading import argument
 from sightline.operations._reuse import reuse_of
 from sightline.operations._steady import is_affected, steady, steady_unseen
-from sightline.operations._vocabulary import (
-    GATES,
-    LEAVES_TORCH,
-    PICKS,
-    PROBABILITIES,
-    Kind,
-    Operation,
-    rectification,
-    spelling,
-)
-from sightline.operations._written_out import WRITTEN_OUT
+from sightline.operations._vocabulary import LEAVES_TORCH, PICKS, PROBABILITIES, Intercepted, Kind, Operation
+from sightline.operations.kinds import DERIVED_FACTOR
+from sightline.operations.kinds._spelling import layout_rule, spelling
 from sightline.operations.layout import Layouts, grid_of
 
 
@@ -210,9 +201,9 @@ class Tape:
                 # What runs again would not be what this pass records.
                 raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
             self.recomputes = True
-        if self._watchful and name in WRITTEN_OUT:
+        if self._watchful and name in kind.written_out:
             with Interception(self.perform):
-                return WRITTEN_OUT[name](in_place, *args, **kwargs)
+                return kind.written_out[name](in_place, *args, **kwargs)
         if not self._watchful:
             result = func(*args, **kwargs)
             self._follow(func, name, kind, args, kwargs, tensors, result)
@@ -241,24 +232,20 @@ class Tape:
             # torch's own (of its counters and trackers) only look on.
             own = (getattr(hook, "__module__", None) or "").startswith("torch.")
             return func(args[0], hook if own else self.hooks.on_tensor(hook, self._where()))
-        if name in {"max", "min"} and len(tensors) > 1:
-            name, kind = f"{name}imum", Kind.POINTWISE
+        call = Intercepted(func, name, kind, args, kwargs, tensors, in_place=in_place)
+        call.kind = kind.read(call)
+        name = call.name
         # Inside the network an index may spell a rectifier; of what is explained, it only says which.
         picks = self._selecting and name in PICKS
-        settings = rectification(name, in_place, args, kwargs)
-        if settings is not None:
-            kind = Kind.RECTIFIER
-        elif is_cut(tensors) or (self._attentive and is_derived(tensors) and not (picks and is_picked_by(tensors))):
-            kind = Kind.DERIVED_FACTOR
-        else:
-            kind = kind_of_call(name, kind, args, kwargs, tensors)
+        derived = self._attentive and is_derived(tensors) and not (picks and is_picked_by(tensors))
+        if (derived or is_cut(tensors)) and not call.kind.takes_derived:
+            call.kind = DERIVED_FACTOR
+        call.in_place = call.writes_in_place
         for tensor in tensors:
             if is_view(tensor):
                 self.hooks.on_module(tensor)
                 graph.adopt(tensor)
         before = graph.makers(tensors)
-        call = Intercepted(func, name, kind, args, kwargs, tensors, settings)
-        call.in_place = writes_in_place(kind, in_place, args, kwargs)
         depends = [tensor.requires_grad for tensor in tensors]
         noted = None if self.intercepts is None else self.intercepts.before(call)
         result, complete = self._performer.perform(call)
@@ -266,16 +253,16 @@ class Tape:
         # x[i] = v returns nothing and changes x
         made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
         if made:
-            weighs = call.kind in _WEIGHS and sum(depends) == 1
+            weighs = call.kind.weighs and sum(depends) == 1
             operation = self._note(name, call.kind, made, weighs=weighs, has_node=call.has_node)
             graph.mark(made, operation, before)
-            gate = name in GATES or (settings is not None and settings.upper < math.inf)
-            writes = call.in_place or name == "setitem"
             beside = [tensor for tensor in _tensors_of(result) if not tensor.requires_grad]
             if beside:
                 # Indices beside the values, of the largest and the like.
                 self._origins.outside(name, False, beside, tensors, self._where())
-            self._origins.inside(call.kind, made, tensors, depends, gate=gate, writes=writes, picks=name in PICKS)
+            self._origins.inside(
+                call.kind, made, tensors, depends, gate=call.kind.gates(call), writes=call.writes, picks=name in PICKS
+            )
             if complete is not None:
                 complete(operation, made[0])
             if is_affected(name):
@@ -404,7 +391,7 @@ class Tape:
         result: Any,
     ) -> None:
         if self._layouts is not None and tensors:
-            self._layouts.follow(func, name, kind, args, kwargs, tensors, _tensors_of(result))
+            self._layouts.follow(func, name, layout_rule(name, kind), args, kwargs, tensors, _tensors_of(result))
 
     def _note(
         self, name: str, kind: Kind, made: list[Tensor], *, weighs: bool = False, has_node: bool = True
@@ -458,7 +445,6 @@ class Tape:
         return f" in {self._modules.where}" if self._modules.where else ""
 
 
-_WEIGHS = frozenset({Kind.LINEAR, Kind.MATMUL})
 _BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
 
 

@@ -1,94 +1,199 @@
-"""The vocabulary: each spelling of an operation, translated once into a kind that propagations know."""
+"""The vocabulary: what a kind of operation says of itself, whatever the spelling of the operation.
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import lru_cache
-from typing import Any, NamedTuple
+The kinds are in `operations.kinds`, each in a file of its own.
+"""
 
-import torch
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from sightline._common.torch_private import operator_namespace
+from torch import Tensor
 
+from sightline.errors import InputError
+from sightline.operations.layout._seen import Found, LayoutRule, Seen
 
-class Kind(StrEnum):
-    """What an operation is to a propagation, whatever its spelling."""
+BiasTerm = tuple[Tensor | None, int | None]
+"""What an operation gives without a signal: shape (channel,) and the result's axis that it runs along, or of the
+result's own shape and None; (None, None) where it gives nothing."""
 
-    LINEAR = "weighted layer"
-    BATCH_NORM = "batch norm"
-    NORMALISATION = "normalisation by the image's own values"
-    RESPONSE_NORM = "local response normalisation"
-    RECTIFIER = "rectifier"
-    ACTIVATION = "activation that keeps zero"
-    POINTWISE = "other pointwise function"
-    GATE = "gate's own function"
-    SOFTMAX = "softmax"
-    MAX_POOLING = "max pooling"
-    MAXIMUM = "largest value"
-    AVERAGE_POOLING = "average pooling"
-    REDUCTION = "sum or mean"
-    RESAMPLING = "resampling"
-    ADD = "add"
-    SCALING = "multiplication by a constant"
-    GATING = "multiplication by a gate"
-    PRODUCT = "product of two signals"
-    MATMUL = "product of two matrices"
-    RESHAPE = "reshape"
-    IDENTITY = "identity"
-    DERIVED_FACTOR = "factor cut from the graph"
-    UNKNOWN = "unknown"
+NO_BIAS: BiasTerm = (None, None)
 
 
-SPELLINGS: dict[Kind, str] = {
-    Kind.LINEAR: "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution linear addmm",
-    Kind.BATCH_NORM: "batch_norm",
-    Kind.NORMALISATION: "instance_norm layer_norm group_norm rms_norm normalize",
-    Kind.RESPONSE_NORM: "local_response_norm",
-    Kind.RECTIFIER: "relu relu6",
-    Kind.ACTIVATION: "leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish tanh softsign hardshrink "
-    "softshrink tanhshrink",
-    Kind.POINTWISE: "softplus hardtanh threshold clamp clip clamp_min clamp_max maximum minimum abs where masked_fill "
-    "pow square sqrt rsqrt exp log log1p sin cos",
-    Kind.GATE: "sigmoid hardsigmoid logsigmoid glu",
-    Kind.SOFTMAX: "softmax log_softmax softmin gumbel_softmax",
-    Kind.MAX_POOLING: "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
-    Kind.MAXIMUM: "fractional_max_pool2d fractional_max_pool3d max amax max_pool2d_with_indices min amin topk sort "
-    "msort kthvalue median",
-    Kind.AVERAGE_POOLING: "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-    "adaptive_avg_pool3d",
-    Kind.REDUCTION: "mean sum nanmean nansum",
-    Kind.RESAMPLING: "interpolate upsample grid_sample fold",
-    Kind.ADD: "add sub rsub subtract iadd radd isub",
-    Kind.SCALING: "mul multiply div divide true_divide truediv rtruediv itruediv rmul imul rdiv idiv neg negative",
-    Kind.MATMUL: "matmul rmatmul mm bmm mv dot addmv baddbmm einsum tensordot scaled_dot_product_attention bilinear "
-    "outer kron",
-    Kind.RESHAPE: "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t T mT "
-    "movedim swapaxes swapdims cat concat concatenate stack hstack vstack dstack split split_with_sizes chunk "
-    "tensor_split unbind getitem setitem select narrow index_select gather take_along_dim expand expand_as repeat "
-    "repeat_interleave tile roll flip rot90 pad constant_pad_nd unfold pixel_shuffle pixel_unshuffle "
-    "channel_shuffle native_channel_shuffle diagonal as_strided atleast_1d atleast_2d atleast_3d hsplit vsplit H mH",
-    Kind.IDENTITY: "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout clone contiguous to "
-    "type type_as float double half bfloat16 cpu cuda identity alias copy requires_grad",
-}
-_KIND_OF_NAME = {name: kind for kind, names in SPELLINGS.items() for name in names.split()}
+class Kind:
+    """A kind of operation: its spellings, how a call is read, its bias term and its layout.
 
-GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
-"""Functions whose results, from 0 up to a bound, may gate another signal."""
+    A kind is a subclass with one instance, which `operations.kinds` registers. Rules can be given for those that are
+    `Rulable` (`operations.kinds._rulable`), which also say how a call is performed so that a rule is called.
 
-PROBABILITIES = frozenset(
-    {
-        "softmax", "special_softmax", "softmin", "log_softmax", "special_log_softmax",
-        "sigmoid", "special_expit", "hardsigmoid", "log_sigmoid",
-    }
-)  # fmt: skip
-"""Operations that turn scores into probabilities, or into their logarithms."""
+    Attributes:
+        name: how messages and tables call it.
+        has_node: whether calls are performed so that a rule is called; that is so for a `Rulable` alone.
+        spellings: the names of torch's functions, methods and operators that are read as this kind.
+        known: whether the gradient through it means what it does elsewhere; False for what the vocabulary does not
+            know, and for factors that were cut from the graph.
+        homogeneous: whether the result scales with the signals, so that there is no bias term.
+        elementwise: whether each value of the result is a function of the values at the same place.
+        selects: whether each value of the result is a value of an input, so that relevance follows the gradient.
+        activates: whether it is a nonlinear function of each value, as a network may have in a rectifier's place.
+        adds: whether it adds.
+        weighs: whether it multiplies a signal by weights where its other factor is constant.
+        weighted: whether it is a weighted layer, behind which signals are no longer pixels.
+        moves: whether it only moves values, or does nothing.
+        views: whether its result may share the memory of its input.
+        keeps_gates: whether the result of a gate is one still after it.
+        takes_derived: whether it is what it is even where it takes what was computed from the image outside the graph.
+        has_inplace_flag: whether `True` among its arguments may be torch's `inplace`.
+        features: whether its results are the feature maps of a network.
+        told_apart: whether messages name the kind too, which the spelling does not tell.
+        layouts: how it maps the layout of its inputs to that of its result, by the name of the function; what is not
+            there is mapped by `layout`.
+        written_out: functions that are several operations in one, written out: (whether it is in place, arguments) ->
+            result.
+    """
 
-PICKS = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
-"""Calls that take entries of their first tensor by an index."""
+    name: ClassVar[str]
+    has_node: ClassVar[bool] = False
+    spellings: ClassVar[str] = ""
+    known: ClassVar[bool] = True
+    homogeneous: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
+    activates: ClassVar[bool] = False
+    adds: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
+    weighted: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
+    views: ClassVar[bool] = False
+    keeps_gates: ClassVar[bool] = False
+    takes_derived: ClassVar[bool] = False
+    has_inplace_flag: ClassVar[bool] = False
+    features: ClassVar[bool] = False
+    told_apart: ClassVar[bool] = False
+    layouts: ClassVar[Mapping[str, LayoutRule]] = MappingProxyType({})
+    written_out: ClassVar[Mapping[str, Callable[..., Any]]] = MappingProxyType({})
 
-LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
-"""Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<kind: {self.name}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], "Kind"], tuple[str]]:
+        return _kind_named, (self.name,)
+
+    def read(self, call: "Intercepted") -> "Kind":
+        """The kind of a call that is spelled as this one, given its arguments."""
+        del call
+        return self
+
+    def read_for_rules(self, call: "Intercepted") -> "Kind":
+        """The kind of such a call in a pass with rules, which may need more of it."""
+        del call
+        return self
+
+    def title(self, name: str) -> str:
+        """How messages call the function of that name."""
+        return name
+
+    def makes_features(self, name: str) -> bool:
+        """Whether the result of the function of that name may be a feature map."""
+        del name
+        return self.features
+
+    def gates(self, call: "Intercepted") -> bool:
+        """Whether the result lies between 0 and a bound, so that it may gate another signal."""
+        del call
+        return False
+
+    def carries(self, tensor: Tensor) -> bool:
+        """Whether relevance goes on to this input of a call."""
+        del tensor
+        return True
+
+    def moves_pixels(self, tensors: list[Tensor]) -> bool:
+        """Whether a call on these tensors only moves, pads or rescales what may be pixels."""
+        del tensors
+        return False
+
+    def bias_term(self, call: "Intercepted") -> BiasTerm | None:
+        """What a call gives without a signal; None where that cannot be told."""
+        del call
+        return NO_BIAS if self.homogeneous else None
+
+    def bias(self, call: "Intercepted") -> BiasTerm | None:
+        """The bias of a call whose bias term cannot be told; None where it has none, or one for each position."""
+        del call
+        return None
+
+    def may_hide_bias(self, call: "Intercepted") -> bool:
+        """Whether a call may have a bias that `bias` does not find."""
+        del call
+        return False
+
+    def layout(self, seen: Seen) -> Found:
+        """The layout of the result, or one for each of several; None where nothing is known."""
+        del seen
+        return None
+
+
+@dataclass
+class Intercepted:
+    """A call of the model on tensors of which some depend on the input.
+
+    Attributes:
+        func: torch's function.
+        name: its spelling.
+        kind: what it is; corrected to what it turns out to be.
+        args: positional arguments, parameters cut from the graph.
+        kwargs: keyword arguments.
+        tensors: all tensors among them.
+        settings: what the kind has read of the call, for its own use.
+        homogeneous: whether this call has no bias term, whatever its kind.
+        in_place: whether it may write over its first argument.
+        has_node: whether a node of ours performs it, where its kind is ruled.
+        spelled: the kind of its spelling alone.
+    """
+
+    func: Callable[..., Any]
+    name: str
+    kind: Kind
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    tensors: list[Tensor]
+    settings: Any = None
+    homogeneous: bool = False
+    in_place: bool = False
+    has_node: bool = True
+    spelled: Kind = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spelled = self.kind
+
+    @property
+    def signals(self) -> list[Tensor]:
+        """The tensors that depend on the input."""
+        return [tensor for tensor in self.tensors if tensor.requires_grad]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may write over its first tensor."""
+        return self.in_place or self.name == "setitem"
+
+    @property
+    def writes_in_place(self) -> bool:
+        """Whether the spelling, or an `inplace` argument, says that it may write over its first argument."""
+        if self.in_place or self.kwargs.get("inplace"):
+            return True
+        # F.leaky_relu(x, 0.1, True), F.dropout(x, 0.5, False, True): the flag may stand anywhere.
+        return self.kind.has_inplace_flag and any(value is True for value in self.args)
+
+    def argument(self, position: int, *names: str, default: Any = None) -> Any:
+        """An argument, by any of its names or by position."""
+        for name in names:
+            if name in self.kwargs:
+                return self.kwargs[name]
+        return self.args[position] if len(self.args) > position else default
 
 
 class Operation(NamedTuple):
@@ -111,143 +216,72 @@ class Operation(NamedTuple):
     has_node: bool = True
 
     def __str__(self) -> str:
-        what = f"{self.name} with a {self.kind}" if self.kind is Kind.DERIVED_FACTOR else self.name
+        what = self.kind.title(self.name)
         return f"{what} in {self.where}" if self.where else f"{what} in the model's own forward"
 
 
-@lru_cache(maxsize=4096)
-def spelling(function: Callable[..., Any]) -> tuple[str, Kind, bool]:
-    """Name, kind and in-place mark of a torch function, method, operator or property.
-
-    `Kind.UNKNOWN` is an answer, not an error: the propagation decides what to do with it.
-    """
-    if not _is_torchs(function):
-        return getattr(function, "__name__", type(function).__name__), Kind.UNKNOWN, False
-    name: str = getattr(function, "__name__", type(function).__name__)
-    if name == "__get__":
-        name = getattr(getattr(function, "__self__", None), "__name__", name)
-    overload = name.split(".")[0]
-    in_place = overload.endswith("_") and not overload.endswith("__")
-    bare = overload.strip("_")
-    in_place = in_place or (overload.startswith("__i") and bare in {"iadd", "isub", "imul", "itruediv", "idiv"})
-    return bare, _KIND_OF_NAME.get(bare, Kind.UNKNOWN), in_place
+AnyKind = TypeVar("AnyKind", bound=Kind)
 
 
-def _is_torchs(function: Callable[..., Any]) -> bool:
-    """Whether a function is torch's own; others may bear the name of one and do something else."""
-    namespace = operator_namespace(function)
-    if namespace is not None:
-        return namespace == "aten"
-    module = getattr(function, "__module__", None)
-    return module is None or module.split(".")[0] == "torch"
+class Kinds:
+    """The kinds of operations, by name and by spelling, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Kind] = {}
+        self._by_spelling: dict[str, Kind] = {}
+
+    def __iter__(self) -> Iterator[Kind]:
+        # What is not known comes last, whoever asks for it first.
+        return iter(sorted(self._by_name.values(), key=lambda kind: not kind.known))
+
+    def register(self, kind: AnyKind) -> AnyKind:
+        """Make a kind known, so that calls are read as it.
+
+        Raises:
+            InputError: its name, or one of its spellings, is that of another kind.
+        """
+        if self._by_name.get(kind.name, kind) is not kind:
+            raise InputError(f"There is a kind of operation named {kind.name!r} already; choose another name.")
+        names = kind.spellings.split()
+        for name in names:
+            if (other := self._by_spelling.get(name, kind)) is not kind:
+                raise InputError(f"{name} is a spelling of {str(other)!r} already, so not of {kind.name!r}.")
+        self._by_name[kind.name] = kind
+        self._by_spelling.update(dict.fromkeys(names, kind))
+        return kind
+
+    def unregister(self, kind: Kind) -> None:
+        """Forget a kind: its functions are unknown from then on."""
+        del self._by_name[kind.name]
+        for name in kind.spellings.split():
+            del self._by_spelling[name]
+
+    def named(self, name: str) -> Kind:
+        """The kind of that name."""
+        return self._by_name[name]
+
+    def spelled(self, name: str) -> Kind | None:
+        """The kind as which the function of that name is read, before its arguments are looked at."""
+        return self._by_spelling.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Rectification:
-    """A rectifier's settings.
-
-    Attributes:
-        lower: values below become this.
-        upper: values above become this.
-        in_place: whether it writes its result over its input.
-        name: its spelling.
-    """
-
-    lower: float
-    upper: float
-    in_place: bool
-    name: str
-
-    @property
-    def closed_at_bounds(self) -> bool:
-        """Whether the ordinary gradient is zero at the bounds themselves (ReLU, hardtanh) or not (clamp, maximum)."""
-        return self.name in {"relu", "relu6", "hardtanh", "threshold"}
+KINDS = Kinds()
 
 
-def rectification(name: str, in_place: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Rectification | None:
-    """The rectifier that a call amounts to, or None where it is none.
-
-    ReLU and ReLU6 in every spelling, and `clamp`, `hardtanh`, `threshold` and `maximum` where their bounds make
-    them one: lower bound exactly 0, upper bound none or positive.
-    """
-
-    def argument(position: int, *names: str, default: Any = None) -> Any:
-        for key in names:
-            if key in kwargs:
-                return kwargs[key]
-        return args[position] if len(args) > position else default
-
-    lower: Any
-    upper: Any
-    match name:
-        case "relu":
-            lower, upper, in_place = 0.0, None, in_place or bool(argument(1, "inplace", default=False))
-        case "relu6":
-            lower, upper, in_place = 0.0, 6.0, in_place or bool(argument(1, "inplace", default=False))
-        case "clamp" | "clip":
-            lower, upper = argument(1, "min"), argument(2, "max")
-        case "clamp_min":
-            lower, upper = argument(1, "min"), None
-        case "hardtanh":
-            lower, upper = argument(1, "min_val", default=-1.0), argument(2, "max_val", default=1.0)
-            in_place = in_place or bool(argument(3, "inplace", default=False))
-        case "threshold":
-            lower, upper = argument(1, "threshold"), None
-            if _number(argument(2, "value")) != 0.0:
-                return None
-            in_place = in_place or bool(argument(3, "inplace", default=False))
-        case "maximum":
-            first, second = argument(0, "input"), argument(1, "other")
-            # The constant may stand on either side; only the first place can be rectified by our node.
-            lower, upper = (second, None) if getattr(first, "requires_grad", False) else (None, None)
-        case _:
-            return None
-    low, high = _number(lower), math.inf if upper is None else _number(upper)
-    if low != 0.0 or high is None or high <= 0.0:
-        return None
-    return Rectification(low, high, in_place, name)
+def _kind_named(name: str) -> Kind:
+    return KINDS.named(name)
 
 
-def keeps_zero(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call that cuts values off at constants gives zero for zero, as activations with a rule do."""
+PROBABILITIES = frozenset(
+    {
+        "softmax", "special_softmax", "softmin", "log_softmax", "special_log_softmax",
+        "sigmoid", "special_expit", "hardsigmoid", "log_sigmoid",
+    }
+)  # fmt: skip
+"""Operations that turn scores into probabilities, or into their logarithms."""
 
-    def argument(position: int, *names: str, default: Any = None) -> Any:
-        found = [kwargs[key] for key in names if key in kwargs]
-        return found[0] if found else args[position] if len(args) > position else default
+PICKS = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
+"""Calls that take entries of their first tensor by an index."""
 
-    lower: Any = None
-    upper: Any = None
-    match name:
-        case "clamp" | "clip":
-            lower, upper = argument(1, "min"), argument(2, "max")
-        case "clamp_min":
-            lower = argument(1, "min")
-        case "clamp_max":
-            upper = argument(1, "max")
-        case "hardtanh":
-            lower, upper = argument(1, "min_val", default=-1.0), argument(2, "max_val", default=1.0)
-        case "maximum" | "minimum":
-            pair = argument(0, "input"), argument(1, "other")
-            constant = [value for value in pair if not getattr(value, "requires_grad", False)]
-            if len(constant) != 1:
-                return False
-            lower, upper = (constant[0], None) if name == "maximum" else (None, constant[0])
-        case "threshold":
-            # What is not above the threshold becomes the value.
-            threshold, value = _number(argument(1, "threshold")), _number(argument(2, "value"))
-            return threshold is not None and (threshold < 0 or value == 0)
-        case _:
-            return False
-    low, high = -math.inf if lower is None else _number(lower), math.inf if upper is None else _number(upper)
-    return low is not None and high is not None and low <= 0 <= high
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, torch.Tensor) and not value.requires_grad and value.numel() > 0:
-        low, high = value.min(), value.max()
-        return float(low) if bool(low == high) else None
-    return None
+LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
+"""Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""

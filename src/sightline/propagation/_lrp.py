@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.operations import Call, Kind, Linear, Propagation, Rule, by_settings
+from sightline.operations import KINDS, Call, Kind, Linear, Propagation, Rule, by_settings, kinds
+from sightline.operations.kinds import Gated, NormedByNeighbours
 from sightline.propagation import _shares as shares
 from sightline.propagation._shares import Keeps, LayerRule
 
 First = Literal["gradient", "w_squared", "flat", "box"]
 """Rules for the first weighted layer that do not multiply by the input, so that no pixel value is invisible."""
 
-PASSED = frozenset({Kind.MAX_POOLING, Kind.MAXIMUM, Kind.RESHAPE, Kind.IDENTITY})
 SCOPE = (
     "Relevance has a rule for weighted layers, batch norm, local response norm, rectifiers and activations that keep "
     "zero, pooling, sums, adds, gates and reshaping."
@@ -46,7 +46,7 @@ def _scaled(signal: Tensor, call: Call) -> list[Tensor | None]:
     return _to_one(signal, call, call.signals.index(True))
 
 
-def _gated(signal: Tensor, call: Call) -> list[Tensor | None]:
+def _gated(signal: Tensor, call: Gated) -> list[Tensor | None]:
     return _to_one(signal, call, 1 - call.gate)
 
 
@@ -67,7 +67,7 @@ def _in_proportion(epsilon: float) -> Rule:
         result, pull = call.with_pull()
         quotients = shares.divide(signal, result, epsilon)
         values = call.inputs
-        if call.kind is Kind.ADD and sum(call.signals) == 1:
+        if call.kind.adds and sum(call.signals) == 1:
             # One signal and a constant, whose share is lost.
             silent = [torch.zeros_like(x) if carries else x for x, carries in zip(values, call.signals, strict=True)]
             given = quotients * call.again(*silent)
@@ -84,9 +84,8 @@ def _response_norm(epsilon: float) -> Rule:
     first order of the Taylor expansion from x to where only x_k is not zero. Binder et al. 2016, arXiv 1604.00825.
     """
 
-    def rule(signal: Tensor, call: Call) -> tuple[Tensor]:
+    def rule(signal: Tensor, call: NormedByNeighbours) -> tuple[Tensor]:
         (x,), norm = call.inputs, call.response
-        assert norm is not None  # noqa: S101 - set for every call of its kind
         weight, squares = norm.alpha / norm.size, x.square()
         own = x * (norm.k + weight * squares).pow(-norm.beta)
         slopes = -2 * weight * norm.beta * x * norm.denominators(x).pow(-norm.beta - 1)
@@ -99,7 +98,7 @@ def _response_norm(epsilon: float) -> Rule:
 
 def _evenly(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
     """To all inputs of a result alike, constants left out: what w^2 and flat are for an operation without weights."""
-    if call.kind is Kind.ADD:
+    if call.kind.adds:
         return tuple((signal / sum(call.signals)).sum_to_size(x.shape) for x in call.inputs)
     (x,) = call.inputs
     result, pull = call.with_pull()
@@ -162,20 +161,20 @@ def table(
 
     shared = sums or _in_proportion(epsilon if sums_epsilon is None else sums_epsilon)
     rules: dict[Kind, Rule] = {
-        Kind.LINEAR: weighted,
-        Kind.BATCH_NORM: alone,
-        Kind.RECTIFIER: _pass,
-        Kind.ACTIVATION: _pass_call,
+        kinds.LINEAR: weighted,
+        kinds.BATCH_NORM: alone,
+        kinds.RECTIFIER: _pass,
+        kinds.ACTIVATION: _pass_call,
         # Where no rule looks at the values, each keeps its own.
-        Kind.RESPONSE_NORM: _response_norm(epsilon) if sums is None else _pass_call,
-        Kind.SCALING: _scaled,
-        Kind.GATING: _gated,
-        **dict.fromkeys((Kind.ADD, Kind.AVERAGE_POOLING, Kind.REDUCTION, Kind.RESAMPLING), shared),
+        kinds.RESPONSE_NORM: _response_norm(epsilon) if sums is None else _pass_call,
+        kinds.SCALING: _scaled,
+        kinds.GATING: _gated,
+        **dict.fromkeys((kinds.ADD, kinds.AVERAGE_POOLING, kinds.REDUCTION, kinds.RESAMPLING), shared),
     }
     return Propagation(
         name,
         MappingProxyType(rules),
-        PASSED,
+        frozenset(kind for kind in KINDS if kind.selects),
         SCOPE,
         relevance=True,
         conserves=first != "gradient",

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError, RefusalError
-from sightline.operations import Call, Kind, Linear, Propagation, Rectified, Rule, by_settings, wide
-from sightline.propagation._rectified import PASSED, SCOPE
+from sightline.operations import Kind, Linear, Propagation, Rectified, Rule, by_settings, kinds, wide
+from sightline.operations.kinds import Pooled
+from sightline.propagation._rectified import SCOPE, passed
 
 
 def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pooling: bool = False) -> Propagation:
@@ -45,15 +46,15 @@ def _rect_grad(q: float, padding_trick: bool, proportional_pooling: bool) -> Pro
         threshold = product.kthvalue(rank, dim=1, keepdim=True).values
         return signal * (product > threshold).reshape(signal.shape)
 
-    rules: dict[Kind, Rule] = {Kind.RECTIFIER: rectify}
+    rules: dict[Kind, Rule] = {kinds.RECTIFIER: rectify}
     if padding_trick:
-        rules[Kind.LINEAR] = _without_frame
+        rules[kinds.LINEAR] = _without_frame
     if proportional_pooling:
-        rules[Kind.MAX_POOLING] = _in_proportion
+        rules[kinds.MAX_POOLING] = _in_proportion
     options = (", padding trick" if padding_trick else "") + (", PRR" if proportional_pooling else "")
-    passed = PASSED - frozenset(rules) - ({Kind.MAXIMUM} if proportional_pooling else set())
+    passes = passed() - frozenset(rules) - ({kinds.MAXIMUM} if proportional_pooling else set())
     name = f"rect_grad(q={q:g}{options})"
-    return Propagation(name, MappingProxyType(rules), passed, SCOPE, essential=Kind.RECTIFIER)
+    return Propagation(name, MappingProxyType(rules), passes, SCOPE, essential=kinds.RECTIFIER)
 
 
 def _without_frame(signal: Tensor, layer: Linear) -> Tensor:
@@ -64,7 +65,7 @@ def _without_frame(signal: Tensor, layer: Linear) -> Tensor:
     return layer.pull_as_is(signal)
 
 
-def _in_proportion(signal: Tensor, pooling: Call) -> tuple[Tensor]:
+def _in_proportion(signal: Tensor, pooling: Pooled) -> tuple[Tensor]:
     if pooling.mean is None:
         raise RefusalError(
             f"RectGrad's proportional redistribution is not defined for {pooling.operation}: its windows are dilated. "

@@ -14,10 +14,8 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from sightline.operations import Kind, Propagation, Rectified, Rule, by_settings
+from sightline.operations import KINDS, Kind, Propagation, Rectified, Rule, by_settings, kinds
 
-# Everything but the activations for which the papers say nothing, and what the vocabulary does not know.
-PASSED = frozenset(Kind) - {Kind.RECTIFIER, Kind.ACTIVATION, Kind.POINTWISE, Kind.DERIVED_FACTOR, Kind.UNKNOWN}
 SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
 
 
@@ -29,8 +27,13 @@ def _deconvnet(signal: Tensor, _rectified: Rectified) -> Tensor:
     return signal.clamp(min=0)
 
 
+def passed() -> frozenset[Kind]:
+    """Everything but the activations for which the papers say nothing, and what the vocabulary does not know."""
+    return frozenset(kind for kind in KINDS if kind.known and not kind.activates)
+
+
 def _table(name: str, rule: Rule) -> Propagation:
-    return Propagation(name, MappingProxyType({Kind.RECTIFIER: rule}), PASSED, SCOPE, essential=Kind.RECTIFIER)
+    return Propagation(name, MappingProxyType({kinds.RECTIFIER: rule}), passed(), SCOPE, essential=kinds.RECTIFIER)
 
 
 @by_settings

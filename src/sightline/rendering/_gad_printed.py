@@ -92,18 +92,20 @@ def table_1(evaluations: Sequence[Finished], reading: str = PAPER_LIKE.name) -> 
     for one in evaluations:
         for c, cells in _classes(one.complexity, one, reading):
             gad, clipped = ([cell[arm] for cell in cells.values()] for arm in ("gad", "clipped"))
+            few = {
+                f"  equal {c}": [row["ties"] for row in gad],
+                f"  undefined {c}": [row["degenerate"] for row in gad],
+            }
             lines = {
                 f"Orig. {c}": [row["loses"] + row["ties"] for row in gad],
                 f"GAD {c}": [row["wins"] for row in gad],
-                f"  equal {c}": [row["ties"] for row in gad],
-                f"  undefined {c}": [row["degenerate"] for row in gad],
+                **{name: counts for name, counts in few.items() if any(counts)},
                 f"clipped {c}": [row["wins"] for row in clipped],
             }
             rows += [
                 {"data set": one.dataset, "network": one.network, "": name}
                 | {heading: int(count) for heading, count in zip(cells, counts, strict=True)}
                 for name, counts in lines.items()
-                if not name.startswith(" ") or any(counts)
             ]
     return pd.DataFrame(rows).convert_dtypes()
 

@@ -20,7 +20,7 @@ from sightline._common.checksums import changed, fits
 from sightline._common.written import tensors_in
 from sightline.aggregation import Placement
 from sightline.errors import InputError
-from sightline.explaining._captions import target_title
+from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import PICTURES, check_format
 from sightline.rendering._picture import has_sign, resampled, scale_of
 
@@ -32,6 +32,7 @@ _SIDES = (1024, 768, 640, 512, 384, 320, 256, 192, 160, 128, 112, 96, 80, 64, 48
 _COARSE = 16
 """What a map shows at so many pixels a side can be read at a glance."""
 ORIGINAL, STAYS = "the network", "what stays in all"
+PREDICTED = "the predicted class"
 _ALIKE = 1 / 255
 """What eight bits cannot show: maps of one network made in batches of different sizes differ by less."""
 
@@ -291,8 +292,8 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 def _target(entry: dict[str, Any]) -> str:
-    words = str(entry.get("explained", ""))
-    return target_title(words, str(entry.get("explained_name", words)))
+    """What a set of maps explains; which class was predicted may differ from image to image."""
+    return PREDICTED if Explained(**entry["target"]).predicted else str(entry["explained_name"])
 
 
 def _bytes(found: dict[str, Any]) -> int:

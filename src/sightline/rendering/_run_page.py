@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,18 @@ import torch
 
 from sightline._common.words import counted
 from sightline.errors import InputError, install
-from sightline.explaining._captions import caption, class_name, target_title, with_names
+from sightline.explaining._captions import caption
+from sightline.explaining._explained import Explained, class_name
 from sightline.models._output_kind import OutputKind
-from sightline.rendering._gallery import ORIGINAL, Gallery, MapSet, joined, placed_maps
+from sightline.rendering._gallery import ORIGINAL, PREDICTED, Gallery, MapSet, joined, placed_maps
 
 if TYPE_CHECKING:
     from sightline.runs import Run
 
 SAMPLE, MOST = 24, 1000
 """How many images of a run a page shows unless asked otherwise, and at most."""
+_NUMBERS = ("output", "other", "is_predicted")
+"""Columns of scores that say what `explained` says in words."""
 _LISTED = 200
 """Failures that a page lists; the Parquet files have all."""
 
@@ -138,13 +141,13 @@ def _fill(gallery: Gallery, run: "Run", scores: pd.DataFrame, sample: Sequence[i
         heat = _maps(run, str(target), str(method), numbers)
         captions = [
             caption(
-                row["name"], row["explained"], _number(row["value"]),
+                row["name"], _explained(row), _number(row["value"]),
                 None if pd.isna(row["predicted"]) else int(row["predicted"]),
                 None if pd.isna(row["probability"]) else float(row["probability"]), output, names,
             )
             for row in rows.to_dict("records")
         ]  # fmt: skip
-        title = _title(str(target), rows["explained"].tolist(), output, names)
+        title = _title(str(target), _explained(rows.iloc[0].to_dict()), output, names)
         gallery.add_maps(
             name, MapSet(ORIGINAL, title, str(method), [places[number] for number in numbers], captions, heat)
         )
@@ -162,15 +165,22 @@ def _maps(run: "Run", target: str, method: str, numbers: Sequence[int]) -> torch
     return placed_maps(kept, placement if fits else None)
 
 
-def _title(target: str, explained: Sequence[str], output: OutputKind, names: Sequence[str]) -> str:
+def _title(target: str, explained: Explained, output: OutputKind, names: Sequence[str]) -> str:
     """What a target of a recipe is called on the page: `0 (cat)`, `2-1 (hen rather than dog)`, `top-2`."""
     # The second likeliest class is another one from image to image, even where it is the same in a sample.
     if re.fullmatch(r"top-\d+", target):
         return target
-    if explained[0].startswith("predicted "):
-        return target_title(explained[0], target)
-    named = with_names(explained[0], output, names)
+    if explained.predicted:
+        return PREDICTED
+    named = explained.named(output, names)
     return target if named == target else f"{target} ({named})"
+
+
+def _explained(row: Mapping[Any, Any]) -> Explained:
+    """What a row of scores is about."""
+    number, other = (None if pd.isna(row[name]) else int(row[name]) for name in ("output", "other"))
+    words = str(row["explained"]) if number is None else ""
+    return Explained(number, other, predicted=bool(row["is_predicted"]), words=words)
 
 
 def _output(run: "Run") -> OutputKind:
@@ -244,9 +254,9 @@ def _scores(run: "Run", scores: pd.DataFrame, sample: Sequence[int]) -> pd.DataF
     table["predicted"] = [
         "" if pd.isna(label) else class_name(int(label), output, names) for label in table["predicted"]
     ]
-    table["explained"] = [with_names(words, output, names) for words in table["explained"]]
+    table["explained"] = [_explained(row).named(output, names) for row in table.to_dict("records")]
     table["label"] = table["label"].fillna("")
-    return table.drop(columns=["scale"]).dropna(axis="columns", how="all")
+    return table.drop(columns=["scale", *_NUMBERS]).dropna(axis="columns", how="all")
 
 
 def _of(shown: int, all_of_them: int) -> str:

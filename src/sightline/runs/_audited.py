@@ -56,7 +56,9 @@ def audits_of(worker: Worker) -> list[Audited]:
         if own:
             folder = place / (f"audit-{tag}" if known else "audit")
             options = AuditOptions(
-                list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own)),
+                worker.recipe.methods_of(
+                    list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own))
+                ),
                 asked.tests,
                 randomisation=Randomisation(
                     stages=asked.stages or Randomisation().stages, seed=worker.recipe.seed, networks=asked.networks

@@ -82,7 +82,7 @@ def estimate(recipe: Recipe) -> Estimate:
             break
     size = 0
     for one in kept:
-        for method in recipe.methods:
+        for method in recipe.chosen():
             if method not in one.refused:
                 size += len(Blosc("zstd", 3).encode(stored(one, method, recipe.output)[0]))
     whole = len(source.names) / count
@@ -100,7 +100,7 @@ def estimate(recipe: Recipe) -> Estimate:
 
 def _explained(recipe: Recipe, network: nn.Module, batch: ImageBatch, device: torch.device) -> list[Explanation]:
     return explain(
-        network, batch, list(recipe.methods), targets=list(map(str, recipe.targets)),
+        network, batch, list(recipe.chosen().values()), targets=list(map(str, recipe.targets)),
         seed=recipe.seed, memory=allowance(device), on_refusal="record",
     )  # fmt: skip
 

@@ -95,7 +95,8 @@ class Run:
     def scores(self) -> pd.DataFrame:
         """A row for each image, target and method that is done.
 
-        `explained` says which class that is, `value` its score; `predicted` and `probability` tell the likeliest class;
+        `explained` says what that is; `output` and `other` are the numbers of its one or two outputs, `is_predicted` is
+        whether the model predicts it. `value` is its score; `predicted` and `probability` tell the likeliest class;
         `completeness` is the residual of methods that promise it; `not_finite` counts values of the map that are no
         numbers; a map as kept times `scale` is the map.
         """

@@ -3,16 +3,26 @@
 import difflib
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from torch import nn
 
 from sightline._common.words import counted
 from sightline.arrays._load import MAX_PIXELS
 from sightline.errors import InputError
-from sightline.methods._catalogue import as_method
+from sightline.methods import Method, as_method
 from sightline.models import load_model
 from sightline.models._device import device_named
 
@@ -20,6 +30,7 @@ _WORDS = re.compile(r"predicted|top-[1-9]\d{0,8}")
 _PAIR = re.compile(r"([0-9]+)-([0-9]+)")
 _CLASS = re.compile(r"[0-9]+")
 _MOST = 1 << 31
+T = TypeVar("T")
 
 
 class _Part(BaseModel):
@@ -46,11 +57,9 @@ class ModelPart(_Part):
 
     def load(self, folder: Path) -> nn.Module:
         """The model; files are looked for in the recipe's folder."""
-        place, colon, factory = self.spec.rpartition(":")
-        spec = f"{folder / place}{colon}{factory}" if place.endswith(".py") else self.spec
         names = self.classes if not isinstance(self.classes, str) or "," in self.classes else folder / self.classes
         return load_model(
-            spec,
+            _beside(folder, self.spec),
             weights=None if self.weights is None else folder / self.weights,
             size=(self.size[0], self.size[1]) if isinstance(self.size, list) else self.size,
             mean=self.mean,
@@ -136,11 +145,10 @@ class EnginePart(_Part):
     address: str | None = None
 
 
-def _method(name: str) -> str:
-    try:
-        return as_method(name).name
-    except InputError as error:
-        raise ValueError(str(error)) from error
+def _beside(folder: Path, spec: str) -> str:
+    """A name in which FILE.py, if there is one, is a file in the recipe's folder."""
+    place, _, name = spec.rpartition(":")
+    return f"{folder / place}:{name}" if place.endswith(".py") else spec
 
 
 def _target(text: str | int) -> str:
@@ -165,7 +173,8 @@ def _target(text: str | int) -> str:
 class Recipe(_Part):
     """What a run explains, with what, and where the results go."""
 
-    methods: list[Annotated[str, AfterValidator(_method)]] = Field(min_length=1)
+    folder: Path = Field(default=Path(), exclude=True)
+    methods: list[str] = Field(min_length=1)
     targets: list[Annotated[str | int, AfterValidator(_target)]] = Field(default=["predicted"], min_length=1)
     seed: int = 0
     model: ModelPart
@@ -174,14 +183,38 @@ class Recipe(_Part):
     audit: AuditPart | None = None
     gad: GADPart | None = None
     engine: EnginePart = EnginePart()
-    folder: Path = Field(default=Path(), exclude=True)
 
-    @model_validator(mode="after")
-    def _distinct(self) -> "Recipe":
-        for name, given in (("methods", self.methods), ("targets", self.targets)):
-            if len(set(given)) < len(given):
-                raise ValueError(f"{name} are named once each; got {', '.join(map(str, given))}")
-        return self
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: list[str], info: ValidationInfo) -> list[str]:
+        try:
+            return _once("methods", methods, [as_method(_beside(info.data["folder"], one)).name for one in methods])
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, targets: list[str | int]) -> list[str | int]:
+        return _once("targets", targets, targets)
+
+    def chosen(self) -> dict[str, Method]:
+        """The methods by the names that they have in results."""
+        return {one.name: one for one in (as_method(_beside(self.folder, spec)) for spec in self.methods)}
+
+    def methods_of(self, names: Sequence[str]) -> list[Method]:
+        """The methods of some names, which an earlier recipe of the same run may have given.
+
+        Raises:
+            InputError: one is neither in this recipe nor in the catalogue.
+        """
+        own = self.chosen()
+        return [own.get(name) or as_method(name) for name in names]
+
+
+def _once(what: str, given: list[T], names: Sequence[object]) -> list[T]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{what} are named once each; got {', '.join(map(str, given))}")
+    return given
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -156,10 +156,11 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
         "tasks": dict(known.get("tasks", {})),
     }
     asked = {(target, method) for pairs in manifest["tasks"].values() for target, own in pairs for method in own}
+    chosen = recipe.chosen()
     new = [
         (target, methods)
         for target in map(str, recipe.targets)
-        if (methods := [method for method in recipe.methods if (target, method) not in asked])
+        if (methods := [method for method in chosen if (target, method) not in asked])
     ]
     if new:
         found, enough = probe(recipe, network, source, identity["memory"])
@@ -198,7 +199,7 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
             wrong: Exception | None = None
             try:
                 found = explain(
-                    network, images.batch, list(recipe.methods), targets=targets,
+                    network, images.batch, list(recipe.chosen().values()), targets=targets,
                     seed=recipe.seed, memory=allowed, on_refusal="record",
                 )  # fmt: skip
             except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
@@ -230,7 +231,7 @@ def _describe(
         manifest["output"] = asdict(one.output)
         manifest["placements"] |= {method: place.record() for method, place in one.placements.items()}
         told = one.manifest()["methods"]
-        for method in recipe.methods:
+        for method in recipe.chosen():
             own = {key: told[method][key] for key in _DEFINING}
             if manifest["methods"].setdefault(method, own) != own:
                 raise InputError(f"{method} was defined otherwise when this run began. Take another folder.")

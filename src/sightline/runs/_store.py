@@ -29,7 +29,7 @@ from sightline.errors import InputError
 from sightline.runs._identity import FREE
 from sightline.runs._place import Place
 
-FORMAT = 2
+FORMAT = 3
 _READ_AT_ONCE = 1 << 18
 """Bytes of maps that are compressed together, and so read together."""
 _FAILURES = pa.schema(
@@ -38,7 +38,8 @@ _FAILURES = pa.schema(
 )  # fmt: skip
 _SCORES = pa.schema(
     [("image", pa.int64()), ("name", pa.string()), ("label", pa.string()), ("target", pa.string()),
-     ("method", pa.string()), ("explained", pa.string()), ("value", pa.float64()), ("predicted", pa.int64()),
+     ("method", pa.string()), ("explained", pa.string()), ("output", pa.int64()), ("other", pa.int64()),
+     ("is_predicted", pa.bool_()), ("value", pa.float64()), ("predicted", pa.int64()),
      ("probability", pa.float64()), ("completeness", pa.float64()), ("not_finite", pa.int64()),
      ("scale", pa.float64())]
 )  # fmt: skip

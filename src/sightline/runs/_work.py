@@ -113,7 +113,7 @@ class Worker:
         found: list[Explanation] = []
         try:
             found = explain(
-                self.network, batch, list(methods), targets=list(targets),
+                self.network, batch, self.recipe.methods_of(methods), targets=list(targets),
                 seed=self.recipe.seed, memory=memory, on_refusal="record",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept
@@ -175,6 +175,8 @@ class Worker:
                     made.scores.append(
                         {"image": number, "name": self.source.names[number], "label": self.source.labels[number]}
                         | {"target": target, "method": method, "explained": one.targets[row]}
+                        | {"output": (what := one.explained[row]).number, "other": what.other}
+                        | {"is_predicted": what.predicted}
                         | {"value": float(one.values[row]), "predicted": _entry(one.predicted, row, int)}
                         | {"probability": _entry(one.probabilities, row, float)}
                         | {"completeness": _entry(left, row, float), "not_finite": int(wrong[row])}

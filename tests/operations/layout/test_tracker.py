@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sightline.operations._vocabulary import spelling
+from sightline.operations.kinds._spelling import layout_rule, spelling
 from sightline.operations.layout import Grid, Layouts, Unreadable, grid_of
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 2, 3, 8, 12
@@ -29,7 +29,7 @@ class Following(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name, kind, _ = spelling(func)
-        self.layouts.follow(func, name, kind, args, kwargs, tensors((args, kwargs)), tensors(result))
+        self.layouts.follow(func, name, layout_rule(name, kind), args, kwargs, tensors((args, kwargs)), tensors(result))
         return result
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sightline._common.torch_private import root_of
-from sightline.operations._vocabulary import Kind
 from sightline.operations.layout._axes import Layout, has_places, of_input
-from sightline.operations.layout._rules import BY_KIND, BY_NAME, Seen, forgotten, item
-from sightline.operations.layout._rules import written as written_into
+from sightline.operations.layout._reshaping import item
+from sightline.operations.layout._reshaping import written as written_into
+from sightline.operations.layout._seen import LayoutRule, Seen, forgotten
 
 # What a tensor holds beside its values.
 _PROPERTIES = frozenset({"base", "grad"})
@@ -59,13 +59,13 @@ class Layouts:
         self,
         func: Callable[..., Any],
         name: str,
-        kind: Kind,
+        rule: LayoutRule,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         tensors: list[Tensor],
         results: list[Tensor],
     ) -> None:
-        """See one call that has been performed, and what came of it."""
+        """See one call that has been performed, and its results; `rule` is what maps layouts there."""
         if name in _CONVOLUTIONS and tensors[0] not in self._known and tensors[0].requires_grad:
             self.establish(tensors[0])
         if not any(tensor in self._known for tensor in tensors):
@@ -78,9 +78,8 @@ class Layouts:
             return
         self._calls += 1
         seen = Seen(name, func, args, kwargs, self.of, results[0], len(results), self._calls)
-        rule = BY_NAME.get(name) or BY_KIND.get(kind)
         try:
-            found = forgotten(seen) if rule is None else rule(seen) or forgotten(seen)
+            found = rule(seen) or forgotten(seen)
         except _UNFORESEEN:
             found = forgotten(seen)
         layouts = found if isinstance(found, list) else [found] * len(results)

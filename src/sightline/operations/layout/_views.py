@@ -25,13 +25,6 @@ from sightline.operations.layout._axes import (
     unknown,
 )
 
-NAMES = (
-    "permute transpose t T mT H mH adjoint movedim moveaxis swapaxes swapdims squeeze unsqueeze select narrow split "
-    "split_with_sizes chunk tensor_split hsplit vsplit dsplit unbind expand expand_as broadcast_to diagonal atleast_1d "
-    "atleast_2d atleast_3d"
-)
-"""Operations that only reindex, with one tensor."""
-
 
 def viewed(
     layout: Layout, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
