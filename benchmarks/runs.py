@@ -76,7 +76,7 @@ def clock(times: list[float]) -> Callable[[int, int, str], None]:
 
 def bare(asked: Recipe) -> Callable[[], float]:
     """Seconds of explaining images that are in memory, in the same chunks."""
-    network = asked.model.load(asked.folder)
+    network = asked.network()
     source = open_source(asked.data, asked.folder)
     batch = read(source, range(len(source.names)), sl.model_info(network).preprocessing, asked.data.max_pixels).batch
     assert batch is not None

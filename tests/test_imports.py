@@ -33,6 +33,21 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         sl.explian  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--version", "--help", *(f"{name} --help" for name in (
+        "explain", "audit", "run", "report", "methods", "app", "demo", "gad fit", "gad explain", "gad evaluate",
+        "gad reproduce", "gad tables", "study claims",
+    ))],
+)  # fmt: skip
+def test_help_imports_no_library(words: str):
+    program = (
+        f"import sys\nsys.argv = ['sightline', *{words.split()}]\nfrom sightline.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert imported_by(program) == set()
+
+
 @pytest.mark.slow
 def test_explaining_an_array_imports_what_it_needs():
     program = (

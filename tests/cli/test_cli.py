@@ -106,8 +106,8 @@ def test_explaining_writes_what_the_library_gives(folder: Path) -> None:
         (["explain", "net.py:build", "photos", "--weights", "net.py"], 2, "net.py"),
         (["explain", "exits.py:build", "photos"], 2, "SystemExit"),
         (["explain", "net.py:leaves", "photos"], 2, "SystemExit"),
-        (["explain", "net.py:build", ""], 2, "path came empty"),
-        (["explain", "net.py:build", "photos", "--out", ""], 2, "path came empty"),
+        (["explain", "net.py:build", ""], 2, "path is empty"),
+        (["explain", "net.py:build", "photos", "--out", ""], 2, "path is empty"),
         (["explain", "net.py:build", "photos", "--out", "photos/maps"], 2, "photos/maps.*image folder"),
         (
             ["explain", "net.py:build", "photos/a.png", "--references", "photos", "--out", "photos/maps"],

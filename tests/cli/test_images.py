@@ -254,7 +254,7 @@ def test_ctrl_c_says_what_is_kept(folder: Path, words: tuple[str, ...], said: st
 
 @pytest.mark.slow
 def test_ctrl_c_during_imports_is_a_sentence(folder: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "sightline", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "sightline", "methods"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -5,7 +5,6 @@ import threading
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from sightline.arrays import _levels as level
 from sightline.arrays._formats import named_format
 from sightline.arrays._levels import Levels
-from sightline.arrays._raster import Raster, check_pixels
+from sightline.arrays._raster import File, Raster, check_pixels
 from sightline.arrays._readers import HEAD, Reader, reader_of
 from sightline.errors import InputError
 
@@ -82,7 +81,7 @@ def read_image(
     return found
 
 
-def _read(file: BinaryIO, source: Path | bytes, reader: Reader | None, max_pixels: int) -> Raster:
+def _read(file: File, source: Path | bytes, reader: Reader | None, max_pixels: int) -> Raster:
     head = file.read(HEAD)
     file.seek(0)
     reader = reader or reader_of(source.name if isinstance(source, Path) else "", head)

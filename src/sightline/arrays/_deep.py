@@ -2,13 +2,13 @@
 
 import struct
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.arrays._raster import Raster, check_pixels
+from sightline.arrays._raster import File, Raster, check_pixels
 from sightline.errors import InputError
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -16,7 +16,7 @@ _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2
 _ORIENTATION = 274
 
 
-def from_tiff(stream: BinaryIO, max_pixels: int) -> Raster | None:
+def from_tiff(stream: File, max_pixels: int) -> Raster | None:
     """Read a TIFF that holds something other than values of 8 bits or 1 bit.
 
     Returns:
@@ -70,7 +70,7 @@ def from_tiff(stream: BinaryIO, max_pixels: int) -> Raster | None:
     return Raster(values, alpha, white_is_low=inverted, orientation=int(orientation), notes=first_of(frames))
 
 
-def from_pillow(image: Image.Image, stream: BinaryIO) -> Raster | None:
+def from_pillow(image: Image.Image, stream: File) -> Raster | None:
     """The values of an opened picture whose format has more than 8 bits; None where 8 bits hold it all.
 
     Raises:
@@ -123,7 +123,7 @@ def _raw_mode(image: Image.Image) -> str:
     return str(words[0] if isinstance(words, tuple) and words else words)
 
 
-def _colour_of_png(image: Image.Image, stream: BinaryIO) -> Raster | None:
+def _colour_of_png(image: Image.Image, stream: File) -> Raster | None:
     """A PNG of 16 bits in colour or with transparency, of which Pillow alone gives the high bytes only."""
     raw = _raw_mode(image)
     if raw not in {"RGB;16B", "RGBA;16B", "LA;16B"}:
@@ -157,7 +157,7 @@ def _one_clear_colour(image: Image.Image, values: NDArray[Any]) -> NDArray[np.fl
     return None if clear is None else (values != np.asarray(clear)).any(-1).astype(np.float64)
 
 
-def _from_pnm(image: Image.Image, stream: BinaryIO) -> Raster | None:
+def _from_pnm(image: Image.Image, stream: File) -> Raster | None:
     """A PGM or PPM of more than 8 bits, as it is in the file; Pillow would scale it."""
     _, _, offset, words = image.tile[0]  # type: ignore[attr-defined]
     if image.mode == "F":

@@ -23,8 +23,9 @@ from sightline.errors import InputError
 from sightline.models._channels import check_channels, with_channels
 from sightline.models._info import model_info
 from sightline.models._preprocessing import Box, Number, Preprocessing, default_preprocessing
+from sightline.options import PixelOptions
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = PixelOptions.max_pixels
 """Pictures with more pixels are not decoded, unless asked for."""
 _SHOWN = 8
 

@@ -1,12 +1,10 @@
 """The reader of pictures: what Pillow decodes, and TIFFs and PNGs of more than 8 bits with all their levels."""
 
-from typing import BinaryIO
-
 import numpy as np
 from PIL import Image, ImageOps
 
 from sightline.arrays._deep import first_of, from_pillow, from_tiff, is_cut
-from sightline.arrays._raster import Raster, check_pixels
+from sightline.arrays._raster import File, Raster, check_pixels
 from sightline.arrays._readers import PICTURES, READERS
 from sightline.errors import InputError
 
@@ -25,7 +23,7 @@ class Pictures:
     def recognises(self, head: bytes) -> bool:  # noqa: ARG002 - it is asked for every file that no other reader takes
         return False
 
-    def read(self, file: BinaryIO, max_pixels: int) -> Raster:
+    def read(self, file: File, max_pixels: int) -> Raster:
         try:
             deep = from_tiff(file, max_pixels)
             if deep is not None:

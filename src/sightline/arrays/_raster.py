@@ -1,5 +1,6 @@
 """What a reader gives: the values of one picture in the units of its file, and what the file says of them."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.errors import InputError
+
+File = io.BufferedReader | io.BytesIO
+"""A file that is open for reading bytes, on disk or in memory."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,10 +21,10 @@ A reader is one object in one file. A distribution makes its own known by an ent
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from sightline._common.registry import Registry
-from sightline.arrays._raster import Raster
+from sightline.arrays._raster import File, Raster
 from sightline.errors import InputError
 
 HEAD = 512
@@ -45,7 +45,7 @@ class Reader(Protocol):
     def recognises(self, head: bytes) -> bool:
         """Whether a file without a known suffix is of this format, from its first bytes."""
 
-    def read(self, file: BinaryIO, max_pixels: int) -> Raster:
+    def read(self, file: File, max_pixels: int) -> Raster:
         """The values of one picture.
 
         Args:

@@ -2,24 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from torch import nn
 
 from sightline._common.words import readable
 from sightline.arrays import ImageBatch, load_images
 from sightline.arrays._files import ignored_files
-from sightline.arrays._load import MAX_PIXELS
 from sightline.cli._console import say
 from sightline.errors import InputError
+from sightline.options import ImageOptions
 
-MaxPixels = Annotated[
-    int, typer.Option("--max-pixels", min=1, help="Pictures with more pixels than this are not decoded.")
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop with an error where a path or an image file cannot be used.")
-]
 SEVERAL = "target "
 """How the name of a folder begins that holds one of several targets."""
 _SHOWN = 10
@@ -27,24 +19,21 @@ _SHOWN = 10
 
 def read_images(
     network: nn.Module,
-    paths: Sequence[str],
+    asked: ImageOptions,
     references: Sequence[str] | None = None,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    strict: bool = False,
 ) -> tuple[ImageBatch, ImageBatch | None]:
     """Read the images of a command, and those to compare with; what is not used, and what must be known, is printed.
 
     Raises:
         InputError: nothing can be read; or, where it is strict, not all.
     """
-    batch = load_images(paths, network, max_pixels=max_pixels)
-    compared = load_images(references, network, max_pixels=max_pixels) if references else None
+    batch = load_images(list(asked.images), network, max_pixels=asked.max_pixels)
+    compared = load_images(list(references), network, max_pixels=asked.max_pixels) if references else None
     both = [batch] if compared is None else [batch, compared]
     for one in both:
         say_read(one)
     failed = sum(len(one.failures) for one in both)
-    if strict and failed:
+    if asked.strict and failed:
         raise InputError(
             f"Of what was named, {failed} cannot be used, as said above, and --strict was given. Nothing was done."
         )

@@ -2,7 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -11,34 +10,25 @@ from sightline._common.words import counted
 from sightline.cli._console import console, interruptible, progress, say, say_refused
 from sightline.cli._images import say_skipped
 from sightline.errors import InputError, install
+from sightline.options import RunOptions
 
 FAILED = 1
 
 
-def run(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file: model, data, methods, targets, output.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would cost, and stop.")] = False,
-    engine: Annotated[
-        Literal["local", "ray"] | None, typer.Option(help="What does the work, instead of what the recipe says.")
-    ] = None,
-    out: Annotated[str | None, typer.Option(help="Where results go, instead of what the recipe says.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 where an image was skipped or failed; results are kept.")
-    ] = False,
-) -> None:
+def run(asked: RunOptions) -> None:
     """Explain a whole data set, or go on where an earlier sitting ended."""
     try:
         from sightline.runs import estimate, read_recipe
         from sightline.runs import run as carry_out
     except ModuleNotFoundError as error:
         raise InputError(f"Runs need {error.name}: {install('runs')}.") from error
-    read = read_recipe(recipe)
-    if engine is not None:
-        read = read.model_copy(update={"engine": read.engine.model_copy(update={"name": engine})})
-    if out is not None:
-        place = out if "://" in out else str(Path(out).resolve())
+    read = read_recipe(asked.recipe)
+    if asked.engine is not None:
+        read = read.model_copy(update={"engine": read.engine.model_copy(update={"name": asked.engine})})
+    if asked.out is not None:
+        place = asked.out if "://" in asked.out else str(Path(asked.out).resolve())
         read = read.model_copy(update={"output": read.output.model_copy(update={"folder": place})})
-    if dry_run:
+    if asked.dry_run:
         cost = estimate(read)
         say_refused(cost.refused)
         for sentence in cost.warnings:
@@ -73,7 +63,7 @@ def run(
         f"for a page of them: sightline report {escape(shlex.quote(found.place))}",
         soft_wrap=True,
     )
-    if strict and (len(failures) or found.settings["skipped"]):
+    if asked.strict and (len(failures) or found.settings["skipped"]):
         say("failed", "Not all could be done, as said above, and --strict was given; what was done is kept.")
         raise typer.Exit(FAILED)
 

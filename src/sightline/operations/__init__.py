@@ -7,6 +7,7 @@
 - `chance`: whether a model says something else each time it is asked.
 - `reading`: the arguments of a call.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
+- `backward`: the pulling back, under the rules of one propagation.
 - `performer`: a call done by torch, or by its kind's own node where that is ruled.
 - `pixels`: what was done to the image's pixels, for rules that need their range.
 - `rectifier`, `linear`, `calls`: those nodes, whose backward is chosen when the backward runs.
@@ -25,6 +26,7 @@
 
 from sightline.operations._active import Growth, Rounding
 from sightline.operations._apart import refuse_mixing
+from sightline.operations._backward import RecomputationError, recomputed
 from sightline.operations._calls import Call
 from sightline.operations._chance import refuse_chance
 from sightline.operations._graph import avoids, is_folded, nodes_behind
@@ -37,7 +39,7 @@ from sightline.operations._propagation import Propagation, Rule, Treatment, by_s
 from sightline.operations._rectifier import Rectified
 from sightline.operations._reuse import Reuse, reusing
 from sightline.operations._steady import steady_unseen
-from sightline.operations._tape import RecomputationError, RuledPassError, Tape, recomputed
+from sightline.operations._tape import RuledPassError, Tape
 from sightline.operations._vocabulary import KINDS, Kind, Operation
 from sightline.operations.layout import Grid, Unreadable
 

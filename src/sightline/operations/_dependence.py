@@ -169,3 +169,21 @@ def asks(func: Callable[..., Any]) -> bool:
 def requires(args: tuple[Any, ...]) -> bool:
     """Whether the first argument requires gradients."""
     return bool(args) and isinstance(args[0], Tensor) and args[0].requires_grad
+
+
+def any_on_path(tensors: list[Tensor]) -> bool:
+    """Whether one of some tensors depends on the input, all constants being cut."""
+    # A loop, because a generator would take twice the time in the busiest place of all.
+    for tensor in tensors:  # noqa: SIM110
+        if tensor.requires_grad:
+            return True
+    return False
+
+
+def tensors_of(result: Any) -> list[Tensor]:
+    """The tensors among the results of a call."""
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, list | tuple):
+        return [tensor for item in result for tensor in tensors_of(item)]
+    return []

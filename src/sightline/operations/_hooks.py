@@ -49,10 +49,10 @@ class Hooks:
             "one than the method's. Remove what changes it; hooks that only look on may stay."
         )
 
-    def on_tensor(
-        self, hook: Callable[[Tensor], Tensor | None], where: str
-    ) -> Callable[[Tensor | None], Tensor | None]:
-        """A tensor's hook, watched."""
+    def on_tensor(self, hook: Callable[..., Tensor | None], where: str) -> Callable[..., Tensor | None]:
+        """A tensor's hook, watched; torch's own (of its counters and trackers) only look on."""
+        if (getattr(hook, "__module__", None) or "").startswith("torch."):
+            return hook
 
         def watched(signal: Tensor | None) -> Tensor | None:
             if signal is None:

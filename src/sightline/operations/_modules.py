@@ -37,6 +37,16 @@ class ModuleStack:
         """Name of the innermost running module; empty outside all of them."""
         return self._stack[-1] if self._stack else ""
 
+    @property
+    def phrase(self) -> str:
+        """The same for messages, `" in NAME"`; empty outside all modules."""
+        return f" in {self._stack[-1]}" if self._stack else ""
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether the innermost running module is in evaluation mode."""
+        return isinstance(self._model, nn.Module) and not self._model.get_submodule(self.where).training
+
     @contextmanager
     def following(self, on_exit: OnExit, after_hooks: AfterHooks = MappingProxyType({})) -> Iterator[None]:
         """While active, keep `where` and `calls`, and show each module's result to `on_exit(name, output)`.

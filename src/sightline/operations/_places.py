@@ -17,7 +17,7 @@ from sightline.operations._feature_maps import FeatureMaps, Place
 from sightline.operations._modules import ModuleStack
 from sightline.operations._origins import cut
 from sightline.operations._vocabulary import Operation
-from sightline.operations.layout import Layouts, Unreadable, grid_of
+from sightline.operations.layout import Grid, Layout, Layouts, Unreadable, grid_of
 
 INPUT = "<input>"
 """The place of the input itself."""
@@ -97,11 +97,6 @@ class Places:
                 raise InputError(f"The model has no layer {name!r}. {alternatives(name, sorted(filter(None, known)))}")
 
     @property
-    def rows(self) -> int:
-        """Number of images in this pass."""
-        return self._rows
-
-    @property
     def named(self) -> bool:
         """Whether any place is a module's result."""
         return bool(self._names)
@@ -117,8 +112,12 @@ class Places:
             self.kept[INPUT] = self._place(inputs, get_gradient_edge(inputs), "the input", inputs)
 
     def _place(self, values: Tensor, edge: GradientEdge | None, where: str, made: Tensor) -> Place:
+        return Place(values, edge, where, *self.layout_of(made))
+
+    def layout_of(self, made: Tensor) -> tuple[Layout | None, Grid | Unreadable]:
+        """What the axes of a result are, where that is followed, and how its places are read."""
         layout = None if self._layouts is None else self._layouts.of(made)
-        return Place(values, edge, where, layout, grid_of(layout, self._rows))
+        return layout, grid_of(layout, self._rows)
 
     def note(self, results: list[Tensor], operation: Operation, *, weighs: bool) -> None:
         """See the results of one operation on the way from the input.
@@ -176,8 +175,8 @@ class Places:
             return f"The layer {name!r} returns a {type(output).__name__}, not one tensor; name a sub-module of it."
         if torch.is_inference_mode_enabled():
             return f"The layer {name!r} runs under torch.inference_mode, through which nothing flows back."
-        layout = None if self._layouts is None else self._layouts.of(output)
-        if output.dim() == 0 or (output.shape[0] != self._rows and isinstance(grid_of(layout, self._rows), Unreadable)):
+        unreadable = isinstance(self.layout_of(output)[1], Unreadable)
+        if output.dim() == 0 or (output.shape[0] != self._rows and unreadable):
             return (
                 f"The layer {name!r} gives a result of shape {tuple(output.shape)} for {counted(self._rows, 'image')}, "
                 "so its rows are not the images; name another layer."

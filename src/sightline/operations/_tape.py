@@ -1,20 +1,19 @@
 """A tape: what one forward pass leaves behind, and the pulling back of signals through it."""
 
-import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
-from torch.utils.checkpoint import CheckpointError
+from torch import Tensor
 
-from sightline._common.torch_private import REENTRANT_CHECKPOINT, in_checkpoint, is_view, run_backward
+from sightline._common.torch_private import REENTRANT_CHECKPOINT, in_checkpoint, is_view
 from sightline.errors import InputError, RefusalError, SightlineError
+from sightline.operations import _backward as backward
 from sightline.operations import _graph as graph
 from sightline.operations._active import Active, Ledger
-from sightline.operations._dependence import ASKS, Dependence, Recomputation, asks, requires
+from sightline.operations._batch_statistics import remedy_for_batch_statistics
+from sightline.operations._dependence import ASKS, Dependence, any_on_path, asks, requires, tensors_of
 from sightline.operations._hooks import Hooks
 from sightline.operations._interception import Interception, eager
 from sightline.operations._intercepts import Intercept, Intercepts
@@ -25,15 +24,11 @@ from sightline.operations._places import INPUT, Places, Seen
 from sightline.operations._propagation import Propagation
 from sightline.operations._reading import argument
 from sightline.operations._reuse import reuse_of
-from sightline.operations._steady import is_affected, steady, steady_unseen
+from sightline.operations._steady import is_affected, steady
 from sightline.operations._vocabulary import LEAVES_TORCH, PICKS, PROBABILITIES, Intercepted, Kind, Operation
 from sightline.operations.kinds import DERIVED_FACTOR
 from sightline.operations.kinds._spelling import layout_rule, spelling
-from sightline.operations.layout import Layouts, grid_of
-
-
-class RecomputationError(RefusalError):
-    """A pass with rules, or one for FullGrad, met a checkpoint that recomputes part of the model."""
+from sightline.operations.layout import Layouts
 
 
 class RuledPassError(RefusalError):
@@ -73,10 +68,9 @@ class Tape:
         self._model = model
         self._ruled = frozenset(ruled)
         self._modules = ModuleStack(model)
-        self._lock = threading.Lock()
-        self._active = Active(pixel_range=pixel_range)
+        active = Active(pixel_range=pixel_range)
         self._reuse = reuse_of(model) if torch.is_grad_enabled() else None
-        self._performer = Performer(self._ruled, self._active, self._reuse)
+        self._performer = Performer(self._ruled, active, self._reuse)
         self._origins = Origins()
         # Whoever reads the graph operation by operation has to know what happens beside it.
         self._attentive = bool(self._ruled) or intercepts
@@ -90,10 +84,12 @@ class Tape:
         self._watchful = bool(self._ruled) or intercepts or self.places.looking
         on_copy = None if self._layouts is None else self._layouts.take
         self._dependence = Dependence(through_graph=self._watchful, on_copy=on_copy)
+        self._backward = backward.Backward(
+            active, self._dependence, self.hooks, self.intercepts, attentive=self._attentive
+        )
         self.recomputes = self._dark = False
         self._selecting = False
         self._seen: tuple[Tensor, Seen] | None = None
-        self._steady: set[graph.Node] = set()
         self._probabilities: dict[graph.Node, Operation] = {}
         self.bytes = 0
         self.performed = 0
@@ -141,14 +137,15 @@ class Tape:
         except (SightlineError, torch.OutOfMemoryError):
             raise
         except (Exception, SystemExit) as error:
+            where = self._modules.phrase
             if self._attentive and self._runs_by_itself(inputs):
                 raise RuledPassError(
                     f"The model runs by itself, but not with what this method adds to its operations: it "
-                    f"fails{self._where()} with {type(error).__name__}: {error}. Use a method that needs only the "
+                    f"fails{where} with {type(error).__name__}: {error}. Use a method that needs only the "
                     "gradient, or that operation in another form."
                 ) from error
             raise InputError(
-                f"The model itself fails{self._where()} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
+                f"The model itself fails{where} on images of shape {tuple(inputs.shape)}, {inputs.dtype}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
@@ -182,24 +179,24 @@ class Tape:
         if name in ASKS and asks(func):
             return func(*args, **kwargs)
         args, kwargs, tensors = self._dependence.arguments(name, in_place, args, kwargs)
-        self._refuse_accidents(name, args, kwargs)
+        self._refuse_batch_statistics(name, args, kwargs)
         if self._reuse is not None:
             self._reuse.see(tensors)
-        on_path = _on_path(tensors)
+        on_path = any_on_path(tensors)
         if not (on_path and torch.is_grad_enabled()):
             self._dark = self._dark or on_path
             required = requires(args)
             result = func(*args, **kwargs)
             self._follow(func, name, kind, args, kwargs, tensors, result)
             if tensors:
-                self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
+                self._origins.outside(name, in_place, tensors_of(result), tensors, self._modules.phrase)
             if not on_path:
                 self._dependence.note_new(result, name, args, required=required)
             return result
         if in_checkpoint():
             if self._attentive:
                 # What runs again would not be what this pass records.
-                raise RecomputationError(recomputed("A method with rules, or FullGrad,"))
+                raise backward.RecomputationError(backward.recomputed("A method with rules, or FullGrad,"))
             self.recomputes = True
         if self._watchful and name in kind.written_out:
             with Interception(self.perform):
@@ -207,13 +204,13 @@ class Tape:
         if not self._watchful:
             result = func(*args, **kwargs)
             self._follow(func, name, kind, args, kwargs, tensors, result)
-            made = tensors[:1] if name == "setitem" else _tensors_of(result)
+            made = tensors[:1] if name == "setitem" else tensors_of(result)
             if made and made[0].requires_grad:
                 self._note(name, kind, made)
                 if is_affected(name):
                     steady(name, made, argument(args, kwargs, 0, "input"))
             elif made or in_place or name in LEAVES_TORCH:
-                self._origins.outside(name, in_place, made, tensors, self._where())
+                self._origins.outside(name, in_place, made, tensors, self._modules.phrase)
             return result
         return self._watched(func, name, kind, in_place, args, kwargs, tensors)
 
@@ -228,10 +225,7 @@ class Tape:
         tensors: list[Tensor],
     ) -> Any:
         if name == "register_hook":
-            hook = argument(args, kwargs, 1, "hook")
-            # torch's own (of its counters and trackers) only look on.
-            own = (getattr(hook, "__module__", None) or "").startswith("torch.")
-            return func(args[0], hook if own else self.hooks.on_tensor(hook, self._where()))
+            return func(args[0], self.hooks.on_tensor(argument(args, kwargs, 1, "hook"), self._modules.phrase))
         call = Intercepted(func, name, kind, args, kwargs, tensors, in_place=in_place)
         call.kind = kind.read(call)
         name = call.name
@@ -251,15 +245,15 @@ class Tape:
         result, complete = self._performer.perform(call)
         self._follow(func, name, call.kind, args, kwargs, tensors, result)
         # x[i] = v returns nothing and changes x
-        made = tensors[:1] if name == "setitem" else [t for t in _tensors_of(result) if t.requires_grad]
+        made = tensors[:1] if name == "setitem" else [t for t in tensors_of(result) if t.requires_grad]
         if made:
             weighs = call.kind.weighs and sum(depends) == 1
             operation = self._note(name, call.kind, made, weighs=weighs, has_node=call.has_node)
             graph.mark(made, operation, before)
-            beside = [tensor for tensor in _tensors_of(result) if not tensor.requires_grad]
+            beside = [tensor for tensor in tensors_of(result) if not tensor.requires_grad]
             if beside:
                 # Indices beside the values, of the largest and the like.
-                self._origins.outside(name, False, beside, tensors, self._where())
+                self._origins.outside(name, False, beside, tensors, self._modules.phrase)
             self._origins.inside(
                 call.kind, made, tensors, depends, gate=call.kind.gates(call), writes=call.writes, picks=name in PICKS
             )
@@ -268,10 +262,9 @@ class Tape:
             if is_affected(name):
                 steady(name, made, argument(args, kwargs, 0, "input"))
             if noted is not None:
-                layout = None if self._layouts is None else self._layouts.of(made[0])
-                noted(operation, made[0], grid=grid_of(layout, self.places.rows))
+                noted(operation, made[0], grid=self.places.layout_of(made[0])[1])
         else:
-            self._origins.outside(name, in_place, _tensors_of(result), tensors, self._where())
+            self._origins.outside(name, in_place, tensors_of(result), tensors, self._modules.phrase)
         return result
 
     def pull_back(
@@ -306,52 +299,12 @@ class Tape:
         edges = {place: edge for place in places if (edge := seen[place].edge) is not None}
         if not values.requires_grad or not edges:
             return dict.fromkeys(places), None
-        folded = [place for place, edge in edges.items() if graph.is_folded(edge.node)]
-        if propagation.relevance and folded:
-            raise RefusalError(
-                f"{propagation.name} has no relevance of its own at {folded[0]!r}: that layer is one with the batch "
-                "norm, or the sum of parallel layers, that follows it, and relevance goes straight to its input. Name "
-                "that batch norm, or the module that adds them, instead."
-            )
         reentrant = self._dark and graph.holds(values, REENTRANT_CHECKPOINT)
-        again_alike = Recomputation(self._dependence, spelling) if self.recomputes or reentrant else nullcontext()
-        active, start = self._active, propagation.start(values.detach())
-        ledger = Ledger(len(values)) if propagation.relevance else None
-        steady_unseen(values, self._steady)
-        listening = [] if on_intercept is None or self.intercepts is None else _listening(self.intercepts, on_intercept)
-        try:
-            with self._lock, again_alike:
-                active.propagation, active.ledger = propagation, ledger
-                active.last, active.again = not keep_graph, again
-                self.hooks.watching, self.hooks.changed = self._attentive, []
-                if propagation.contrasts:
-                    active.final_layers = graph.final(values)
-                pull = _accumulated if reentrant else _recomputed if self.recomputes else _grad
-                found = pull(values, list(edges.values()), start, keep_graph=keep_graph)
-        except SightlineError:
-            raise
-        except RuntimeError as error:
-            if isinstance(error, CheckpointError) or "checkpoint" in str(error).lower():
-                raise RefusalError(recomputed(propagation.name)) from error
-            if "modified by an inplace operation" in str(error):
-                raise RefusalError(
-                    f"{propagation.name} cannot be pulled back: the model writes in place over values that the "
-                    "backward needs, so it cannot be trained as it stands. Use that operation out of place."
-                ) from error
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise RefusalError(
-                f"{propagation.name} cannot be pulled back: the model's own backward fails with {error}"
-            ) from error
-        finally:
-            for handle in listening:
-                handle.remove()
-            active.propagation = active.ledger = None
-            active.last = active.again = self.hooks.watching = False
-            self._dependence.forget()
-        if self.hooks.changed and propagation.rules:
-            raise RefusalError(f"{propagation.name} cannot be pulled back: {self.hooks.reason}")
-        return {**dict.fromkeys(places), **dict(zip(edges, found, strict=True))}, ledger
+        pull = backward.by_accumulation if reentrant else backward.under_modes if self.recomputes else backward.natively
+        found, ledger = self._backward.run(
+            values, propagation, edges, pull, keep_graph=keep_graph, again=again, on_intercept=on_intercept
+        )
+        return {**dict.fromkeys(places), **found}, ledger
 
     def walk(self, values: Tensor, places: Sequence[str] = (INPUT,), *, gates: bool = True) -> graph.Walk:
         """The operations between `places` and `values`, and what escaped the interception on the way.
@@ -368,17 +321,20 @@ class Tape:
 
     def ends_in(self, scores: Tensor) -> Operation | None:
         """The operation that turned scores into probabilities where nothing but reshaping came after it; else None."""
-        found = graph.behind_reshaping(scores, self._probabilities)
-        return self._probabilities[found[0]] if len({self._probabilities[node].name for node in found}) == 1 else None
+        return self._made_probabilities(scores, combined=False)
 
     def combines(self, scores: Tensor) -> str | None:
         """The name of the operation that made the probabilities of which scores are means, sums or products.
 
         None where there is none, or more than one; constants may take part.
         """
-        found = graph.behind_reshaping(scores, self._probabilities, combined=True)
-        names = {self._probabilities[node].name for node in found}
-        return names.pop() if len(names) == 1 else None
+        operation = self._made_probabilities(scores, combined=True)
+        return None if operation is None else operation.name
+
+    def _made_probabilities(self, scores: Tensor, *, combined: bool) -> Operation | None:
+        nodes = graph.behind_reshaping(scores, self._probabilities, combined=combined)
+        found = [self._probabilities[node] for node in nodes]
+        return found[0] if len({operation.name for operation in found}) == 1 else None
 
     def _follow(
         self,
@@ -391,7 +347,7 @@ class Tape:
         result: Any,
     ) -> None:
         if self._layouts is not None and tensors:
-            self._layouts.follow(func, name, layout_rule(name, kind), args, kwargs, tensors, _tensors_of(result))
+            self._layouts.follow(func, name, layout_rule(name, kind), args, kwargs, tensors, tensors_of(result))
 
     def _note(
         self, name: str, kind: Kind, made: list[Tensor], *, weighs: bool = False, has_node: bool = True
@@ -407,119 +363,20 @@ class Tape:
         self.places.note(made, operation, weighs=weighs)
         return operation
 
-    def _refuse_accidents(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Refuse what depends on chance, or on the images beside an image."""
-        if name in _BATCH_NORMS:
-            if not argument(args, kwargs, 5, "training", default=False):
-                return
-            if not self._from_image(argument(args, kwargs, 0, "input")):
-                return
-            effect = "normalises each image by the others in its batch"
-            # Running statistics are the second argument of one function, and the fourth of the other.
-            statistics = [argument(args, kwargs, place, "running_mean") for place in (1, 3)]
-            remedy = (
-                "It keeps no running statistics: give it some (track_running_stats=True, filled by a few batches in "
-                "training mode), or use a norm of each image by itself, such as group_norm."
-                if None in statistics
-                else "Its forward asks for that itself (training=True): let it pass training=self.training."
-            )
-        else:
+    def _refuse_batch_statistics(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse a batch norm that normalises each image by the others in its batch."""
+        remedy = remedy_for_batch_statistics(name, args, kwargs)
+        if remedy is None:
             return
-        remedy = f"The model is in eval mode already. {remedy}" if self._evaluating() else "Call model.eval() first."
-        raise RefusalError(
-            f"{name}{self._where()} runs in training mode, where it {effect}, so a map would explain that accident. "
-            f"{remedy}"
-        )
-
-    def _from_image(self, tensor: Tensor) -> bool:
-        """Whether a tensor was computed from the images, in the graph or outside, or may have been."""
-        depends = self._dependence.depends(tensor) if tensor.requires_grad else is_derived([tensor])
-        return depends or bool(self._origins.left)
-
-    def _evaluating(self) -> bool:
-        """Whether the innermost running module is in evaluation mode."""
-        module = self._model.get_submodule(self._modules.where) if isinstance(self._model, nn.Module) else None
-        return module is not None and not module.training
-
-    def _where(self) -> str:
-        return f" in {self._modules.where}" if self._modules.where else ""
+        x = argument(args, kwargs, 0, "input")
+        from_image = self._dependence.depends(x) if x.requires_grad else is_derived([x])
+        # What left torch may have come back as a constant.
+        if from_image or self._origins.left:
+            advice = f"The model is in eval mode already. {remedy}" if self._modules.evaluating else _CALL_EVAL
+            raise RefusalError(
+                f"{name}{self._modules.phrase} runs in training mode, where it normalises each image by the others in "
+                f"its batch, so a map would explain that accident. {advice}"
+            )
 
 
-_BATCH_NORMS = frozenset({"batch_norm", "native_batch_norm"})
-
-
-def _listening(intercepts: Intercepts, hear: Callable[[Intercept, Tensor], None]) -> list[Any]:
-    """Have each intercept's node show the signal that reaches it, before the node passes it on."""
-
-    def heard(intercept: Intercept) -> Callable[[Sequence[Tensor | None]], None]:
-        def show(signals: Sequence[Tensor | None]) -> None:
-            signal = signals[intercept.output]
-            if signal is not None:
-                hear(intercept, signal)
-
-        return show
-
-    return [intercept.node.register_prehook(heard(intercept)) for intercept in intercepts.found]
-
-
-def recomputed(name: str) -> str:
-    """Why a method with rules, or FullGrad, is refused where the model recomputes part of itself."""
-    return (
-        f"{name} cannot be pulled back: the model recomputes part of itself during the backward (activation "
-        "checkpointing), where rules cannot follow. Switch checkpointing off for explaining, or use a method that "
-        "needs only the gradient."
-    )
-
-
-def _grad(values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool) -> Sequence[Tensor | None]:
-    return torch.autograd.grad(values, edges, start, retain_graph=keep_graph, allow_unused=True)
-
-
-def _recomputed(
-    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
-) -> Sequence[Tensor | None]:
-    """The same under a mode, which torch's own function would suspend."""
-    return run_backward([values], [start], edges, keep_graph=keep_graph)
-
-
-def _accumulated(
-    values: Tensor, edges: list[GradientEdge], start: Tensor, *, keep_graph: bool
-) -> Sequence[Tensor | None]:
-    """The same by a backward to all leaves, which is the only one that a reentrant checkpoint allows."""
-    found: list[Tensor | None] = [None] * len(edges)
-
-    def hear(place: int, output: int) -> Callable[[Sequence[Tensor | None]], None]:
-        def show(signals: Sequence[Tensor | None]) -> None:
-            found[place] = signals[output]
-
-        return show
-
-    before = [(leaf, leaf.grad) for leaf in graph.leaves(values)]
-    handles = [edge.node.register_prehook(hear(place, edge.output_nr)) for place, edge in enumerate(edges)]
-    try:
-        for leaf, _ in before:
-            leaf.grad = None
-        # The graph of weights may be the user's own, so it is left as it was.
-        run_backward([values], [start], [], keep_graph=keep_graph or len(before) > 1)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for leaf, gradient in before:
-            leaf.grad = gradient
-    return found
-
-
-def _on_path(tensors: list[Tensor]) -> bool:
-    # A loop, because a generator would take twice the time in the busiest place of all.
-    for tensor in tensors:  # noqa: SIM110
-        if tensor.requires_grad:
-            return True
-    return False
-
-
-def _tensors_of(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, list | tuple):
-        return [tensor for item in result for tensor in _tensors_of(item)]
-    return []
+_CALL_EVAL = "Call model.eval() first."

@@ -8,6 +8,7 @@ from sightline.auditing import AuditOptions, Randomisation
 from sightline.auditing._auditing import Plan
 from sightline.auditing._found import is_saved
 from sightline.auditing._grouping import groups_of
+from sightline.auditing._options import TESTS
 from sightline.errors import InputError
 from sightline.models import model_info
 from sightline.runs._source import read
@@ -59,10 +60,8 @@ def audits_of(worker: Worker) -> list[Audited]:
                 worker.recipe.methods_of(
                     list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own))
                 ),
-                asked.tests,
-                randomisation=Randomisation(
-                    stages=asked.stages or Randomisation().stages, seed=worker.recipe.seed, networks=asked.networks
-                ),
+                TESTS if asked.tests is None else asked.tests,
+                randomisation=Randomisation(stages=asked.stages, seed=worker.recipe.seed, networks=asked.networks),
                 groups=groups_of(found.batch, asked.groups) if asked.groups else None,
                 seed=worker.recipe.seed,
                 block=asked.block,

@@ -8,7 +8,7 @@ from sightline.arrays import PictureStore, labelled_pictures, store_pictures
 from sightline.errors import InputError
 from sightline.gad import GAD, Alpha, Kind, Stage, Step, fit_networks, merge_fits, steps_of
 from sightline.models import model_info
-from sightline.runs._recipe import GADPart
+from sightline.options import GADPart
 from sightline.runs._work import Worker
 
 FOLDER = "gad"
@@ -31,7 +31,7 @@ def fit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
         fit_ray(worker, tasks, progress)
         for task in _tasks(asked):
             merge_fits(folder, _place(folder, *task))
-    gad = distancing(worker, steps_of(_alphas(asked)), folder)
+    gad = distancing(worker, steps_of(asked.alphas), folder)
 
     def told(stage: Stage) -> None:
         progress(stage.step, stage.steps, f"training {stage.network}")
@@ -49,8 +49,8 @@ def check_fit(worker: Worker) -> None:
         RefusalError: see `GAD`.
     """
     asked = _asked(worker)
-    distancing(worker, steps_of(_alphas(asked)), _folder(worker))
-    labelled_pictures(worker.recipe.folder / asked.images).of((asked.labels[0], asked.labels[1]))
+    distancing(worker, steps_of(asked.alphas), _folder(worker))
+    labelled_pictures(worker.recipe.folder / asked.images).of(asked.labels)
 
 
 def fit_one(worker: Worker, kind: Kind, alphas: Step) -> None:
@@ -69,7 +69,7 @@ def distancing(worker: Worker, alphas: Sequence[Alpha], folder: Path) -> GAD:
     whole = folder == _folder(worker)
     return GAD(
         worker.network,
-        (asked.classes[0], asked.classes[1]),
+        asked.classes,
         alphas,
         mode=asked.mode,
         # The weights for a distance are the same whatever is made of them.
@@ -84,21 +84,16 @@ def distancing(worker: Worker, alphas: Sequence[Alpha], folder: Path) -> GAD:
 
 
 def _tasks(asked: GADPart) -> list[tuple[Kind, Step]]:
-    steps = steps_of(_alphas(asked))
+    steps = steps_of(asked.alphas)
     kinds: list[Kind] = ["distanced", "shuffled"] if asked.controls else ["distanced"]
     return [(kind, step) for kind in kinds for step in (steps[-1:] if asked.strategy == "interpolated" else steps)]
 
 
-def _alphas(asked: GADPart) -> list[Alpha]:
-    return [(alpha[0], alpha[1]) if isinstance(alpha, list) else alpha for alpha in asked.alphas]
-
-
 def _pictures(worker: Worker) -> PictureStore:
     asked = _asked(worker)
-    names = (asked.labels[0], asked.labels[1])
-    pictures = labelled_pictures(worker.recipe.folder / asked.images).of(names)
+    pictures = labelled_pictures(worker.recipe.folder / asked.images).of(asked.labels)
     part = [row for row, split in enumerate(pictures.training) if split is None or split]
-    chosen = (pictures[part] if part else pictures).of(names)
+    chosen = (pictures[part] if part else pictures).of(asked.labels)
     return store_pictures(chosen, model_info(worker.network).preprocessing, _folder(worker))
 
 

@@ -56,7 +56,7 @@ def estimate(recipe: Recipe) -> Estimate:
     """
     from numcodecs import Blosc
 
-    network = recipe.model.load(recipe.folder)
+    network = recipe.network()
     source = open_source(recipe.data, recipe.folder)
     info = model_info(network)
     for sample in SAMPLES:

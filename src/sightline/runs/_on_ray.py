@@ -96,7 +96,7 @@ def _spread(worker: Worker, kind: type, rows: Sequence[dict[str, Any]], done: Ca
         results = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map_batches(
             kind,
             fn_constructor_args=(
-                worker.recipe.model_dump(mode="json"), str(worker.recipe.folder), worker.store.place.url,
+                worker.recipe.record(), str(worker.recipe.folder), worker.store.place.url,
                 ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).remote(),
             ),
             batch_size=1,
@@ -136,7 +136,7 @@ class Actor:
     """A worker in a process of its own.
 
     Args:
-        recipe: what `Recipe.model_dump` gives.
+        recipe: what `Recipe.record` gives.
         folder: the recipe's.
         url: where the results go.
         tries: handle of a `Tries`.
@@ -144,9 +144,9 @@ class Actor:
 
     def __init__(self, recipe: dict[str, Any], folder: str, url: str, tries: Any) -> None:
         self._tries = tries
-        read = Recipe(**{**recipe, "folder": Path(folder)})
+        read = Recipe.of(recipe, Path(folder))
         store = Store(url)
-        network = read.model.load(read.folder)
+        network = read.network()
         source = open_source(read.data, read.folder)
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         other = differences(store.manifest["identity"], identity_now(read, network, source, device))

@@ -1,9 +1,11 @@
 """A recipe: one TOML file that says what a run explains, with what, and where the results go."""
 
 import difflib
+import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,11 +22,11 @@ from pydantic import (
 from torch import nn
 
 from sightline._common.words import counted
-from sightline.arrays._load import MAX_PIXELS
 from sightline.errors import InputError
 from sightline.methods import Method, as_method
 from sightline.models import load_model
 from sightline.models._device import device_named
+from sightline.options import AuditPart, GADPart, ModelOptions, PixelOptions, SeedOptions
 
 _WORDS = re.compile(r"predicted|top-[1-9]\d{0,8}")
 _PAIR = re.compile(r"([0-9]+)-([0-9]+)")
@@ -37,45 +39,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelPart(_Part):
-    """The model, and how it wants its pictures; see `load_model`."""
-
-    spec: str
-    weights: str | None = None
-    size: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
-    mean: float | list[float] | None = None
-    std: float | list[float] | None = None
-    range: list[float] | None = Field(default=None, min_length=2, max_length=2)
-    resize: int | Literal["stretch", "none"] | None = None
-    channels: Literal[1, 3] | None = None
-    values: list[float] | None = Field(default=None, min_length=2, max_length=2)
-    classes: str | list[str] | None = None
-    output: Literal["classes", "labels", "values"] | None = None
-    multi_label: bool | None = None
-    pretrained: bool = True
-    device: str = "auto"
-
-    def load(self, folder: Path) -> nn.Module:
-        """The model; files are looked for in the recipe's folder."""
-        names = self.classes if not isinstance(self.classes, str) or "," in self.classes else folder / self.classes
-        return load_model(
-            _beside(folder, self.spec),
-            weights=None if self.weights is None else folder / self.weights,
-            size=(self.size[0], self.size[1]) if isinstance(self.size, list) else self.size,
-            mean=self.mean,
-            std=self.std,
-            value_range=None if self.range is None else (self.range[0], self.range[1]),
-            resize=self.resize,
-            channels=self.channels,
-            values=None if self.values is None else (self.values[0], self.values[1]),
-            classes=names,
-            output=self.output,
-            multi_label=self.multi_label,
-            pretrained=self.pretrained,
-            device=device_named(self.device),
-        )
-
-
 class DataPart(_Part):
     """The images: folders, files and patterns; or a table of paths; or a data set of Hugging Face on disk."""
 
@@ -86,42 +49,13 @@ class DataPart(_Part):
     image: str = "image"
     label: str = "label"
     limit: int | None = Field(default=None, ge=1)
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    max_pixels: int = Field(default=PixelOptions.max_pixels, ge=1)
 
     @model_validator(mode="after")
     def _one(self) -> "DataPart":
         if sum(given is not None for given in (self.images, self.table, self.dataset)) != 1:
             raise ValueError("say exactly one of images, table and dataset")
         return self
-
-
-class AuditPart(_Part):
-    """An audit of the first images; see `audit`. `groups` is `folder` or a CSV file, as of the command line."""
-
-    images: int = Field(default=32, ge=1)
-    tests: list[str] = ["class_sensitivity", "parameter_randomization", "input_bias"]
-    stages: int | None = Field(default=None, ge=1)
-    networks: int = Field(default=5, ge=1)
-    groups: str = ""
-    block: int | None = Field(default=None, ge=1)
-
-
-class GADPart(_Part):
-    """Support networks of two classes, trained beside; see `GAD`."""
-
-    classes: list[int | str] = Field(min_length=2, max_length=2)
-    images: str
-    labels: list[str] = Field(min_length=2, max_length=2)
-    alphas: list[float | Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
-        default=[2.0, 4.0, 6.0, 8.0], min_length=1
-    )
-    mode: Literal["eval", "train"] = "eval"
-    strategy: Literal["trained", "interpolated"] = "trained"
-    rate: float = Field(default=4e-5, gt=0)
-    epochs: int = Field(default=10, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    controls: bool = True
 
 
 class OutputPart(_Part):
@@ -176,8 +110,8 @@ class Recipe(_Part):
     folder: Path = Field(default=Path(), exclude=True)
     methods: list[str] = Field(min_length=1)
     targets: list[Annotated[str | int, AfterValidator(_target)]] = Field(default=["predicted"], min_length=1)
-    seed: int = 0
-    model: ModelPart
+    seed: int = SeedOptions.seed
+    model: ModelOptions
     data: DataPart
     output: OutputPart
     audit: AuditPart | None = None
@@ -187,8 +121,9 @@ class Recipe(_Part):
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: list[str], info: ValidationInfo) -> list[str]:
+        folder = info.context or info.data["folder"]
         try:
-            return _once("methods", methods, [as_method(_beside(info.data["folder"], one)).name for one in methods])
+            return _once("methods", methods, [as_method(_beside(folder, one)).name for one in methods])
         except InputError as error:
             raise ValueError(str(error)) from error
 
@@ -196,6 +131,40 @@ class Recipe(_Part):
     @classmethod
     def _distinct(cls, targets: list[str | int]) -> list[str | int]:
         return _once("targets", targets, targets)
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], folder: Path) -> "Recipe":
+        """A recipe from what is written in it, or from its own `record`.
+
+        Args:
+            found: what TOML or JSON gives.
+            folder: where the files that it names lie.
+
+        Raises:
+            ValidationError: something in it is wrong.
+        """
+        # As JSON, in which numbers are strict and a list can be a tuple.
+        return cls.model_validate_json(json.dumps(found), context=folder).model_copy(update={"folder": folder})
+
+    def record(self) -> dict[str, Any]:
+        """What is written in it, for JSON."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def network(self) -> nn.Module:
+        """The model; files are looked for in the recipe's folder.
+
+        Raises:
+            InputError: see `load_model`.
+        """
+        model = self.model
+        is_file = isinstance(model.classes, Path) or (isinstance(model.classes, str) and "," not in model.classes)
+        beside = replace(
+            model,
+            spec=_beside(self.folder, model.spec),
+            weights=model.weights and self.folder / model.weights,
+            classes=self.folder / str(model.classes) if is_file else model.classes,
+        )
+        return load_model(**beside.settings(), device=device_named(model.device))
 
     def chosen(self) -> dict[str, Method]:
         """The methods by the names that they have in results."""
@@ -236,7 +205,7 @@ def read_recipe(path: str | Path) -> Recipe:
     if "folder" in found:
         raise InputError(f"The recipe {path} is not understood: folder = ... belongs under [output].")
     try:
-        return Recipe(**{**found, "folder": path.resolve().parent})
+        return Recipe.of(found, path.resolve().parent)
     except (ValidationError, TypeError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"The recipe {path} is not understood: {error}.") from error
@@ -276,11 +245,11 @@ def _line(text: str, place: tuple[int | str, ...]) -> str:
 
 def _remedy(error: Any) -> str:
     place, kind = error["loc"], error["type"]
-    if kind == "extra_forbidden":
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         part: Any = Recipe
         for name in place[:-1]:
             part = _PARTS.get(str(name), part)
-        known = [name for name in part.model_fields if name != "folder" or part is OutputPart]
+        known = [name for name in _names(part) if name != "folder" or part is OutputPart]
         near = difflib.get_close_matches(str(place[-1]), known, 1)
         return f"there is no such key{f'; did you mean {near[0]}' if near else ''}; known are {', '.join(known)}"
     if kind == "missing":
@@ -291,7 +260,12 @@ def _remedy(error: Any) -> str:
     return f"{message[0].lower()}{message[1:]}{shown}"
 
 
-_PARTS: dict[str, type[_Part]] = {
-    "model": ModelPart, "data": DataPart, "output": OutputPart, "audit": AuditPart, "gad": GADPart,
+def _names(part: Any) -> list[str]:
+    """The keys of a part."""
+    return [one.metadata.get("alias", one.name) for one in fields(part)] if is_dataclass(part) else [*part.model_fields]
+
+
+_PARTS: dict[str, type] = {
+    "model": ModelOptions, "data": DataPart, "output": OutputPart, "audit": AuditPart, "gad": GADPart,
     "engine": EnginePart,
 }  # fmt: skip

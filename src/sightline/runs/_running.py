@@ -125,7 +125,7 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
     Raises:
         InputError: the folder holds another run.
     """
-    network = recipe.model.load(recipe.folder)
+    network = recipe.network()
     source = open_source(recipe.data, recipe.folder)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     contents = contents_of(source, recipe.engine.readers)
@@ -138,7 +138,7 @@ def prepare(recipe: Recipe, store: Store) -> Worker:
         "format": FORMAT,
         "identity": identity,
         "count": len(source.names),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.record(),
         # How a report finds the pictures again, and shows maps and scores.
         "recipe_folder": str(recipe.folder.resolve()),
         "preprocessing": asdict(model_info(network).preprocessing),
