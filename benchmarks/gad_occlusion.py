@@ -73,7 +73,7 @@ def main() -> None:
     print(gad.report.to_string(float_format="%.3g"), *gad.notes, sep="\n", file=sys.stderr)
     rows = scores(gad, held_out)
     rows.to_csv(options.folder / "occlusion.csv", index=False, float_format="%.6g")
-    text = "\n".join([*means(rows), "", *gains(rows)])
+    text = "\n".join([*means(rows), "", *overall(rows), "", *gains(rows)])
     (options.folder / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)
 
@@ -148,6 +148,32 @@ def means(rows: pd.DataFrame) -> list[str]:
     heads = [f"{fill}, {share:.0%}" for share, fill in table.columns]
     lines = [f"| arm | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     return lines + [f"| {arm} | {' | '.join(f'{v:.2f}' for v in row)} |" for arm, row in table.iterrows()]
+
+
+COMPARED = (
+    ("GAD", "GAD, as published"), ("GAD", "GAD, shuffled labels"), ("GAD", "pair"), ("pair, blurred", "GAD"),
+    (f"pair x {CAM}", "GAD"), (f"pair x {LRP}", "GAD"), (f"{LRP} of the pair", "GAD"),
+)  # fmt: skip
+
+
+def overall(rows: pd.DataFrame) -> list[str]:
+    """Arms against each other on all pictures, each picture's mean over methods and shares; p by Holm over a column."""
+    fills = list(dict.fromkeys(rows["fill"]))
+    by_picture = rows.pivot_table("fall", ["fill", "image"], "arm")
+    cells: dict[str, list[str]] = {}
+    for fill in fills:
+        own = by_picture.loc[fill]
+        found = [sign_flips(own[first] - own[second]) for first, second in COMPARED]
+        adjusted = holm([one.p for one in found])
+        cells[fill] = [
+            f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}], p {p:.2g}"
+            for one, p in zip(found, adjusted, strict=True)
+        ]
+    lines = [f"| difference | {' | '.join(fills)} |", "|---|" + "---|" * len(fills)]
+    return lines + [
+        f"| {first} less {second} | {' | '.join(cells[fill][number] for fill in fills)} |"
+        for number, (first, second) in enumerate(COMPARED)
+    ]
 
 
 def gains(rows: pd.DataFrame) -> list[str]:
