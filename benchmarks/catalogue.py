@@ -28,8 +28,7 @@ from measure import RESULTS, Paired, conditions, declare_missing_operators, oper
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.aggregation import CAM, InputSignal, InputTimesSignal
-from sightline.explaining import _layers as layers
+from sightline.aggregation import CAM, InputSignal, InputTimesSignal, _full_grad
 
 declare_missing_operators()
 
@@ -309,7 +308,7 @@ def clocked() -> Iterator[Callable[[], float]]:
         CAM: ("__call__", "coincidences"),
         InputSignal: ("__call__",),
         InputTimesSignal: ("__call__",),
-        layers.Layers: ("hear", "wrong", "add_input"),
+        _full_grad._Reader: ("map", "_hear"),
     }
     with ExitStack() as stack:
         for kind, names in made_by.items():

@@ -19,11 +19,11 @@ from measure import conditions
 from torch import nn
 
 import sightline as sl
+from sightline._common.seeds import seed_of
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.gad import Consistency
 from sightline.gad.reproduction import gains_on_truth, on_truth
-from sightline.sampling._seeds import seed_of
 
 METHODS = ["saliency", "input_x_gradient", "guided_backprop", "integrated_gradients"]
 READINGS = {

@@ -22,7 +22,7 @@ from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.evaluation._intervals import mean_interval
 from sightline.explaining import explain
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 
 METHODS = ["gradient", "input_x_gradient", "integrated_gradients", "rect_grad", "lrp_epsilon", "lrp_epsilon_plus",
            "lrp_alpha1_beta0", "lrp_z_plus", "guided_backprop", "grad_cam"]  # fmt: skip

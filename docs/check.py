@@ -10,7 +10,7 @@ from pathlib import Path
 from command_line import command_line_page
 
 import sightline
-from sightline.methods._cards import settings
+from sightline.methods import settings
 from sightline.operations import KINDS, Operation, Treatment
 from sightline.propagation import _lrp as lrp
 

@@ -27,12 +27,12 @@ from torch.utils.checkpoint import checkpoint
 import sightline as sl
 from helpers import outcomes, traps, zoo
 from helpers import reference as ref
+from sightline._common.seeds import image_key, seed_of
 from sightline.aggregation import FullGrad, Sign
 from sightline.aggregation._resize import resized, spread
 from sightline.propagation import GUIDED_BACKPROP
 from sightline.sampling import Noise
 from sightline.sampling import Path as Way
-from sightline.sampling._seeds import image_key, seed_of
 
 MAPS = ["full_grad", "full_grad_positive", "full_grad_signed", "simple_full_grad", "smooth_full_grad"]
 DECOMPOSING = MAPS[:3]

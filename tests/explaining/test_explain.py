@@ -18,6 +18,8 @@ from torch import Tensor, nn
 import sightline as sl
 from sightline.aggregation import CAM
 from sightline.explaining import as_target
+from sightline.explaining._chunks import Chunks
+from sightline.explaining._network import Network
 from sightline.explaining._planner import Job
 from sightline.propagation import GUIDED_BACKPROP, deep_taylor, epsilon_gamma_box
 from sightline.sampling import Expected, Noise
@@ -349,21 +351,21 @@ def test_chunks_do_not_change_the_maps(model: nn.Module, images: Tensor) -> None
 
 def test_chunks_follow_the_memory_at_hand(model: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row's results are measured; twice that, forty per cent of what is free, and powers of two give the chunk."""
-    job = Job(model, images, [sl.catalogue()["smooth_grad"]], [as_target(0, 5)])
+    job = Job(Network(model, images, [as_target(0, 5)]), [sl.catalogue()["smooth_grad"]])
     measured = 0
 
     def free(_device: torch.device) -> int:
         return int(2 * measured * 5.9 / 0.4) if measured else int(700 * images[0].numel() * 4 * 2.5 / 0.4)
 
     monkeypatch.setattr("sightline._common.memory.available", free)
-    record = Job.measured
+    record = Chunks.ran
 
-    def remember(self: Job, tape, rows: int) -> None:
+    def remember(self: Chunks, rows: int, taken: int) -> None:
         nonlocal measured
-        record(self, tape, rows)
+        record(self, rows, taken)
         measured = self._measured
 
-    monkeypatch.setattr(Job, "measured", remember)
+    monkeypatch.setattr(Chunks, "ran", remember)
     chunks = job.run()[0].chunks
     assert chunks["image"][0] == 2
     assert chunks["noise"][0] == 2

@@ -91,7 +91,7 @@ def by_hand(model: nn.Module, images: Tensor, labels: Tensor, alphas: tuple[floa
     """The same training, written out; in the order of the images that the fit derives from its seed."""
     import copy
 
-    from sightline.sampling._seeds import seed_of
+    from sightline._common.seeds import seed_of
 
     chosen = [i for i, label in enumerate(labels.tolist()) if label in CLASSES]
     with torch.no_grad():

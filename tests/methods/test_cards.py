@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
-from sightline.methods._cards import card
+from sightline.methods import card
 from sightline.operations import kinds
 from sightline.propagation import deep_taylor, epsilon_gamma_box
 
@@ -123,7 +123,7 @@ def test_a_users_method_has_a_card_too() -> None:
 
 def test_only_complete_maps_are_said_to_sum_to_something() -> None:
     from sightline.aggregation import FullGrad, Sign
-    from sightline.methods._cards import card
+    from sightline.methods import card
     from sightline.sampling import Path
 
     known = sl.catalogue()

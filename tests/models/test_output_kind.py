@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline._common.seeds import image_key, seed_of
 from sightline.models._asking import ask, output_of
 from sightline.models._output_kind import OutputKind
-from sightline.sampling._seeds import image_key, seed_of
 
 LOGITS = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0]])
 """Softmax: (1/4, 3/4) and (4/5, 1/5); sigmoid: (1/2, 3/4) and (4/5, 1/2)."""

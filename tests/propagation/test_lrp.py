@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import InputTimesSignal
-from sightline.methods._cards import card
+from sightline.methods import card
 from sightline.propagation import (
     Propagation,
     deep_taylor,
@@ -338,7 +338,7 @@ def test_relevance_under_noise_is_the_mean_of_relevances(model: nn.Module, image
     noise = Noise(samples=3, sd=0.1)
     method = sl.Method(sampling=noise, propagation=lrp_epsilon(), name="smooth")
     explanation = sl.explain(model, images[:1], method, 1, seed=5)
-    from sightline.sampling._seeds import image_key, seed_of
+    from sightline._common.seeds import image_key, seed_of
 
     points = torch.cat([noise.points(images[:1], [seed_of(5, image_key(images[0]))], [n]).inputs for n in range(3)])
     each = sl.explain(model, points, "lrp_epsilon", 1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from helpers.networks import small
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.rendering._paper import bibliography, sources
 
 

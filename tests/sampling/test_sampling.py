@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline._common.seeds import image_key, seed_of
 from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Sign
 from sightline.explaining import as_target
+from sightline.explaining._network import Network
 from sightline.explaining._planner import Job
 from sightline.explaining._totals import Total
 from sightline.propagation import (
@@ -33,7 +35,6 @@ from sightline.propagation import (
 )
 from sightline.sampling import AdaptivePath, Context, Expected, Noise, Path, Reduction, Sampling
 from sightline.sampling._base import Answer, Points, Row
-from sightline.sampling._seeds import image_key, seed_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -729,7 +730,8 @@ def test_a_target_without_a_map_does_not_make_the_others_ask_more(smooth: nn.Mod
         return output[:, 0].detach()
 
     def evaluations(*targets: Callable) -> list[int]:
-        job = Job(smooth, images, [_integrated(AdaptivePath(0.05))], [as_target(target, 4) for target in targets])
+        network = Network(smooth, images, [as_target(target, 4) for target in targets])
+        job = Job(network, [_integrated(AdaptivePath(0.05))])
         return job.run()[0].evaluations["ig"].tolist()
 
     assert evaluations(whole, cut) == evaluations(whole)

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from helpers.command_line import sightline
 from sightline._common.checksums import unsealed
+from sightline._common.seeds import image_key
 from sightline.auditing._pairs import Sample
 from sightline.errors import InputError
-from sightline.sampling._seeds import image_key
 from sightline.study import claims
 from sightline.study._encodings import bias, encodings
 from sightline.study._sensitivity import PAIRS, methods_of

@@ -5,14 +5,16 @@ the gradients, and in where signs are handled: on the gradients before pooling, 
 contributions w_k A^k (c).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
 
-from sightline.aggregation._base import Map, Reads, Sign, check_spatial
+from sightline._common.meaning import Meaning
+from sightline.aggregation._base import Aggregation, Reads, Sign, check_spatial
+from sightline.aggregation._reader import Backward, Map, Part, Reader
 from sightline.errors import InputError
 from sightline.operations import LAST_SPATIAL, place_of, wide
 
@@ -41,7 +43,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True)
-class CAM:
+class CAM(Aggregation):
     """M = r(sum_k c(w_k A^k)): class activation maps. Shape: (batch, 1, h, w) of the layer.
 
     Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2, and its successors, see `Pooling`.
@@ -77,6 +79,7 @@ class CAM:
             raise InputError("Without pooling, weights are the gradients: handle signs on gradients or contributions.")
 
     on_grid = True
+    needs = ("needs a feature map of shape (batch, channel, height, width)",)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -122,6 +125,23 @@ class CAM:
                 weights = (shares * kept).sum((2, 3), keepdim=True)
         return self.sign(weights) if self.stage is Stage.WEIGHTS else weights
 
+    def reader(self, backward: Backward, average: Callable[[int, Part], None] | None = None) -> Reader:
+        del average
+        return _Reader(self, backward)
+
+    def meaning(self, signal: Meaning) -> Meaning:
+        return replace(
+            super().meaning(signal),
+            directness="medium: how much a coarse position adds, to first order, with weights shared or not by "
+            "positions",
+            minimality="one or few blobs, as coarse as the layer",
+            coherence="smooth blobs; their edges are interpolation, not evidence",
+        )
+
+    def at(self, layer: str | nn.Module, *, relevance: bool) -> Aggregation:
+        del relevance
+        return replace(self, layer=layer)
+
     def coincidences(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> frozenset[str]:
         """What about this layer makes choices of this family coincide, as sentences; for these rows."""
         (place,) = self.places
@@ -147,6 +167,21 @@ class CAM:
         if bool((low >= 0).all()) and bool((features >= 0).all()):
             found.add("neither gradients nor feature maps are negative, so that the final max(., 0) cuts nothing")
         return frozenset(found)
+
+
+class _Reader(Reader):
+    """Also says where the layer makes choices of this family coincide, which is the same for all that read it."""
+
+    def __init__(self, cam: CAM, backward: Backward) -> None:
+        super().__init__(cam)
+        self._cam, self._backward = cam, backward
+
+    def map(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Map | None:
+        made = super().map(results, signals)
+        if self._backward.derivative:
+            key = (CAM, self._cam.places)
+            self.remarks = self._backward.shared(key, lambda: self._cam.coincidences(results, signals))
+        return made
 
 
 def curvature(features: Tensor, gradients: Tensor) -> Tensor:

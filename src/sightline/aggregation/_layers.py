@@ -1,16 +1,18 @@
 """Aggregations that read the signal at an inner layer as it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from sightline.aggregation._base import Map, Reads, check_spatial
+from sightline._common.meaning import Meaning
+from sightline.aggregation._base import NO_POSITION, Aggregation, check_spatial
+from sightline.aggregation._reader import Map
 from sightline.operations import place_of
 
 
 @dataclass(frozen=True)
-class LayerSignal:
+class LayerSignal(Aggregation):
     """M = sum_k R^k, with R^k the signal at channel k of a layer's result. Shape: (batch, 1, h, w) of the layer.
 
     For relevance this is the map at that layer, whose sum is what of the explained value arrives there.
@@ -23,7 +25,6 @@ class LayerSignal:
     """
 
     layer: str | nn.Module
-    reads = Reads.SIGNAL
     on_grid = True
 
     @property
@@ -34,3 +35,10 @@ class LayerSignal:
         (place,) = self.places
         check_spatial(place, results[place])
         return signals[place].sum(dim=1, keepdim=True)
+
+    def meaning(self, signal: Meaning) -> Meaning:
+        return replace(signal, zero=NO_POSITION)
+
+    def at(self, layer: str | nn.Module, *, relevance: bool) -> Aggregation:
+        del relevance
+        return replace(self, layer=layer)

@@ -29,19 +29,18 @@ from torch import Tensor, nn
 
 from sightline._common.equality import Compared
 from sightline._common.memory import first_chunk
+from sightline._common.seeds import image_key, seed_of
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, ends_of, whole
 from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError, alternatives
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
 from sightline.models._untouched import untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Tape, avoids, is_folded, kinds, nodes_behind
 from sightline.propagation import Propagation
-from sightline.sampling import Context, Image
-from sightline.sampling._seeds import image_key, seed_of
+from sightline.sampling import Context
 
 LOST = 0.99
 """The mean over images above which a layer has lost the class: what two logit vectors send to a position is then within
@@ -213,7 +212,7 @@ def _no_propagation(method: Method) -> str:
     """Why a method has no number, if so."""
     if method.times is not None:
         return f"{method.name} is a product of two maps, which no one propagation makes. Ask for its factors."
-    if not isinstance(method.sampling, Image):
+    if not method.sampling.at_images:
         return (
             f"{method.name} joins the answers at many inputs, and a propagation is followed at one. Ask for a method "
             f"that propagates by {method.propagation.name} at the image itself."

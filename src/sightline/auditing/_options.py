@@ -8,7 +8,7 @@ from typing import Any
 from sightline._common.options import option
 from sightline.auditing._randomisation import Randomisation
 from sightline.auditing._subjects import Asked, Custom
-from sightline.methods._method import Method
+from sightline.methods import Method
 
 TESTS = (
     "class_sensitivity", "image_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability",

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from sightline._common.equality import Compared
+from sightline._common.seeds import seed_of
 from sightline._common.words import counted
 from sightline.auditing._contrast import Numbers
 from sightline.errors import InputError
 from sightline.evaluation._intervals import Values
-from sightline.sampling._seeds import seed_of
 
 
 class Pairs(NamedTuple):

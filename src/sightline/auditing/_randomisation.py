@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from sightline._common.seeds import seed_of
 from sightline.arrays._encoded import whole
 from sightline.auditing._layers import Layer, layers_of
 from sightline.errors import InputError
-from sightline.sampling._seeds import seed_of
 
 
 class Order(StrEnum):

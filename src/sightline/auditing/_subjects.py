@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sightline._common.seeds import image_key, seed_of
 from sightline._common.words import counted
 from sightline.aggregation import resized
 from sightline.arrays import ImageBatch
@@ -18,7 +19,6 @@ from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.methods import MapFunction, Method, as_method, method_or_function
 from sightline.operations import wide
-from sightline.sampling._seeds import image_key, seed_of
 
 Maps = dict[str, Float[Tensor, "batch height width"]]
 Sums = dict[str, dict[str, Float[Tensor, " batch"]]]

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
+from sightline._common.seeds import seed_of
 from sightline.auditing import Randomisation, audit, centre_map, edge_map, relevance_mass
 from sightline.auditing._verdict_table import verdict_table
 from sightline.demo._small_resnet import SmallResNet, train_on
@@ -24,7 +25,6 @@ from sightline.gad.reproduction import gains_on_truth, on_truth
 from sightline.methods import catalogue
 from sightline.models import ModelInfo, Preprocessing
 from sightline.rendering._writing import write_page
-from sightline.sampling._seeds import seed_of
 
 TRAINING, HELD_OUT, SCORED, SHOWN, REFERENCES = 12_000, 1000, 48, 6, 100
 DISTANCING, STEPS = 3000, 80

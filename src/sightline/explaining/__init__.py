@@ -5,8 +5,9 @@
   `Explained`. `target_of`, `as_target` make a target of what a user gave.
 - `Conservation`, `Decomposition`: the checks of methods that share the explained value out.
 
-Inside, `_planner`, `_passes`, `_totals` and `_layers` are the job, in which nothing is computed twice; `_assembling`
-makes an `Explanation` of what it found, with the sentences of `_notes`; `_saved` reads one back.
+Inside, `_planner` is the job, in which nothing is computed twice: `_passes` run each `_group` of methods on the
+`_network` in `_chunks`, `_pass` is one of them, and `_totals` adds up what it gives. `_assembling` makes an
+`Explanation` of what was found, with the sentences of `_notes`; `_saved` reads one back.
 """
 
 from sightline.explaining._as_target import TargetLike, as_target, target_of

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._common.seeds import image_key
 from sightline._common.words import counted, readable
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import is_finite
@@ -16,14 +17,13 @@ from sightline.errors import InputError, RefusalError
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import Checks, Explanation, versions
-from sightline.explaining._notes import notes
+from sightline.explaining._notes import notes_of_methods, notes_of_output, notes_of_values
 from sightline.explaining._options import Options
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Pair, Target
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.models import ModelInfo, Preprocessing
 from sightline.models._output_kind import Kind, OutputKind
-from sightline.sampling._seeds import image_key
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ def assembled(asked: Asked, target: Target, results: Results, before: str | None
         nan=nan,
         notes=(
             *(loaded.warnings if loaded else ()),
-            *notes(results, rows, maps, names, asked.info, output, target, remedy, conservation, nan),
+            *notes_of_methods(results, rows, maps, names, conservation),
+            *notes_of_output(results, asked.info, output, target, remedy),
+            *notes_of_values(rows, maps, names, nan),
         ),
         settings=asked.settings(results),
     )

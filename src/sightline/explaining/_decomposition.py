@@ -1,11 +1,14 @@
 """The exact decomposition of the explained value that FullGrad draws, as figures."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from sightline._common.equality import Compared
+from sightline.aggregation import Amount
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,25 @@ class Decomposition(Compared):
     parts: tuple[str, ...]
     amounts: Tensor
     in_map: tuple[bool, ...]
+
+    @staticmethod
+    def of(values: Tensor, blocks: Sequence[Mapping[int, Amount]]) -> "Decomposition":
+        """The decomposition of some values, from what each block of images gave; a part may be missing in some."""
+        known = {order: amount for block in reversed(blocks) for order, amount in block.items()}
+        nothing = [torch.zeros_like(block[-1].amounts) for block in blocks]
+
+        def amounts(order: int) -> Tensor:
+            return torch.cat(
+                [block[order].amounts if order in block else zero for block, zero in zip(blocks, nothing, strict=True)]
+            )
+
+        orders = sorted(known)
+        return Decomposition(
+            values=values.double().cpu(),
+            parts=tuple(known[order].name for order in orders),
+            amounts=torch.stack([amounts(order) for order in orders]).cpu(),
+            in_map=tuple(known[order].in_map for order in orders),
+        )
 
     @property
     def remainder(self) -> Tensor:

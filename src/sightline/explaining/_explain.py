@@ -11,28 +11,30 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sightline._common.options import takes
+from sightline._common.seeds import image_key
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images, encoding_of, ends_of
 from sightline.errors import InputError
 from sightline.explaining._as_target import TargetLike, target_of
 from sightline.explaining._assembling import Asked, assembled
+from sightline.explaining._chunks import Chunks
 from sightline.explaining._explanation import Explanation
 from sightline.explaining._layer_names import methods_named
+from sightline.explaining._network import Network
 from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
-from sightline.methods._catalogue import as_method
-from sightline.methods._method import Method
+from sightline.methods import Method, as_method
 from sightline.models import model_info
 from sightline.models._asking import ask, layer_before
 from sightline.models._home import home_of
 from sightline.models._output_kind import as_kind
+from sightline.options import ExplainOptions
 from sightline.sampling import Context
-from sightline.sampling._seeds import image_key
 
 Methods = str | Method | Sequence[str | Method]
 Targets = str | Sequence[TargetLike] | Tensor | np.ndarray[Any, np.dtype[np.integer[Any]]]
 """Several targets, each as `explain` takes one; or "all", for each output."""
-_DEFAULT = ("gradient", "grad_cam")
+_DEFAULT = ExplainOptions.methods
 
 
 @overload
@@ -123,22 +125,20 @@ def _explained(
         device=device,
         dtype=dtype,
     )
-    job = Job(
+    network = Network(
         model,
         batch.detach().to(device, dtype),
-        asked.methods,
         chosen,
         seed=options.seed,
         # Named before they are rounded to the model's precision, so that all precisions see the same noise.
         image_names=lambda: [image_key(image) for image in batch],
-        chunk=options.chunk,
-        memory=options.memory,
-        progress=options.progress,
         context=Context(
             ends=ends_of(model, images, batch.shape[1]),
             references=None if references is None else references.detach().to(device, dtype),
         ),
     )
+    chunks = Chunks(network.images, chunk=options.chunk, memory=options.memory, progress=options.progress)
+    job = Job(network, asked.methods, chunks)
     explanations, before = [], None
     for target, results in zip(chosen, job.run(), strict=True):
         if results.ends_in is not None and before is None:

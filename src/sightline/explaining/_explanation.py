@@ -17,6 +17,7 @@ from torch import Tensor
 from sightline._common.checksums import sealed, sums_of
 from sightline._common.equality import Compared
 from sightline._common.renderers import render
+from sightline._common.seeds import image_key
 from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.aggregation import Placement, resized
@@ -25,10 +26,8 @@ from sightline.explaining._captions import caption
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
 from sightline.explaining._explained import Explained, class_name
-from sightline.methods._cards import settings
-from sightline.methods._method import Method
+from sightline.methods import Method, settings
 from sightline.models._output_kind import OutputKind
-from sightline.sampling._seeds import image_key
 
 MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"
 FORMAT = 1

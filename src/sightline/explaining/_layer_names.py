@@ -8,7 +8,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.explaining._targets import Direction, Target, Unit
-from sightline.methods._method import Method
+from sightline.methods import Method
 
 
 def methods_named(model: Callable[..., Any], methods: Sequence[Method]) -> list[Method]:

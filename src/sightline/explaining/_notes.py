@@ -5,42 +5,35 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from sightline._common.words import counted
-from sightline.aggregation import CAM, InputTimesSignal
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Target
-from sightline.methods._method import Method
+from sightline.methods import Method
 from sightline.models import ModelInfo
 from sightline.models._output_kind import OutputKind
-from sightline.operations import INPUT, Growth, Rounding
-from sightline.propagation import GRADIENT
-from sightline.sampling import AdaptivePath, Reduction
+from sightline.operations import Growth, Rounding
 
 
-def notes(
+def notes_of_methods(
     results: Results,
     rows: list[Method],
-    maps: dict[str, Tensor],
+    maps: Mapping[str, Tensor],
     names: Sequence[str],
-    info: ModelInfo,
-    output: OutputKind,
-    target: Target,
-    remedy: str,
     conservation: Mapping[str, Conservation],
-    not_finite: Mapping[str, int],
 ) -> list[str]:
-    """Warnings of methods, books that do not balance, layers where a choice cannot matter, empty and broken maps."""
+    """Warnings of methods, books that do not balance, layers where a choice cannot matter, and where cells lie."""
     found = [note for row in rows if row.name in maps for note in row.propagation.warnings]
     found += [f"{name} {note}" for name, kept in conservation.items() if (note := kept.note(names))]
     found += _notes_of_rounding(results, maps)
     found += _notes_of_growth(results, maps)
     found += _notes_of_layers(results, rows)
     found += _notes_of_placement(results, maps)
-    found += [
-        f"{row.name} stopped at its limit of {row.sampling.most} points for some images; see its residual."
-        for row in rows
-        if isinstance(row.sampling, AdaptivePath) and _stopped_short(results, row.name, row.sampling)
-    ]
+    return found + [f"{row.name} {note}" for row in rows if (note := _note_of_sampling(results, row))]
+
+
+def notes_of_output(results: Results, info: ModelInfo, output: OutputKind, target: Target, remedy: str) -> list[str]:
+    """What was assumed of the model's outputs, names that do not fit them, and values that are no logits."""
+    found = []
     outputs = 0 if results.scores is None else results.scores.shape[1]
     if outputs and (said := output.note(outputs)):
         found.append(said)
@@ -61,6 +54,14 @@ def notes(
             f"The model's last operation is {results.ends_in.name}, so what is explained is not a logit. Where it "
             f"saturates its gradient vanishes{mixes}. {remedy}"
         )
+    return found
+
+
+def notes_of_values(
+    rows: list[Method], maps: Mapping[str, Tensor], names: Sequence[str], not_finite: Mapping[str, int]
+) -> list[str]:
+    """Maps that are empty or broken."""
+    found = []
     for row in rows:
         if row.name not in maps:
             continue
@@ -99,25 +100,15 @@ def _notes_of_placement(results: Results, maps: Mapping[str, Tensor]) -> list[st
 def _why_zero(row: Method) -> str:
     if row.times is not None:
         return "one of its two factors is zero, or each is where the other is not"
-    if row.sampling.reduction is Reduction.VARIANCE:
-        return "the samples' maps agree, as where the gradient is constant or zero"
-    if INPUT not in row.aggregation.places:
-        return "no position of the layer speaks for the target"
-    if row.propagation is not GRADIENT and not row.propagation.relevance:
-        return f"the rules of {row.propagation.name} let no signal through to the input"
-    reason = "the explained value does not change with the input there (dead rectifiers, saturated output)"
-    if row.propagation.relevance or isinstance(row.aggregation, InputTimesSignal):
-        return f"the method multiplies by the input, which may be zero there, or {reason}"
-    return reason
+    return row.sampling.why_zero or row.meaning.zero
 
 
-def _stopped_short(results: Results, name: str, sampling: AdaptivePath) -> bool:
-    if name not in results.evaluations:
-        return False
-    missed = results.completeness[name]
-    change = results.maps[name].flatten(1).sum(1) - missed
-    at_limit = results.evaluations[name].to(missed.device) >= sampling.most
-    return bool((at_limit & (missed.abs() > sampling.tolerance * change.abs())).any())
+def _note_of_sampling(results: Results, row: Method) -> str:
+    if row.name not in results.evaluations:
+        return ""
+    residual = results.completeness[row.name]
+    change = results.maps[row.name].flatten(1).sum(1) - residual
+    return row.sampling.note(results.evaluations[row.name], residual, change)
 
 
 def _notes_of_rounding(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
@@ -149,13 +140,13 @@ def _notes_of_growth(results: Results, maps: Mapping[str, Tensor]) -> list[str]:
 
 
 def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
-    """Where a choice of the CAM family cannot matter."""
-    readers: dict[str, list[str]] = {}
+    """Where a choice of a family of methods cannot matter."""
+    readers: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        if isinstance(row.aggregation, CAM) and row.propagation is GRADIENT and row.name in results.maps:
-            readers.setdefault(row.aggregation.places[0], []).append(row.name)
+        if row.name in results.remarks and row.name in results.maps:
+            readers.setdefault(row.aggregation.places, []).append(row.name)
     return [
-        f"At {results.where[names[0]]}, read by {', '.join(names)}, {said}."
-        for layer, names in readers.items()
-        for said in sorted(results.coincidences.get(layer, ()))
+        f"At {results.where.get(names[0], 'the input')}, read by {', '.join(names)}, {said}."
+        for names in readers.values()
+        for said in sorted(frozenset.intersection(*(results.remarks[name] for name in names)))
     ]

@@ -11,6 +11,7 @@ from sightline._common.options import option
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
 from sightline.models._output_kind import as_kind
+from sightline.options import SeedOptions
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after each pass."""
@@ -41,7 +42,9 @@ class Options:
     references: References | None = option(
         None, "Images to compare with, for expected gradients; encoded like the images."
     )
-    seed: int = option(0, "Base of all randomness. The noise of an image depends on this and on its content alone.")
+    seed: int = option(
+        SeedOptions.seed, "Base of all randomness. The noise of an image depends on this and on its content alone."
+    )
     chunk: int | None = option(
         None,
         "Rows of each pass; by default as many as fit a fixed share of memory, so that the same job is cut in the same "

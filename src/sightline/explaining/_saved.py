@@ -15,18 +15,15 @@ from torch import Tensor
 from sightline import aggregation, sampling
 from sightline._common.checksums import changed, fits
 from sightline._common.written import tensors_in
-from sightline.aggregation import Placement, Reads
-from sightline.aggregation._base import Map
+from sightline.aggregation import Aggregation, Map, Placement, Reads
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
-from sightline.methods import known_methods
-from sightline.methods._method import Method
+from sightline.methods import Method, known_methods
 from sightline.models._output_kind import OutputKind
 from sightline.operations import kinds
 from sightline.propagation import Propagation
-from sightline.sampling import Sampling
-from sightline.sampling._base import Points, Rows
+from sightline.sampling import Points, Rows, Sampling
 
 
 def read(folder: Path) -> Explanation:
@@ -202,7 +199,7 @@ class UnreadSampling(Sampling):
 
 
 @dataclass(frozen=True)
-class UnreadAggregation:
+class UnreadAggregation(Aggregation):
     """Stands in for an aggregation that is not Sightline's own."""
 
     kind: str

@@ -1,13 +1,14 @@
 """Totals: what the passes over a block of images gave, each image's samples added up to one."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sightline.aggregation import FullGrad, Placement
-from sightline.methods._method import Method
+from sightline.aggregation import Amount, Part, Placement
+from sightline.methods import Method
 from sightline.operations import Tape, wide
 from sightline.propagation import Propagation
 from sightline.sampling import Reduction
@@ -108,21 +109,12 @@ class Asked:
     place: slice
 
 
-@dataclass(frozen=True)
-class Term:
-    """What one part of the value's decomposition adds to it, for each image."""
-
-    name: str
-    amounts: Tensor
-    in_map: bool
-
-
 class Gathered:
     """What a block of images has given for one target so far.
 
     Attributes:
         flows: for each propagation of relevance, for each operation by its order: its name and its amounts.
-        terms: for each part of the value's decomposition, by its order.
+        amounts: for each method that draws the value's decomposition: what each part adds, by its order.
         sums: the sum of the map in the last pass, shape (row,).
     """
 
@@ -133,7 +125,7 @@ class Gathered:
         self._joined: dict[str, dict[int, Total]] = defaultdict(dict)
         self._placements: dict[int, Placement | None] = {}
         self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = {}
-        self.terms: dict[int, Term] = {}
+        self.amounts: dict[str, Mapping[int, Amount]] = {}
         self.sums: Tensor | None = None
 
     def add(self, method: Method, made: Tensor, asked: Asked) -> None:
@@ -145,11 +137,11 @@ class Gathered:
         total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))
         total.add(made, asked.images, asked.weights)
 
-    def add_term(self, name: str, order: int, term: Tensor, asked: Asked, placement: Placement | None) -> None:
+    def add_term(self, name: str, order: int, term: Part, asked: Asked) -> None:
         """Add one term of a map that is joined from terms averaged over samples."""
-        self._placements[order] = placement
+        self._placements[order] = term.placement
         total = self._joined[name].setdefault(order, Total(self._images, Reduction.MEAN))
-        total.add(term, asked.images, asked.weights)
+        total.add(term.values, asked.images, asked.weights)
 
     def close(self, weights: Tensor) -> None:
         """All was asked; the rows weigh so much."""
@@ -160,10 +152,6 @@ class Gathered:
     def map(self, method: Method, size: tuple[int, int]) -> Tensor:
         """The map of a method."""
         if method.name in self._joined:
-            assert isinstance(method.aggregation, FullGrad)  # noqa: S101 - no other has terms
-            parts = [
-                (method.aggregation.part(total.value()), self._placements[order])
-                for order, total in self._joined[method.name].items()
-            ]
-            return method.aggregation.join(parts, size)
+            terms = [Part(total.value(), self._placements[order]) for order, total in self._joined[method.name].items()]
+            return method.aggregation.join(terms, size)
         return self._totals[method.name].value()

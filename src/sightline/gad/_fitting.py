@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
+from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase, DropoutBase
 from sightline.errors import InputError
 from sightline.gad import _record as record
@@ -18,7 +19,6 @@ from sightline.gad._survey import Outputs, agreement, check_outputs, doubts, mov
 from sightline.gad._targets import Step, distanced, shuffled, told
 from sightline.gad._training import Checkpoints, Stage, Task, train
 from sightline.models import model_info
-from sightline.sampling._seeds import seed_of
 
 LOOKED_AT = 1024
 """Training images on which the report looks."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from sightline._common.seeds import seed_of
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import ends_of
 from sightline.errors import InputError
@@ -25,7 +26,6 @@ from sightline.gad._fit import Fit
 from sightline.gad._settings import Measurement, Question
 from sightline.methods import Method, as_method
 from sightline.models._asking import ask
-from sightline.sampling._seeds import seed_of
 
 _PIXELS_AT_ONCE = 1 << 20
 

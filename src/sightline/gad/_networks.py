@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sightline._common.seeds import seed_of
 from sightline.errors import InputError
 from sightline.gad._targets import Step
 from sightline.gad._weights import read, write
-from sightline.sampling._seeds import seed_of
 
 Kind = Literal["distanced", "shuffled", "tuned", "noise"]
 """By the classes; by shuffled labels; without distancing, as a classifier; not trained, with noise on the weights."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
+from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase
 from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
@@ -21,7 +22,6 @@ from sightline.gad._weights import read, write
 from sightline.models._home import home_of
 from sightline.models._outputs import class_scores
 from sightline.operations import steady_unseen
-from sightline.sampling._seeds import seed_of
 
 
 @dataclass(frozen=True)

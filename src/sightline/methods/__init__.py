@@ -4,10 +4,10 @@
 - `catalogue`: the methods by name, also other distributions'; `unusable`: why some of those cannot be used.
 - `known_methods`: these and those of users' files that were used; what was saved is read back with them.
 - `as_method`: a method of its name, or of FILE.py:NAME; `method_or_function`: what can be audited.
-- `card`, `choices`: what is known of a method, for people.
+- `card`, `choices`, `settings`: what is known of a method, for people.
 """
 
-from sightline.methods._cards import Card, card, choices
+from sightline.methods._cards import Card, card, choices, settings
 from sightline.methods._method import Method
 from sightline.methods._named import (
     METHODS_GROUP,
@@ -30,5 +30,6 @@ __all__ = [
     "choices",
     "known_methods",
     "method_or_function",
+    "settings",
     "unusable",
 ]

@@ -1,13 +1,11 @@
 """Saliency cards: what is known of a method before it is used, after Boggust et al. 2023, arXiv 2206.02958."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from sightline.aggregation import CAM, FullGrad, InputSignal, InputTimesSignal, Sign
+from sightline._common.meaning import Meaning
 from sightline.methods._method import Method
-from sightline.operations import KINDS, Operation, Treatment, kinds
-from sightline.propagation import GRADIENT
-from sightline.sampling import Image, Reduction
+from sightline.operations import Propagation, kinds
 
 _PATENTS = (
     "layer-wise relevance propagation is covered by patents in some countries (EP 3271863 B1, US 12061966, CA 2979579; "
@@ -66,6 +64,7 @@ class Card:
 
 def card(method: Method) -> Card:
     """The card of a method, of the catalogue or a user's own."""
+    meaning = _meaning(method)
     return Card(
         name=method.name,
         formula=method.formula,
@@ -77,11 +76,11 @@ def card(method: Method) -> Card:
         hyper_parameters=_settings(method),
         model_scope=_scope(method),
         cost="not counted" if method.cost is None else f"{method.cost:g} forward passes (ResNet-18, 224 px)",
-        semantic_directness=_directness(method),
+        semantic_directness=meaning.directness,
         input_sensitivity=_blind(method),
         adds_up=_adds_up(method),
-        minimality=_minimality(method),
-        visual_coherence=_coherence(method),
+        minimality=meaning.minimality,
+        visual_coherence=meaning.coherence,
         patents=_PATENTS if _propagates_relevance(method) else "",
     )
 
@@ -109,7 +108,8 @@ def _settings(method: Method) -> str:
         for part in (method.sampling, method.aggregation)
         for name, value in settings(part).items()
     ]
-    found = [f"propagation = {method.propagation.name}", *found] if method.propagation is not GRADIENT else found
+    if not method.propagation.derivative:
+        found = [f"propagation = {method.propagation.name}", *found]
     if method.times is not None:
         found.append(f"times = {method.times.name} ({_settings(method.times)})")
     return ", ".join(found) or "none"
@@ -126,66 +126,35 @@ def _determinism(method: Method) -> str:
 
 
 def _scope(method: Method) -> str:
-    found = []
-    propagation = method.propagation
-    refused = [
-        str(kind)
-        for kind in KINDS
-        if propagation.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED and kind is not kinds.UNKNOWN
-    ]
-    if refused:
-        found.append(f"refused where the signal meets: {', '.join(refused)}")
-    if propagation.essential is not None:
-        found.append(f"needs at least one {propagation.essential}")
-    if isinstance(method.aggregation, FullGrad):
-        found.append("needs operations whose constant part is known: no products of signals, softmax or layer norm")
-    reads_layer = isinstance(method.aggregation, CAM) or (method.times and isinstance(method.times.aggregation, CAM))
-    if reads_layer:
-        found.append("needs a feature map of shape (batch, channel, height, width)")
-    given = settings(method.sampling)
-    if "references" in given and given["references"] is None:
-        found.append("needs reference images")
-    if not refused and not found:
-        found.append("every model that torch can differentiate")
-    return "; ".join(found)
+    factors = [method] if method.times is None else [method, method.times]
+    found = [need for factor in factors for need in (*_needs(factor.propagation), *factor.aggregation.needs)]
+    found += method.sampling.needs
+    return "; ".join(dict.fromkeys(found)) or "every model that torch can differentiate"
 
 
-def _directness(method: Method) -> str:
-    aggregation, propagation = method.aggregation, method.propagation
-    if method.times is not None:
-        return "low: a product of two maps, one fine and one coarse"
-    if isinstance(aggregation, FullGrad):
-        if not aggregation.biases:
-            return "low: gradients of layers, brought to one scale and added"
-        signed = aggregation.sign is Sign.SIGNED
-        if aggregation.rescale:
-            return "low: shares of the value in each layer, brought to one scale and added"
-        return "high: the part of the value that comes from here, biases of layers with height and width included" + (
-            "; with those of the other layers, which the checks list, it sums to the value" if signed else ""
-        )
-    if isinstance(aggregation, CAM):
-        return "medium: how much a coarse position adds, to first order, with weights shared or not by positions"
-    if propagation.relevance:
-        return "medium: the part of the value that the rules lay on this pixel; what the rules mean is a convention"
-    if propagation is not GRADIENT:
-        return "low: a derivative with negative or small signals taken out on the way, so it derives nothing"
-    if method.sampling.reduction is not Reduction.MEAN:
-        return "medium: how strongly, or how unsteadily, the value answers to this pixel; no sign"
-    if method.sampling.from_baseline:
-        if not isinstance(aggregation, InputTimesSignal):
-            return "high: change in value per change of the pixel, averaged over the way from the baseline"
-        said = "high: the part of the change in value from the baseline that this pixel is given"
-        return said + ("; sums to it" if method.complete else "; sums to it in expectation")
-    if isinstance(aggregation, InputTimesSignal):
-        return "medium: first-order change in value if the pixel went to the encoding's zero"
-    many = "" if isinstance(method.sampling, Image) else ", averaged over noise"
-    return f"high: change in value per change of the pixel{many}"
+def _needs(propagation: Propagation) -> list[str]:
+    refused = [str(kind) for kind in propagation.uncovered if kind is not kinds.UNKNOWN]
+    found = [f"refused where the signal meets: {', '.join(refused)}"] if refused else []
+    return found if propagation.essential is None else [*found, f"needs at least one {propagation.essential}"]
+
+
+def _meaning(method: Method) -> Meaning:
+    meaning = method.meaning
+    if method.times is None:
+        return meaning
+    meaning = replace(meaning, directness="low: a product of two maps, one fine and one coarse")
+    if not method.aggregation.at_input:
+        return meaning
+    return replace(
+        meaning,
+        minimality="sparse: most pixels are zero or nearly so",
+        coherence="crisp outlines, which it draws for edges whether or not the model uses them",
+    )
 
 
 def _blind(method: Method) -> str:
     said = []
-    reads_input = isinstance(method.aggregation, InputSignal | InputTimesSignal)
-    if isinstance(method.aggregation, InputTimesSignal) or (reads_input and method.propagation.times_input):
+    if method.aggregation.blind or (method.propagation.times_input and method.signal_at_input):
         where = "of the baseline's colour" if method.sampling.from_baseline else "that the encoding maps to zero"
         said.append(f"by its formula blind to pixels {where}")
     if method.encoding_enters:
@@ -198,36 +167,5 @@ def _adds_up(method: Method) -> str:
     if method.complete:
         return "to the value less the baseline's, up to quadrature"
     if method.decomposes:
-        signed = isinstance(method.aggregation, FullGrad) and method.aggregation.sign is Sign.SIGNED
-        return (
-            "its map and the terms of layers without height and width, which the checks list, to the value"
-            if signed
-            else "to nothing; the terms that it is drawn from, with their signs, to the value"
-        )
+        return method.aggregation.adds_up
     return f"to {method.propagation.promise}" if method.has_books and method.propagation.promise else ""
-
-
-def _minimality(method: Method) -> str:
-    if isinstance(method.aggregation, CAM):
-        return "one or few blobs, as coarse as the layer"
-    if isinstance(method.aggregation, FullGrad):
-        return "dense: every layer adds to it"
-    if method.times is not None or method.propagation.name.startswith("rect_grad"):
-        return "sparse: most pixels are zero or nearly so"
-    if isinstance(method.sampling, Image) and not method.propagation.relevance and method.propagation is GRADIENT:
-        return "low: many scattered pixels of either sign"
-    return "medium: fewer scattered pixels than the gradient"
-
-
-def _coherence(method: Method) -> str:
-    if isinstance(method.aggregation, CAM):
-        return "smooth blobs; their edges are interpolation, not evidence"
-    if isinstance(method.aggregation, FullGrad):
-        return "smooth, with the object's outline; a large part comes from layers, not pixels"
-    if method.times is not None or (method.propagation is not GRADIENT and not method.propagation.relevance):
-        return "crisp outlines, which it draws for edges whether or not the model uses them"
-    if method.propagation.relevance:
-        return "follows edges and textures; smoother with positive rules"
-    if isinstance(method.sampling, Image):
-        return "grainy"
-    return "less grainy than the gradient"

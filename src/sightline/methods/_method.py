@@ -5,9 +5,10 @@ from typing import Literal
 
 from torch import nn
 
-from sightline.aggregation import CAM, Aggregation, FullGrad, InputSignal, InputTimesSignal, LayerSignal, Reads, Sign
+from sightline._common.meaning import Meaning
+from sightline.aggregation import Aggregation, InputSignal, Reads
 from sightline.errors import InputError
-from sightline.operations import INPUT, place_of, without_input_of
+from sightline.operations import place_of, without_input_of
 from sightline.propagation import GRADIENT, Propagation
 from sightline.sampling import Image, Reduction, Sampling
 
@@ -68,31 +69,17 @@ class Method:
     def _meaningless(self) -> str:
         """Why the combination has no defined meaning, if so."""
         sampling, propagation, aggregation = self.sampling, self.propagation, self.aggregation
-        kind = type(aggregation).__name__
-        if sampling.from_baseline and (tuple(aggregation.places) != (INPUT,) or isinstance(aggregation, FullGrad)):
-            return (
-                f"A path is integrated at the input; {kind} reads other layers, where the path is none. Use an "
-                "aggregation of the input, or Noise."
+        multiplied = aggregation.reads is Reads.PRODUCT
+        return (
+            propagation.conflict(from_baseline=sampling.from_baseline, multiplied=multiplied)
+            or aggregation.conflict(propagation.name, derivative=propagation.derivative)
+            or sampling.conflict(
+                type(aggregation).__name__,
+                at_input=aggregation.at_input,
+                has_terms=aggregation.has_terms,
+                complete=self.complete,
             )
-        if propagation.relevance and (sampling.from_baseline or aggregation.reads is Reads.PRODUCT):
-            return (
-                f"{propagation.name} gives relevance, which already holds the values there as a factor; multiplying it "
-                "by them again, or integrating it along a path, has no defined meaning. Use InputSignal, LayerSignal, "
-                "a CAM that pools by the mean, or Noise."
-            )
-        if aggregation.reads is Reads.DERIVATIVE and propagation is not GRADIENT:
-            return (
-                f"{kind} is a formula in derivatives of the explained value, and {propagation.name} gives none. Use "
-                "GRADIENT, or an aggregation that takes any signal."
-            )
-        if sampling.before and not isinstance(aggregation, FullGrad):
-            return f"{kind} has no terms that could be averaged before their signs are handled; leave `before` out."
-        if sampling.steered and not self.complete:
-            return (
-                "An adaptive path is steered by its completeness residual, which only the gradient times the way from "
-                "the baseline has: GRADIENT and InputTimesSignal. Use Path."
-            )
-        return ""
+        )
 
     @property
     def factors(self) -> tuple["Method", ...]:
@@ -111,31 +98,35 @@ class Method:
             self.sampling.from_baseline
             and not self.sampling.random
             and self.sampling.reduction is Reduction.MEAN
-            and self.propagation is GRADIENT
-            and isinstance(self.aggregation, InputTimesSignal)
+            and self.propagation.derivative
+            and self.aggregation.completes
         )
 
     @property
     def decomposes(self) -> bool:
         """Whether the map is drawn from the value's exact decomposition."""
-        aggregation = self.aggregation
-        return isinstance(aggregation, FullGrad) and aggregation.biases and isinstance(self.sampling, Image)
+        return self.aggregation.decomposes and self.sampling.at_images
 
     @property
     def has_books(self) -> bool:
         """Whether the map is all the relevance of one pass, so that it can be told where the rest went."""
-        return (
-            self.propagation.conserves
-            and isinstance(self.sampling, Image)
-            and isinstance(self.aggregation, InputSignal)
-            and self.aggregation.sign is Sign.SIGNED
-        )
+        return self.propagation.conserves and self.sampling.at_images and self.aggregation.whole_signal
+
+    @property
+    def meaning(self) -> Meaning:
+        """What is known of its map, without that of a method that multiplies it."""
+        return self.aggregation.meaning(self.sampling.meaning(self.propagation.meaning))
+
+    @property
+    def signal_at_input(self) -> bool:
+        """Whether its map is the signal at the input, with whatever sign handling."""
+        return self.aggregation.at_input and self.aggregation.reads is Reads.SIGNAL
 
     @property
     def input_factor(self) -> str:
         """Where in its formula the input, or the way to it from a baseline, is a factor; empty where nowhere."""
-        own = getattr(self.aggregation, "input_factor", "")
-        if not own and self.propagation.times_input and isinstance(self.aggregation, InputSignal):
+        own = self.aggregation.input_factor
+        if not own and self.propagation.times_input and self.signal_at_input:
             own = "the rule of the first layer multiplies by the input"
         return own or ("" if self.times is None else self.times.input_factor)
 
@@ -162,16 +153,11 @@ class Method:
         if times is not None and times.input_factor and (times := times.without_input) is None:
             return None
         bare = replace(self, times=times, name=name, coincides=())
-        if isinstance(self.aggregation, InputTimesSignal):
+        if self.aggregation.input_factor:
+            other = self.aggregation.without_input()
             # An adaptive path is steered by what that factor makes complete.
-            return None if self.sampling.steered else replace(bare, aggregation=InputSignal())
-        if isinstance(self.aggregation, FullGrad) and self.aggregation.times_input:
-            return (
-                None
-                if self.aggregation.biases
-                else replace(bare, aggregation=replace(self.aggregation, times_input=False))
-            )
-        if self.propagation.times_input and isinstance(self.aggregation, InputSignal):
+            return None if other is None or self.sampling.steered else replace(bare, aggregation=other)
+        if self.propagation.times_input and self.signal_at_input:
             return replace(bare, propagation=without_input_of(self.propagation))
         return bare
 
@@ -187,8 +173,7 @@ class Method:
         name = f"{self.name}@{place_of(layer).strip('<>')}"
         if self.times is not None:
             return replace(self, times=self.times.at(layer), name=name)
-        if isinstance(self.aggregation, CAM | LayerSignal):
-            return replace(self, aggregation=replace(self.aggregation, layer=layer), name=name)
-        if self.propagation.relevance and isinstance(self.aggregation, InputSignal):
-            return replace(self, aggregation=LayerSignal(layer), name=name)
-        raise InputError(f"{self.name} reads no layer, so it cannot be moved to {layer!r}.")
+        aggregation = self.aggregation.at(layer, relevance=self.propagation.relevance)
+        if aggregation is None:
+            raise InputError(f"{self.name} reads no layer, so it cannot be moved to {layer!r}.")
+        return replace(self, aggregation=aggregation, name=name)

@@ -56,9 +56,7 @@ def _accepted(found: object) -> Method | MapFunction:
 
 METHODS_GROUP = "sightline.methods"
 """The entry points by which other distributions register methods."""
-METHODS: Registry[Method | MapFunction] = Registry(
-    "method", METHODS_GROUP, ("sightline.methods._catalogue",), _accepted
-)
+METHODS: Registry[Method | MapFunction] = Registry("method", METHODS_GROUP, ("sightline.methods.rows",), _accepted)
 _MADE: dict[tuple[str, bytes], Method | MapFunction] = {}
 """What users' files gave, by name and content: a file is run once, and again when it was changed."""
 

@@ -19,6 +19,7 @@ from sightline.models._preprocessing import Number, Preprocessing
 from sightline.models._timm_zoo import NAMES_OF_SUBSET, load_timm, untrained_timm
 from sightline.models._torchvision_zoo import load_torchvision, untrained_torchvision
 from sightline.models._weights import classes_in_file, load_weights
+from sightline.options import ModelOptions
 
 _BUILDERS = {"torchvision": untrained_torchvision, "timm": untrained_timm}
 _FORMS = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, path/FILE.py:FACTORY or package.module:FACTORY"
@@ -38,7 +39,7 @@ def load_model(
     classes: Iterable[str] | Mapping[Any, str] | str | Path | None = None,
     output: str | None = None,
     multi_label: bool | None = None,
-    pretrained: bool = True,
+    pretrained: bool = ModelOptions.pretrained,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
     """Load a model in evaluation mode, with what it expects of its pictures.

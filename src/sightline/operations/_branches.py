@@ -22,10 +22,9 @@ from sightline._common.torch_private import is_view, version_of
 from sightline.errors import RefusalError
 from sightline.operations._calls import Call, pull
 from sightline.operations._linear import Linear, apply_rule
+from sightline.operations._notes import Note
 from sightline.operations._reading import Native
 from sightline.operations._vocabulary import Kind
-
-_NOTE = "_sightline_branch"
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,17 @@ class Branch:
     version: int
 
 
+_BRANCHES = Note[tuple[tuple[Branch, ...], int]]("branches")
+
+
 def note_branches(result: Tensor, *branches: Branch) -> None:
     """Note on a result which layers made it; of a batch norm with the layer before it, and of the batch norm alone."""
-    setattr(result, _NOTE, (branches, version_of(result)))
+    _BRANCHES.put(result, (branches, version_of(result)))
 
 
 def branches_of(h: Tensor) -> tuple[Branch, ...]:
     """The layers of which h is the result, untouched."""
-    found: tuple[tuple[Branch, ...], int] | None = getattr(h, _NOTE, None)
+    found = _BRANCHES.of(h)
     return () if found is None or found[1] != version_of(h) else found[0]
 
 

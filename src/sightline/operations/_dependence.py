@@ -15,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from sightline._common.torch_private import is_functorch_wrapped, is_leaf_node, run_backward
 from sightline.operations import _graph as graph
+from sightline.operations._notes import Note
 
-_BEGINS = "_sightline_begins"
+_BEGINS = Note[object]("begins")
 ASKS = frozenset({"requires_grad", "is_leaf", "grad", "grad_fn", "retains_grad"})
 """Properties that say what a tensor is to autograd, and are to say what they would without us."""
 
@@ -39,7 +40,7 @@ class Dependence:
 
     def begin(self, leaf: Tensor) -> None:
         """Note a leaf from which the graph of the pass begins: the input, or a layer behind a cut."""
-        setattr(leaf, _BEGINS, self._pass)
+        _BEGINS.put(leaf, self._pass)
 
     def forget(self) -> None:
         """Let go of the graph."""
@@ -70,7 +71,7 @@ class Dependence:
         return graph.is_marked(node) or is_functorch_wrapped(tensor) or self._leads(node)
 
     def _begins(self, leaf: Tensor) -> bool:
-        return getattr(leaf, _BEGINS, None) is self._pass
+        return _BEGINS.of(leaf) is self._pass
 
     def note_new(self, result: Any, name: str, args: tuple[Any, ...], *, required: bool) -> None:
         """After a call on constants: the model may have made a leaf of its own, to differentiate by it.

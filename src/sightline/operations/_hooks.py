@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sightline._common.torch_private import has_gradient_hooks, has_old_gradient_hooks, is_module_hook_node
 from sightline.operations import _graph as graph
+from sightline.operations._notes import carry_over
 
-_NOTES = ("_sightline_made_by", "_sightline_from_image")
 Signals = Sequence[Tensor | None]
 
 
@@ -83,9 +83,7 @@ class Hooks:
         for hooked in chain:
             if graph.adopt_from(hooked, node):
                 self._watch(hooked)
-        for note in _NOTES:
-            if note in node.metadata:
-                setattr(tensor, note, node.metadata[note])
+        carry_over(tensor, node)
 
     def _watch(self, node: graph.Node) -> None:
         arrived: list[Tensor | None] = []
@@ -105,14 +103,6 @@ class Hooks:
     def _compare(self, before: Signals, after: Signals, phrase: str) -> None:
         if not all(map(_equal, before, after)):
             self.changed.append(phrase)
-
-
-def note(result: Tensor, name: str, value: Any) -> None:
-    """Note something on a result, where it is found behind hooks too."""
-    setattr(result, name, value)
-    node: graph.Node = result.grad_fn
-    if node is not None:
-        node.metadata[name] = value
 
 
 def _equal(before: Tensor | None, after: Tensor | None) -> bool:

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sightline._common.torch_private import is_view, root_of, version_of
+from sightline._common.torch_private import is_view, version_of
 from sightline.errors import RefusalError
-
-_OWN = "_sightline_kept"  # the note on the tensor itself, shared by all who keep it
-_ALL = "_sightline_kept_all"  # on a base: the notes of all its views, which share its memory
+from sightline.operations._notes import Note
 
 
 class Kept:
@@ -90,25 +88,28 @@ class Constants:
                 )
 
 
+_OWN = Note[Kept]("kept")  # shared by all who keep the tensor
+_ALL = Note[list[Kept]]("kept_all", on_memory=True)
+
+
 def keep(tensor: Tensor) -> Kept:
     """Keep the values that a tensor has now."""
-    found: Kept | None = getattr(tensor, _OWN, None)
+    found = _OWN.of(tensor)
     if found is not None and found.intact and found._tensor.data_ptr() == tensor.data_ptr():
         return found
     kept = Kept(tensor)
-    setattr(tensor, _OWN, kept)
-    base = root_of(tensor)
-    notes = getattr(base, _ALL, None)
-    if notes is None:
-        setattr(base, _ALL, [kept])
+    _OWN.put(tensor, kept)
+    others = _ALL.of(tensor)
+    if others is None:
+        _ALL.put(tensor, [kept])
     else:
-        notes.append(kept)
+        others.append(kept)
     return kept
 
 
 def secure(tensor: Tensor) -> None:
     """Before a write into `tensor`: copy all that is kept of its memory."""
-    for kept in getattr(root_of(tensor), _ALL, ()):
+    for kept in _ALL.of(tensor) or ():
         kept.secure()
 
 

@@ -12,8 +12,8 @@ from sightline._common.torch_private import version_of
 from sightline.errors import RefusalError
 from sightline.operations._active import Active
 from sightline.operations._forms import BatchNorm, Form, Shape, diagonal, merged
-from sightline.operations._hooks import note
 from sightline.operations._kept import Constants, Kept, keep, unaliased, wide
+from sightline.operations._notes import Note
 from sightline.operations._reading import Native
 from sightline.operations._vocabulary import Kind, Operation
 
@@ -219,7 +219,7 @@ class Linear:
         Raises:
             RefusalError: the range is unknown, or something else than pixels enters this layer.
         """
-        made = getattr(self._active.propagation, "_made", None)
+        made = None if self._active.propagation is None else self._active.propagation.made
         name = made.make.__name__ if made and {"low", "high"} <= dict(made.settings).keys() else ""
         if low is None or high is None:
             if self._active.pixel_range is None:
@@ -264,17 +264,17 @@ class Linear:
             self._once.clear()
 
 
-_MADE_BY = "_sightline_made_by"
+_MADE_BY = Note[tuple[Linear, Tensor, int, int]]("made_by", through_hooks=True)
 
 
 def sign(result: Tensor, linear: Linear, x: Tensor) -> None:
     """Note on a weighted layer's result which layer made it from what, for a batch norm that may follow."""
-    note(result, _MADE_BY, (linear, x, version_of(x), version_of(result)))
+    _MADE_BY.put(result, (linear, x, version_of(x), version_of(result)))
 
 
 def foldable(h: Tensor) -> tuple[Linear, Tensor | None] | None:
     """The weighted layer whose result h is, untouched, and its input; no input where that was written over since."""
-    found: tuple[Linear, Tensor, int, int] | None = getattr(h, _MADE_BY, None)
+    found = _MADE_BY.of(h)
     if found is None:
         return None
     linear, x, version, made = found

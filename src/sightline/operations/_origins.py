@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from sightline._common.torch_private import is_view, root_of
+from sightline.operations._notes import Note
 from sightline.operations._vocabulary import LEAVES_TORCH, Kind
 
-# Notes on tensors, or on their bases, whose memory all views share: they die with them, and two passes share no tensor
-# that is computed from the input.
-_DERIVED = "_sightline_derived"  # computed from the input, outside the graph
-_SHARED = "_sightline_shared"  # memory of a tensor on the way from the input, outside the graph
-_MIXED = "_sightline_mixed"  # joined from values on the way from the input and others
-_CUT = "_sightline_cut"  # in the graph, but only on a layer behind which it begins anew
-_GATE = "_sightline_gate"  # a gate's own function of a signal, perhaps scaled or reshaped
-_WEIGHTED = "_sightline_weighted"  # behind a weighted layer
-_SHIFTED = "_sightline_shifted"  # a signal plus a constant, which a bounded rectifier makes a hard sigmoid of
+# Two passes share no tensor that is computed from the input.
+_DERIVED = Note[bool]("derived", on_memory=True)  # computed from the input, outside the graph
+_SHARED = Note[bool]("shared", on_memory=True)  # memory of a tensor on the way from the input, outside the graph
+_MIXED = Note[bool]("mixed", on_memory=True)  # joined from values on the way from the input and others
+_CUT = Note[bool]("cut", on_memory=True)  # in the graph, but only on a layer behind which it begins anew
+_GATE = Note[bool]("gate", on_memory=True)  # a gate's own function of a signal, perhaps scaled or reshaped
+_WEIGHTED = Note[bool]("weighted", on_memory=True)  # behind a weighted layer
+_SHIFTED = Note[bool]("shifted", on_memory=True)  # a signal plus a constant, as before a hard sigmoid
 _ALL = (_DERIVED, _SHARED, _MIXED, _CUT, _GATE, _WEIGHTED, _SHIFTED)
 # Not uint8, which in an index is a mask.
 _INDICES = frozenset({torch.int64, torch.int32, torch.int16, torch.int8})
@@ -66,7 +66,7 @@ class Origins:
         before = [tensor for tensor, on_path in zip(tensors, depends, strict=True) if on_path]
         signals = [tensor for tensor in before if kind.carries(tensor)]
         marks = {
-            _CUT: bool(before) and all(_has(tensor, _CUT) for tensor in before),
+            _CUT: bool(before) and all(_CUT.on(tensor) for tensor in before),
             _WEIGHTED: kind.weighted or is_weighted(signals),
         }
         if kind.moves:
@@ -75,15 +75,14 @@ class Origins:
             marks[_MIXED] = (len(joined) > 1 and len(before) < len(joined)) or is_mixed(joined)
         gate = gate or (kind.keeps_gates and bool(before) and all(map(is_gate, before)))
         for tensor in made:
-            root = root_of(tensor)
             for note, on in marks.items():
                 if on:
-                    setattr(root, note, True)
+                    note.put(tensor, True)
             for note, on in {_GATE: gate, _SHIFTED: kind.adds and len(before) == 1}.items():
                 if on:
-                    setattr(root, note, True)
-                elif writes and hasattr(root, note):
-                    delattr(root, note)
+                    note.put(tensor, True)
+                elif writes:
+                    note.drop(tensor)
 
     def outside(
         self, name: str, in_place: bool, results: Sequence[Tensor], tensors: Sequence[Tensor], where: str
@@ -93,56 +92,51 @@ class Origins:
             tensors = tensors[1:]  # they take only shape and type from the first
         if name in _LIKE:
             tensors = tensors[:1]
-        sources = [tensor for tensor in tensors if tensor.requires_grad or _has(tensor, _DERIVED)]
+        sources = [tensor for tensor in tensors if tensor.requires_grad or _DERIVED.on(tensor)]
         if not sources:
             return
         if name in LEAVES_TORCH and not results:
             self.left.append(f"values taken out of torch by {name}{where}")
         if (in_place and name != "requires_grad") or name in {"setitem", "set"}:
             written = tensors[0]
-            if written.requires_grad or _has(written, _SHARED):
+            if written.requires_grad or _SHARED.on(written):
                 self.left.append(f"{name} outside the graph{where}")
             self._written.append(root_of(written))
             results = [*results, written]
         for tensor in results:
             if tensor.requires_grad:
                 continue
-            setattr(root_of(tensor), _DERIVED, True)
-            if name in {"detach", "data"} or (is_view(tensor) and any(_has(s, _SHARED) for s in sources)):
-                setattr(root_of(tensor), _SHARED, True)
+            _DERIVED.put(tensor, True)
+            if name in {"detach", "data"} or (is_view(tensor) and any(_SHARED.on(s) for s in sources)):
+                _SHARED.put(tensor, True)
 
     def forget(self) -> None:
         """Take the notes off tensors that were written into: they may be the user's, and outlive the pass."""
         for tensor in self._written:
             for note in _ALL:
-                if hasattr(tensor, note):
-                    delattr(tensor, note)
+                note.drop(tensor)
         self._written.clear()
-
-
-def _has(tensor: Tensor, note: str) -> bool:
-    return hasattr(root_of(tensor), note)
 
 
 def cut(tensor: Tensor) -> None:
     """Mark a tensor that depends on the input, but in the graph only on a layer behind which it begins anew."""
-    setattr(root_of(tensor), _CUT, True)
+    _CUT.put(tensor, True)
 
 
 def mark_derived(tensor: Tensor) -> None:
     """Mark a tensor that depends on the input outside the graph."""
-    setattr(root_of(tensor), _DERIVED, True)
+    _DERIVED.put(tensor, True)
 
 
 def is_cut(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors depends in the graph only on a layer behind which it begins anew."""
-    return any(_has(tensor, _CUT) for tensor in tensors)
+    return any(_CUT.on(tensor) for tensor in tensors)
 
 
 def is_derived(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors depends on the input outside the graph."""
     # A custom function's result may have been marked within its forward, before it joined the graph.
-    return any(_has(t, _CUT) or (_has(t, _DERIVED) and not t.requires_grad) for t in tensors)
+    return any(_CUT.on(t) or (_DERIVED.on(t) and not t.requires_grad) for t in tensors)
 
 
 def is_picked_by(tensors: Sequence[Tensor]) -> bool:
@@ -153,19 +147,19 @@ def is_picked_by(tensors: Sequence[Tensor]) -> bool:
 
 def is_mixed(tensors: Sequence[Tensor]) -> bool:
     """Whether one of the tensors was joined from values on the way from the input and others."""
-    return any(_has(tensor, _MIXED) for tensor in tensors)
+    return any(_MIXED.on(tensor) for tensor in tensors)
 
 
 def is_shifted(tensors: Sequence[Tensor]) -> bool:
     """Whether all of the tensors are a signal plus a constant."""
-    return bool(tensors) and all(_has(tensor, _SHIFTED) for tensor in tensors)
+    return bool(tensors) and all(_SHIFTED.on(tensor) for tensor in tensors)
 
 
 def is_gate(tensor: Tensor) -> bool:
     """Whether a tensor is the result of a gate's own function."""
-    return _has(tensor, _GATE)
+    return _GATE.on(tensor)
 
 
 def is_weighted(tensors: Sequence[Tensor]) -> bool:
     """Whether a weighted layer stands between the input and one of the tensors."""
-    return any(_has(tensor, _WEIGHTED) for tensor in tensors)
+    return any(_WEIGHTED.on(tensor) for tensor in tensors)

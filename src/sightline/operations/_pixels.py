@@ -6,12 +6,12 @@ from torch import Tensor
 
 from sightline._common.torch_private import root_of
 from sightline.errors import InputError
-from sightline.operations._hooks import note
+from sightline.operations._notes import Note
 from sightline.operations._reading import Native
 from sightline.operations._vocabulary import Intercepted
 
-_FROM_IMAGE = "_sightline_from_image"
-_VIEWED = "_sightline_viewed"
+_FROM_IMAGE = Note[Native]("from_image", through_hooks=True)
+_VIEWED = Note[bool]("viewed", on_memory=True)
 
 
 class Pixels:
@@ -39,11 +39,11 @@ class Pixels:
                 )
             return values.reshape(1, -1, 1, 1).expand(shape)
 
-        note(image, _FROM_IMAGE, whole)
+        _FROM_IMAGE.put(image, whole)
 
     def of(self, x: Tensor) -> Native | None:
         """What was done to the image up to x; None where x is more than the image moved, padded or rescaled."""
-        return None if self._lost else getattr(x, _FROM_IMAGE, None)
+        return None if self._lost else _FROM_IMAGE.of(x)
 
     def may_follow(self, call: Intercepted) -> bool:
         """Whether a call leaves pixels what they are."""
@@ -53,12 +53,12 @@ class Pixels:
         """Lose track where pixels are written over of which there are other views, whose notes would be wrong."""
         first = call.tensors[0]
         root = root_of(first)
-        if not self._followed or not (hasattr(first, _FROM_IMAGE) or hasattr(root, _FROM_IMAGE)):
+        if not self._followed or not (_FROM_IMAGE.on(first) or _FROM_IMAGE.on(root)):
             return
         if call.writes:
-            self._lost = self._lost or root is not first or hasattr(root, _VIEWED)
+            self._lost = self._lost or root is not first or _VIEWED.on(root)
         elif call.kind.views:
-            setattr(root, _VIEWED, True)
+            _VIEWED.put(root, True)
 
     def after(self, call: Intercepted, bound: tuple[list[Tensor], Native] | None) -> Callable[[object], None] | None:
         """What is to be done with the result of a call that is about to run; `bound` are its tensors and itself."""
@@ -70,16 +70,16 @@ class Pixels:
             if not isinstance(result, Tensor):
                 return
             if followed is not None:
-                note(result, _FROM_IMAGE, followed)
-            elif hasattr(result, _FROM_IMAGE):  # written over in place
-                delattr(result, _FROM_IMAGE)
+                _FROM_IMAGE.put(result, followed)
+            else:  # perhaps written over in place
+                _FROM_IMAGE.drop(result)
 
         return noted
 
     def _followed_by(self, call: Intercepted, tensors: list[Tensor], native: Native) -> Native | None:
         if len(tensors) != 1 or not self.may_follow(call):
             return None
-        before: Native | None = getattr(tensors[0], _FROM_IMAGE, None)
+        before = _FROM_IMAGE.of(tensors[0])
         if before is None:
             return None
         in_place = call.in_place

@@ -4,7 +4,7 @@ import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import wraps
 from types import MappingProxyType
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sightline._common.equality import ByValue
+from sightline._common.meaning import FEWER, UNKNOWN, Meaning
 from sightline.errors import InputError, RefusalError
 from sightline.operations._graph import Walk
 from sightline.operations._vocabulary import KINDS, Kind, Operation
@@ -72,6 +73,7 @@ class Propagation:
         positive: whether weighted layers share relevance by positive parts, so that it cannot grow there; it can where
             sums have terms of both signs.
         without_input: where the first layer multiplies by the input, makes the same propagation without that factor.
+        means: what is known of its signal, for cards; by default what holds of every derivative, or of all relevance.
 
     Raises:
         InputError: a rule is given for something that is no kind of operation, or for a kind without a node.
@@ -91,6 +93,7 @@ class Propagation:
     warnings: tuple[str, ...] = ()
     without_input: "Callable[[], Propagation] | None" = None
     positive: bool = False
+    means: Meaning = UNKNOWN
     _made: "Made | None" = field(default=None, init=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -107,9 +110,53 @@ class Propagation:
         return _restored, ({**given, "rules": dict(self.rules)},)
 
     @property
+    def made(self) -> "Made | None":
+        """How it was made; None where that was not by a function under `by_settings`."""
+        return self._made
+
+    @property
     def times_input(self) -> bool:
         """Whether the signal at the input has the input as a factor."""
         return self.without_input is not None
+
+    @property
+    def derivative(self) -> bool:
+        """Whether the signal is the derivative of the explained value: no rule anywhere, and it starts at one."""
+        return not self.rules and self.passes is None and self.start is torch.ones_like
+
+    @property
+    def family(self) -> str:
+        """Its name without settings, by which it is looked up among the propagations of published methods."""
+        return self.name.split("(")[0]
+
+    @property
+    def uncovered(self) -> tuple[Kind, ...]:
+        """The kinds of operations at which it is refused."""
+        return tuple(kind for kind in KINDS if self.treatment(Operation(kind, "", "", 0, ())) is Treatment.NOT_COVERED)
+
+    def conflict(self, *, from_baseline: bool, multiplied: bool) -> str:
+        """Why its signal has no meaning with the other choices; empty where it has one.
+
+        Args:
+            from_baseline: whether it is integrated along a path from a baseline.
+            multiplied: whether it is multiplied by the values at the layers that are read.
+        """
+        if not self.relevance or not (from_baseline or multiplied):
+            return ""
+        return (
+            f"{self.name} gives relevance, which already holds the values there as a factor; multiplying it "
+            "by them again, or integrating it along a path, has no defined meaning. Use InputSignal, LayerSignal, "
+            "a CAM that pools by the mean, or Noise."
+        )
+
+    @property
+    def meaning(self) -> Meaning:
+        """What is known of its signal."""
+        if self.derivative:
+            return _OF_DERIVATIVE
+        if self.relevance:
+            return _OF_RELEVANCE if self.means == UNKNOWN else self.means
+        return replace(self.means, zero=f"the rules of {self.name} let no signal through to the input")
 
     @property
     def _identity(self) -> Hashable:
@@ -180,6 +227,23 @@ class Propagation:
             )
         # A product is refused for what it multiplies, which its spelling does not tell.
         return f"{operation} ({operation.kind})" if operation.kind.told_apart else str(operation)
+
+
+_STILL = "the explained value does not change with the input there (dead rectifiers, saturated output)"
+_OF_DERIVATIVE = Meaning(
+    directness="high: change in value per change of the pixel",
+    product="medium: first-order change in value if the pixel went to the encoding's zero",
+    minimality="low: many scattered pixels of either sign",
+    coherence="grainy",
+    zero=_STILL,
+    derivative=True,
+)
+_OF_RELEVANCE = Meaning(
+    directness="medium: the part of the value that the rules lay on this pixel; what the rules mean is a convention",
+    minimality=FEWER,
+    coherence="follows edges and textures; smoother with positive rules",
+    zero=f"the method multiplies by the input, which may be zero there, or {_STILL}",
+)
 
 
 def by_settings(make: Callable[_P, Propagation]) -> Callable[_P, Propagation]:

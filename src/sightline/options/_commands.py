@@ -43,8 +43,8 @@ class AuditTests:
     )
     stages: int = option(10, "Layers lose their weights in at most so many steps.", least=1)
     networks: int = option(5, "Networks with all layers random; a verdict on them needs at least five.", least=1)
-    groups: str = option(
-        "",
+    groups: str | None = option(
+        None,
         "What images belong together, such as slices of one patient: folder, for images of one folder, or a CSV file "
         "with the columns image and group.",
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightline._common.options import Flag, option, required
+from sightline.errors import InputError
 from sightline.options._reading import numbers, resizing, rising
 
 STRICT = {"extra": "forbid", "strict": True}
@@ -13,7 +14,11 @@ STRICT = {"extra": "forbid", "strict": True}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """A model, and how it wants its images; see `sightline.load_model`. It is the part [model] of a recipe."""
+    """A model, and how it wants its images; see `sightline.load_model`. It is the part [model] of a recipe.
+
+    Raises:
+        InputError: the input would have no pixels.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -57,6 +62,11 @@ class ModelOptions:
     )
     pretrained: bool = option(True, "Fetch the model's published weights if none are given.")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps.")
+
+    def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, tuple) else (1 if self.size is None else self.size,)
+        if min(sides) < 1:
+            raise InputError(f"The size of the input is in pixels, at least 1; got {self.size}.")
 
     def settings(self) -> dict[str, Any]:
         """What `load_model` takes, but for the device, which is looked for first."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.operations import Propagation, by_settings
 from sightline.propagation import _shares as shares
-from sightline.propagation._lrp import EPSILON, First, at_least_0, stabiliser, table, titled
+from sightline.propagation._lrp import EPSILON, First, Table, at_least_0, stabiliser, titled
 from sightline.propagation._shares import LayerRule
 
 
@@ -43,7 +43,7 @@ def _epsilon_composite(
 ) -> Propagation:
     epsilon = stabiliser(epsilon)
     name = titled(name, first, epsilon=epsilon)
-    return table(name, conv, shares.epsilon_rule(epsilon), first=first, positive=positive)
+    return Table(name, conv, shares.epsilon_rule(epsilon), first=first, positive=positive).propagation()
 
 
 def _limits(low: object, high: object) -> str:
@@ -80,7 +80,7 @@ def epsilon_gamma_box(
     epsilon = stabiliser(epsilon)
     name = f"epsilon_gamma_box(gamma={gamma:g}, epsilon={epsilon:g}, {_limits(low, high)})"
     conv, dense = shares.gamma_rule(gamma, EPSILON), shares.epsilon_rule(stabiliser(epsilon))
-    return table(name, conv, dense, first="box", box=(low, high))
+    return Table(name, conv, dense, first="box", box=(low, high)).propagation()
 
 
 @by_settings
@@ -122,10 +122,10 @@ def deep_taylor(
         limits = "first=w_squared"
     name = f"deep_taylor(epsilon={epsilon:g}, {limits})"
     conv = shares.alpha_beta_rule(1.0, 0.0, epsilon, biases=False)
-    return table(
+    return Table(
         name, conv, first=first, box=(low, high), epsilon=epsilon, start=_positive,
         starts="the explained value where that is positive, else to zero", positive=True,
-    )  # fmt: skip
+    ).propagation()  # fmt: skip
 
 
 @by_settings
@@ -136,7 +136,7 @@ def excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     """
     rule = shares.alpha_beta_rule(1.0, 0.0, stabiliser(epsilon), biases=False)
     name = titled("excitation_backprop", None, epsilon=epsilon)
-    return table(name, rule, epsilon=epsilon, start=torch.ones_like, starts="one", positive=True)
+    return Table(name, rule, epsilon=epsilon, start=torch.ones_like, starts="one", positive=True).propagation()
 
 
 @by_settings
@@ -148,4 +148,4 @@ def contrastive_excitation_backprop(epsilon: float = EPSILON) -> Propagation:
     rule = shares.alpha_beta_rule(1.0, 0.0, stabiliser(epsilon), biases=False)
     name = titled("contrastive_excitation_backprop", None, epsilon=epsilon)
     last = shares.contrastive_rule(epsilon)
-    return table(name, rule, last=last, epsilon=epsilon, start=torch.ones_like, positive=True)
+    return Table(name, rule, last=last, epsilon=epsilon, start=torch.ones_like, positive=True).propagation()

@@ -12,6 +12,7 @@ and all else are refused.
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -109,27 +110,12 @@ def _evenly(signal: Tensor, call: Call) -> tuple[Tensor, ...]:
 _ALONE = LayerRule(_pass, Keeps.ALL, times_input=False)
 
 
-def table(
-    name: str,
-    conv: LayerRule,
-    dense: LayerRule | None = None,
-    *,
-    first: First | None = None,
-    box: tuple[object, object] = (None, None),
-    last: LayerRule | None = None,
-    alone: LayerRule = _ALONE,
-    sums: Rule | None = None,
-    epsilon: float = EPSILON,
-    sums_epsilon: float | None = None,
-    start: Callable[[Tensor], Tensor] = torch.clone,
-    starts: str = "the explained value",
-    notes: tuple[str, ...] = (),
-    positive: bool = False,
-) -> Propagation:
-    """A propagation of relevance.
+@dataclass(frozen=True)
+class Table:
+    """Rules of relevance by kind of operation.
 
-    Args:
-        name: its name.
+    Attributes:
+        name: the propagation's name.
         conv: the rule of convolutions.
         dense: the rule of dense layers; by default the same.
         first: the rule of the first weighted layer, if another.
@@ -144,49 +130,66 @@ def table(
         notes: sentences that go with every map.
         positive: see `Propagation`.
     """
-    entry = _first(first, epsilon, *box)
 
-    def weighted(signal: Tensor, layer: Linear) -> Tensor:
-        if last is not None and layer.last:
-            return last(signal, layer)
-        if entry is not None and layer.first:
-            return entry(signal, layer)
-        return (dense or conv)(signal, layer) if layer.dense else conv(signal, layer)
+    name: str
+    conv: LayerRule
+    dense: LayerRule | None = None
+    _: KW_ONLY
+    first: First | None = None
+    box: tuple[object, object] = (None, None)
+    last: LayerRule | None = None
+    alone: LayerRule = _ALONE
+    sums: Rule | None = None
+    epsilon: float = EPSILON
+    sums_epsilon: float | None = None
+    start: Callable[[Tensor], Tensor] = torch.clone
+    starts: str = "the explained value"
+    notes: tuple[str, ...] = ()
+    positive: bool = False
 
-    def without_input() -> Propagation:
-        return table(
-            f"{name} without the input", conv, dense, first="gradient", box=box, last=last, alone=alone, sums=sums,
-            epsilon=epsilon, sums_epsilon=sums_epsilon, start=start, starts=starts, notes=notes, positive=positive,
-        )  # fmt: skip
+    def propagation(self) -> Propagation:
+        """The propagation of these rules."""
+        conv, dense, last = self.conv, self.dense or self.conv, self.last
+        entry = _first(self.first, self.epsilon, *self.box)
 
-    shared = sums or _in_proportion(epsilon if sums_epsilon is None else sums_epsilon)
-    rules: dict[Kind, Rule] = {
-        kinds.LINEAR: weighted,
-        kinds.BATCH_NORM: alone,
-        kinds.RECTIFIER: _pass,
-        kinds.ACTIVATION: _pass_call,
-        # Where no rule looks at the values, each keeps its own.
-        kinds.RESPONSE_NORM: _response_norm(epsilon) if sums is None else _pass_call,
-        kinds.SCALING: _scaled,
-        kinds.GATING: _gated,
-        **dict.fromkeys((kinds.ADD, kinds.AVERAGE_POOLING, kinds.REDUCTION, kinds.RESAMPLING), shared),
-    }
-    return Propagation(
-        name,
-        MappingProxyType(rules),
-        frozenset(kind for kind in KINDS if kind.selects),
-        SCOPE,
-        relevance=True,
-        conserves=first != "gradient",
-        promise=_promise(starts, [conv, dense or conv, alone, entry or conv, last or conv]),
-        # A probability of one, or an even share, knows no sign by which two classes could differ.
-        explains_pairs=start is not torch.ones_like and sums is not _evenly,
-        start=start,
-        contrasts=last is not None,
-        warnings=notes,
-        without_input=without_input if (entry or conv).times_input else None,
-        positive=positive,
-    )
+        def weighted(signal: Tensor, layer: Linear) -> Tensor:
+            if last is not None and layer.last:
+                return last(signal, layer)
+            if entry is not None and layer.first:
+                return entry(signal, layer)
+            return dense(signal, layer) if layer.dense else conv(signal, layer)
+
+        def without_input() -> Propagation:
+            return replace(self, name=f"{self.name} without the input", first="gradient").propagation()
+
+        shared = self.sums or _in_proportion(self.epsilon if self.sums_epsilon is None else self.sums_epsilon)
+        rules: dict[Kind, Rule] = {
+            kinds.LINEAR: weighted,
+            kinds.BATCH_NORM: self.alone,
+            kinds.RECTIFIER: _pass,
+            kinds.ACTIVATION: _pass_call,
+            # Where no rule looks at the values, each keeps its own.
+            kinds.RESPONSE_NORM: _response_norm(self.epsilon) if self.sums is None else _pass_call,
+            kinds.SCALING: _scaled,
+            kinds.GATING: _gated,
+            **dict.fromkeys((kinds.ADD, kinds.AVERAGE_POOLING, kinds.REDUCTION, kinds.RESAMPLING), shared),
+        }
+        return Propagation(
+            self.name,
+            MappingProxyType(rules),
+            frozenset(kind for kind in KINDS if kind.selects),
+            SCOPE,
+            relevance=True,
+            conserves=self.first != "gradient",
+            promise=_promise(self.starts, [conv, dense, self.alone, entry or conv, last or conv]),
+            # A probability of one, or an even share, knows no sign by which two classes could differ.
+            explains_pairs=self.start is not torch.ones_like and self.sums is not _evenly,
+            start=self.start,
+            contrasts=last is not None,
+            warnings=self.notes,
+            without_input=without_input if (entry or conv).times_input else None,
+            positive=self.positive,
+        )
 
 
 def _promise(starts: str, rules: list[LayerRule]) -> str:
@@ -247,7 +250,7 @@ def lrp_0(*, first: First | None = None) -> Propagation:
         first: another rule for the first weighted layer; "gradient" gives the plain gradient.
     """
     rule = shares.epsilon_rule(0.0)
-    return table(titled("lrp_0", first), rule, first=first, alone=rule, epsilon=0.0)
+    return Table(titled("lrp_0", first), rule, first=first, alone=rule, epsilon=0.0).propagation()
 
 
 def lrp_epsilon(
@@ -286,7 +289,9 @@ def _epsilon(
     rule = shares.epsilon_rule(epsilon, signed=signed)
     settings = {"epsilon": epsilon} | ({} if sums_epsilon is None else {"sums_epsilon": sums_epsilon})
     name = titled("lrp_epsilon" + ("" if signed else "_unsigned"), first, **settings)
-    return table(name, rule, first=first, alone=rule, epsilon=epsilon, sums_epsilon=sums_epsilon, notes=notes)
+    return Table(
+        name, rule, first=first, alone=rule, epsilon=epsilon, sums_epsilon=sums_epsilon, notes=notes
+    ).propagation()
 
 
 @by_settings
@@ -298,7 +303,9 @@ def lrp_gamma(gamma: float = 0.25, epsilon: float = EPSILON, *, first: First | N
     """
     gamma = at_least_0(gamma, "LRP-gamma's gamma")
     rule = shares.gamma_rule(gamma, stabiliser(epsilon))
-    return table(titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=first, epsilon=epsilon)
+    return Table(
+        titled("lrp_gamma", first, gamma=gamma, epsilon=epsilon), rule, first=first, epsilon=epsilon
+    ).propagation()
 
 
 def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
@@ -328,14 +335,16 @@ def lrp_alpha_beta(alpha: float, beta: float, epsilon: float = EPSILON, *, first
 def _alpha_beta(alpha: float, beta: float, epsilon: float, first: First | None, notes: tuple[str, ...]) -> Propagation:
     rule = shares.alpha_beta_rule(alpha, beta, epsilon)
     name = titled("lrp_alpha_beta", first, alpha=alpha, beta=beta, epsilon=epsilon)
-    return table(name, rule, first=first, epsilon=epsilon, notes=notes, positive=beta == 0)
+    return Table(name, rule, first=first, epsilon=epsilon, notes=notes, positive=beta == 0).propagation()
 
 
 @by_settings
 def lrp_z_plus(epsilon: float = EPSILON, *, first: First | None = None) -> Propagation:
     """The z+ rule without biases at every weighted layer: alpha-beta with alpha = 1, beta = 0 and b = 0."""
     rule = shares.alpha_beta_rule(1.0, 0.0, stabiliser(epsilon), biases=False)
-    return table(titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon, positive=True)
+    return Table(
+        titled("lrp_z_plus", first, epsilon=epsilon), rule, first=first, epsilon=epsilon, positive=True
+    ).propagation()
 
 
 @by_settings
@@ -344,9 +353,9 @@ def lrp_w_squared(epsilon: float = EPSILON) -> Propagation:
 
     Nothing but max-pooling and gates looks at the image then: without them the map is the same for every image.
     """
-    return table(
+    return Table(
         titled("lrp_w_squared", None, epsilon=epsilon), shares.w_squared_rule(stabiliser(epsilon)), sums=_evenly
-    )
+    ).propagation()
 
 
 @by_settings
@@ -355,4 +364,6 @@ def lrp_flat(epsilon: float = EPSILON) -> Propagation:
 
     Nothing but max-pooling and gates looks at the image then: without them the map is the same for every image.
     """
-    return table(titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(stabiliser(epsilon)), sums=_evenly)
+    return Table(
+        titled("lrp_flat", None, epsilon=epsilon), shares.flat_rule(stabiliser(epsilon)), sums=_evenly
+    ).propagation()

@@ -8,6 +8,7 @@ Kim et al. 2019, arXiv 1902.04893, equation 4 and their code: the percentile is 
 strict, and the rectifier's own derivative is not applied (where tau < 0, which small q can give, closed units pass).
 """
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from sightline.errors import InputError, RefusalError
 from sightline.operations import Kind, Linear, Propagation, Rectified, Rule, by_settings, kinds, wide
 from sightline.operations.kinds import Pooled
-from sightline.propagation._rectified import SCOPE, passed
+from sightline.propagation._rectified import MEANS, SCOPE, passed
+
+_MEANS = replace(MEANS, minimality="sparse: most pixels are zero or nearly so")
 
 
 def rect_grad(q: float = 98.0, *, padding_trick: bool = False, proportional_pooling: bool = False) -> Propagation:
@@ -54,7 +57,7 @@ def _rect_grad(q: float, padding_trick: bool, proportional_pooling: bool) -> Pro
     options = (", padding trick" if padding_trick else "") + (", PRR" if proportional_pooling else "")
     passes = passed() - frozenset(rules) - ({kinds.MAXIMUM} if proportional_pooling else set())
     name = f"rect_grad(q={q:g}{options})"
-    return Propagation(name, MappingProxyType(rules), passes, SCOPE, essential=kinds.RECTIFIER)
+    return Propagation(name, MappingProxyType(rules), passes, SCOPE, essential=kinds.RECTIFIER, means=_MEANS)
 
 
 def _without_frame(signal: Tensor, layer: Linear) -> Tensor:

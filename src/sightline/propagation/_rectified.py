@@ -14,9 +14,16 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from sightline._common.meaning import FEWER, Meaning
 from sightline.operations import KINDS, Kind, Propagation, Rectified, Rule, by_settings, kinds
 
 SCOPE = "It is defined for rectifiers (ReLU, ReLU6) and for networks whose other operations keep their gradient."
+
+MEANS = Meaning(
+    directness="low: a derivative with negative or small signals taken out on the way, so it derives nothing",
+    minimality=FEWER,
+    coherence="crisp outlines, which it draws for edges whether or not the model uses them",
+)
 
 
 def _guided(signal: Tensor, rectified: Rectified) -> Tensor:
@@ -33,7 +40,8 @@ def passed() -> frozenset[Kind]:
 
 
 def _table(name: str, rule: Rule) -> Propagation:
-    return Propagation(name, MappingProxyType({kinds.RECTIFIER: rule}), passed(), SCOPE, essential=kinds.RECTIFIER)
+    rules: dict[Kind, Rule] = {kinds.RECTIFIER: rule}
+    return Propagation(name, MappingProxyType(rules), passed(), SCOPE, essential=kinds.RECTIFIER, means=MEANS)
 
 
 @by_settings

@@ -16,7 +16,7 @@ from sightline._common.words import counted
 from sightline.auditing import Audit
 from sightline.auditing._similarity import JUDGED
 from sightline.auditing._subjects import CONTROLS
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.rendering._figure import PaperFigure
 from sightline.rendering._paper import CONVERGENCE, SANITY, bibliography, latex
 

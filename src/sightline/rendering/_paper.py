@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sightline.aggregation import InputSignal, Sign
-from sightline.methods._cards import settings
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
-from sightline.propagation import GRADIENT, Propagation
-from sightline.sampling import AdaptivePath, Image
+from sightline.methods import Method, catalogue, settings
+from sightline.propagation import Propagation
+from sightline.sampling import Sampling
 
 GAD, SANITY, CONVERGENCE = "2401.14434", "1810.03292", "1912.09818"
 """What is cited beside methods: Gradient Artificial Distancing, parameter randomisation, convergence."""
@@ -65,25 +62,18 @@ def _parts(method: Method) -> list[Method]:
         return (same or [row for row in rows if _kind(chosen(row)) == _kind(wanted)])[:1]
 
     found = []
-    if not _plain(method.sampling):
+    if not method.sampling.at_images:
         found += like(method.sampling, lambda row: row.sampling)
-    if method.propagation is not GRADIENT:
+    if not method.propagation.derivative:
         found += like(method.propagation, lambda row: row.propagation)
-    if not _plain(method.aggregation) or not found:
+    if not method.aggregation.whole_signal or not found:
         found += like(method.aggregation, lambda row: row.aggregation)
     return found
 
 
-def _plain(choice: object) -> bool:
-    return isinstance(choice, Image) or (isinstance(choice, InputSignal) and choice.sign is Sign.SIGNED)
-
-
 def _kind(choice: object) -> str:
-    """A sampling or an aggregation by its class, a propagation by its name without settings."""
-    if isinstance(choice, Propagation):
-        return choice.name.split("(")[0]
-    # Both integrate along a path; they differ in where they ask.
-    return "Path" if isinstance(choice, AdaptivePath) else type(choice).__name__
+    """A sampling or a propagation by its family, an aggregation by its class."""
+    return choice.family if isinstance(choice, Sampling | Propagation) else type(choice).__name__
 
 
 def _choice(choice: object) -> tuple[object, ...]:

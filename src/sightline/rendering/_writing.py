@@ -19,8 +19,7 @@ from sightline._common.written import write_text
 from sightline.auditing._similarity import JUDGED
 from sightline.auditing._subjects import CONTROLS
 from sightline.errors import InputError
-from sightline.methods._cards import card
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method, card
 from sightline.rendering._audit_page import FIGURES
 from sightline.rendering._gallery import Gallery, folders_of, read_text
 from sightline.rendering._run_page import MOST, SAMPLE, local_folder, run_at, run_part, runs_of

@@ -5,13 +5,25 @@
 - `path`: a path from one baseline or several (Integrated Gradients).
 - `adaptive`: a path that asks until the completeness residual is small enough.
 - `expected`: paths from drawn reference images (Expected Gradients, GradientSHAP).
-- `seeds`: randomness derived from names, never from positions.
 """
 
 from sightline.sampling._adaptive import AdaptivePath
-from sightline.sampling._base import Context, Image, Reduction, Sampling
+from sightline.sampling._base import Answer, Context, Image, Points, Reduction, Row, Rows, Sampling
 from sightline.sampling._expected import Expected
 from sightline.sampling._noise import Noise
 from sightline.sampling._path import Path
 
-__all__ = ["AdaptivePath", "Context", "Expected", "Image", "Noise", "Path", "Reduction", "Sampling"]
+__all__ = [
+    "AdaptivePath",
+    "Answer",
+    "Context",
+    "Expected",
+    "Image",
+    "Noise",
+    "Path",
+    "Points",
+    "Reduction",
+    "Row",
+    "Rows",
+    "Sampling",
+]

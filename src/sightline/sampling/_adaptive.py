@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline.arrays._encoded import whole
 from sightline.errors import InputError
 from sightline.sampling._base import Answer, Context, Points, Row, Rows, Sampling
-from sightline.sampling._path import Start, along, expanded, identity, resolved
+from sightline.sampling._path import Path, Start, along, expanded, identity, resolved
 
 _FIRST = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -40,6 +40,12 @@ class AdaptivePath(Sampling):
 
     steered = True
     from_baseline = True
+    averaged_over = "the way from the baseline"
+
+    @property
+    def family(self) -> str:
+        # Both integrate along a path; they differ in where the network is evaluated.
+        return Path.__name__
 
     @property
     def fixed_baseline(self) -> bool:
@@ -66,6 +72,12 @@ class AdaptivePath(Sampling):
         if not isinstance(self.start, str):
             return self
         return replace(self, start=resolved(self.start, context)[0])
+
+    def note(self, evaluations: Tensor, residual: Tensor, change: Tensor) -> str:
+        at_limit = evaluations.to(residual.device) >= self.most
+        if not bool((at_limit & (residual.abs() > self.tolerance * change.abs())).any()):
+            return ""
+        return f"stopped at its limit of {self.most} points for some images; see its residual."
 
     def baselines(self, images: Tensor) -> list[Tensor]:
         return [expanded(self.start, images)]

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline._common.equality import ByValue
+from sightline._common.seeds import seed_of
 from sightline.arrays._encoded import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.sampling._base import Context, Points, Rows, Sampling
 from sightline.sampling._noise import normal
-from sightline.sampling._seeds import seed_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Expected(Sampling):
 
     from_baseline = True
     random = True
+    averaged_over = "the way from the baseline"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("needs reference images",) if self.references is None else ()
 
     def __post_init__(self) -> None:
         whole("samples", self.samples)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sightline._common.seeds import seed_of
 from sightline.arrays._encoded import whole
 from sightline.errors import InputError
 from sightline.sampling._base import Points, Reduction, Rows, Sampling
-from sightline.sampling._seeds import seed_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Noise(Sampling):
     before: bool = False
 
     random = True
+    averaged_over = "noise"
 
     def __post_init__(self) -> None:
         whole("samples", self.samples)

@@ -39,6 +39,7 @@ class Path(Sampling):
     _identity: object = field(init=False, repr=False)
 
     from_baseline = True
+    averaged_over = "the way from the baseline"
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)

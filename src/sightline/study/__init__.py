@@ -5,6 +5,7 @@
 - `sensitivity`: positive aggregation and propagation, from one audit; `survey`: settings; `encodings`: input bias.
 """
 
-from sightline.study._study import PARTS, Study, claims
+from sightline.options import PARTS
+from sightline.study._study import Study, claims
 
 __all__ = ["PARTS", "Study", "claims"]

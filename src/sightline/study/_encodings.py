@@ -20,7 +20,7 @@ from sightline.auditing._encoding import reencoded, shifted
 from sightline.auditing._similarity import cosine, spearman
 from sightline.auditing._subjects import Asked
 from sightline.errors import RefusalError
-from sightline.methods._catalogue import catalogue
+from sightline.methods import catalogue
 from sightline.study._part import Interval, Part, interval, too_few
 from sightline.study._rule import answer
 from sightline.study._survey import Step, maps_of

@@ -16,14 +16,14 @@ from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._intervals import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
-from sightline.methods._catalogue import as_method
+from sightline.methods import as_method
 from sightline.models import model_info
+from sightline.options import PARTS, ClaimsOptions
 from sightline.study._encodings import bias
 from sightline.study._part import Part
 from sightline.study._sensitivity import PAIRS, Progress, audited, methods_of, sensitivity, unanswered
 from sightline.study._survey import survey
 
-PARTS = ("aggregation", "propagation", "survey", "encoding")
 _ALONE = {"survey": survey, "encoding": bias}
 
 
@@ -96,13 +96,13 @@ def claims(
     model: Callable[..., Any],
     images: Asked,
     methods: Sequence[str] | None = None,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = ClaimsOptions.parts,
     *,
     folder: str | Path | None = None,
     count: int | None = None,
-    networks: int = 5,
-    stages: int = 1,
-    seed: int = 0,
+    networks: int = ClaimsOptions.networks,
+    stages: int = ClaimsOptions.stages,
+    seed: int = ClaimsOptions.seed,
     progress: Progress | None = None,
 ) -> Study:
     """Test claims of the literature on a network: each is answered by a fixed rule.

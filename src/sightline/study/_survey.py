@@ -21,16 +21,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from sightline._common.seeds import image_key
 from sightline.arrays import ImageBatch
 from sightline.arrays._encoded import as_images
 from sightline.auditing._pairs import Sample
 from sightline.auditing._similarity import spearman
 from sightline.auditing._subjects import Asked
 from sightline.explaining._explain import explain
-from sightline.methods._catalogue import catalogue
-from sightline.methods._method import Method
+from sightline.methods import Method, catalogue
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon
-from sightline.sampling._seeds import image_key
 from sightline.study._part import Part, interval, too_few
 from sightline.study._rule import Answer, settled
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
+from sightline._common.seeds import seed_of
 from sightline.errors import InputError
 from sightline.gad._samples import Samples
 from sightline.gad._settings import Training
@@ -18,7 +19,6 @@ from sightline.gad._training import Checkpoints, Task, norms_are_folded, train
 from sightline.gad._weights import read, write
 from sightline.models import load_weights
 from sightline.models._fingerprint import fingerprint
-from sightline.sampling._seeds import seed_of
 
 FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sightline._common.renderers import render
+from sightline._common.seeds import seed_of
 from sightline._common.written import write_text
 from sightline.arrays import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.errors import InputError
@@ -22,7 +23,6 @@ from sightline.gad._training import check_norms
 from sightline.gad.reproduction._classifier import FILE, Tuning, accuracy, fine_tuned
 from sightline.gad.reproduction._published import published
 from sightline.models import ModelInfo, model_info
-from sightline.sampling._seeds import seed_of
 
 NAMES = {"cats_dogs": ("cat", "dog"), "cub": ("sparrow", "warbler")}
 SPECIES = 21

@@ -1,0 +1,152 @@
+"""Methods of relevance: LRP, its composites, Deep Taylor and Excitation Backprop."""
+
+from sightline.methods._method import Method
+from sightline.propagation import (
+    contrastive_excitation_backprop,
+    deep_taylor,
+    epsilon_alpha2_beta1,
+    epsilon_gamma_box,
+    epsilon_plus,
+    excitation_backprop,
+    lrp_0,
+    lrp_alpha_beta,
+    lrp_epsilon,
+    lrp_flat,
+    lrp_gamma,
+    lrp_w_squared,
+    lrp_z_plus,
+)
+
+ROWS = (
+    Method(
+        name="lrp_0",
+        propagation=lrp_0(),
+        formula="R_i = sum_j x_i w_ij / z_j R_j",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 56",
+        cost=2,
+        coincides=(("input_x_gradient", "in networks of weighted layers, batch norms, ReLU, max-pooling and adds"),),
+    ),
+    Method(
+        name="lrp_epsilon",
+        propagation=lrp_epsilon(),
+        formula="R_i = sum_j x_i w_ij / (z_j + 0.001 sign z_j) R_j",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 58",
+        differs=(
+            "sums, adds, averages and resampling have the stabiliser too, which the equation gives to weighted layers; "
+            "lrp_epsilon(sums_epsilon=0) leaves them without, and 1e-6 there is what Zennit takes"
+        ),
+        cost=2,
+        coincides=(("lrp_0", "as epsilon goes to zero"),),
+    ),
+    Method(
+        name="lrp_gamma",
+        propagation=lrp_gamma(),
+        formula="R_i = sum_j x_i (w_ij + 0.25 w_ij^+) / sum_i(...) R_j, signs mirrored for z_j < 0 and x_i < 0",
+        source="Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10, section 10.2",
+        cost=5.26,
+    ),
+    Method(
+        name="lrp_alpha1_beta0",
+        propagation=lrp_alpha_beta(1, 0),
+        formula="R_i = sum_j (x_i w_ij)^+ / (sum_i (x_i w_ij)^+ + b_j^+) R_j",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 60",
+        cost=3.07,
+        coincides=(("lrp_z_plus", "where there are no biases"),),
+    ),
+    Method(
+        name="lrp_alpha2_beta1",
+        propagation=lrp_alpha_beta(2, 1),
+        formula="R_i = sum_j (2 (x_i w_ij)^+ / P_j - (x_i w_ij)^- / N_j) R_j, P_j = sum_i (x_i w_ij)^+ + b_j^+",
+        source="Bach et al. 2015, doi 10.1371/journal.pone.0130140, equation 60",
+        cost=4,
+    ),
+    Method(
+        name="lrp_z_plus",
+        propagation=lrp_z_plus(),
+        formula="R_i = sum_j (x_i w_ij)^+ / sum_i (x_i w_ij)^+ R_j",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, section 4.1",
+        cost=3.07,
+        coincides=(
+            ("lrp_alpha1_beta0", "where there are no biases"),
+            ("excitation_backprop", "times the explained value"),
+        ),
+    ),
+    Method(
+        name="lrp_w_squared",
+        propagation=lrp_w_squared(),
+        formula="R_i = sum_j w_ij^2 / sum_i w_ij^2 R_j",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, section 4.1",
+        cost=3,
+    ),
+    Method(
+        name="lrp_flat",
+        propagation=lrp_flat(),
+        formula="R_i = sum_j 1 / (number of inputs of j) R_j",
+        source="Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4",
+        cost=3,
+    ),
+    Method(
+        name="lrp_epsilon_plus",
+        propagation=epsilon_plus(),
+        formula="z+ with b_j^+ at convolutions, epsilon = 1e-6 at dense layers",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+        cost=3.07,
+    ),
+    Method(
+        name="lrp_epsilon_plus_flat",
+        propagation=epsilon_plus(first="flat"),
+        formula="as lrp_epsilon_plus, flat at the first layer",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+        cost=3,
+    ),
+    Method(
+        name="lrp_epsilon_alpha2_beta1",
+        propagation=epsilon_alpha2_beta1(),
+        formula="alpha = 2, beta = 1 at convolutions, epsilon = 1e-6 at dense layers",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+        cost=4,
+    ),
+    Method(
+        name="lrp_epsilon_alpha2_beta1_flat",
+        propagation=epsilon_alpha2_beta1(first="flat"),
+        formula="as lrp_epsilon_alpha2_beta1, flat at the first layer",
+        source="Kohlbrenner et al. 2020, arXiv 1910.09840, section 2.2",
+        cost=3.93,
+    ),
+    Method(
+        name="lrp_epsilon_gamma_box",
+        propagation=epsilon_gamma_box(),
+        formula="z^B at the first layer, gamma = 0.25 at convolutions, epsilon = 1e-6 at dense layers",
+        source="Montavon et al. 2019, doi 10.1007/978-3-030-28954-6_10, section 10.3",
+        cost=5.13,
+    ),
+    Method(
+        name="deep_taylor",
+        propagation=deep_taylor(),
+        formula="R = max(z, 0), z+ without biases, z^B at the first layer",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, sections 4 and 5",
+        cost=3.26,
+    ),
+    Method(
+        name="deep_taylor_w_squared",
+        propagation=deep_taylor(first="w_squared"),
+        formula="R = max(z, 0), z+ without biases, w^2 at the first layer, for inputs that have no range",
+        source="Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, sections 4.1 and 5",
+        cost=3,
+    ),
+    Method(
+        name="excitation_backprop",
+        propagation=excitation_backprop(),
+        formula="P = 1, P_i = sum_j (x_i w_ij)^+ / sum_i (x_i w_ij)^+ P_j",
+        source="Zhang et al. 2016, arXiv 1608.00507, equation 2",
+        cost=3.07,
+        coincides=(("lrp_z_plus", "divided by the explained value"),),
+    ),
+    Method(
+        name="contrastive_excitation_backprop",
+        propagation=contrastive_excitation_backprop(),
+        formula="as excitation_backprop, at the last layer less the same with -w",
+        source="Zhang et al. 2016, arXiv 1608.00507, section 3.3",
+        cost=3.07,
+    ),
+)
