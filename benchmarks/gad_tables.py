@@ -152,8 +152,9 @@ def command(*words: str) -> None:
 
 def draw(out: Path, weights: dict[str, Path], subjects: dict[str, tuple]) -> None:
     """Figures 5 and 6 with both networks of CIFAR side by side, and figure 3 of each."""
-    from sightline.arrays import first_of_each, labelled_pictures
+    from sightline.arrays import first_of_each, labelled_pictures, store_pictures
     from sightline.gad import PAPER_LIKE, paper_methods
+    from sightline.models import model_info
     from sightline.rendering import _gad_figures as figures
     from sightline.rendering._gad_report import least_activated, misclassified
 
@@ -163,7 +164,8 @@ def draw(out: Path, weights: dict[str, Path], subjects: dict[str, tuple]) -> Non
         model = sl.load_model(spec, weights=weights[name])
         gad = sl.GAD.load(out / f"{name}-gad", model)
         pictures = labelled_pictures(data / "val").of(names)
-        images = sl.load_images([pictures.paths[i] for i in first_of_each(pictures.labels, names, 128)], model)
+        store = store_pictures(pictures, model_info(model).preprocessing, out / f"{name}-pictures")
+        images = store.batch(first_of_each(store.labels, names, 64))
         before, _ = gad.outputs(images, names=names)
         pair = tuple(int(c) for c in classes.split(","))
         labels = [names.index(str(label)) for label in images.labels]

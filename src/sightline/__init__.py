@@ -8,10 +8,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 import sightline._common.interrupt  # noqa: F401 - it acts when it is imported
+from sightline._common.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sightline.arrays import ImageBatch, load_images
-    from sightline.auditing import Audit, Randomisation, audit, from_callable
+    from sightline.auditing import Audit, Question, Randomisation, audit, from_callable
     from sightline.errors import InputError, RefusalError, SightlineError
     from sightline.explaining import (
         Checks,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sightline.models import ModelInfo, Preprocessing, load_model, model_info
     from sightline.runs import Run, open_run, read_recipe, run
 
-__version__ = "0.1.0"
 
 __all__ = [
     "GAD",
@@ -47,6 +47,7 @@ __all__ = [
     "ModelInfo",
     "Pair",
     "Preprocessing",
+    "Question",
     "Randomisation",
     "RefusalError",
     "Run",
@@ -67,7 +68,7 @@ __all__ = [
 
 _HOMES = {
     "arrays": ("ImageBatch", "load_images"),
-    "auditing": ("Audit", "Randomisation", "audit", "from_callable"),
+    "auditing": ("Audit", "Question", "Randomisation", "audit", "from_callable"),
     "errors": ("InputError", "RefusalError", "SightlineError"),
     "explaining": (
         "Checks",

@@ -5,6 +5,7 @@ group `sightline.readers`.
 """
 
 from sightline.arrays._batch import ImageBatch
+from sightline.arrays._encoded import as_images, encoding_of, ends_of, is_finite, whole
 from sightline.arrays._labelled import Labelled, first_of_each, labelled_pictures
 from sightline.arrays._load import load_images
 from sightline.arrays._raster import Raster, check_pixels
@@ -18,9 +19,14 @@ __all__ = [
     "PictureStore",
     "Raster",
     "Reader",
+    "as_images",
     "check_pixels",
+    "encoding_of",
+    "ends_of",
     "first_of_each",
+    "is_finite",
     "labelled_pictures",
     "load_images",
     "store_pictures",
+    "whole",
 ]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from sightline._common.options import option
-from sightline.auditing._randomisation import Randomisation
-from sightline.auditing._subjects import Asked, Custom
+from sightline.auditing.questions import Custom, Question, default_tests
+from sightline.evaluation._images import Asked
+from sightline.evaluation._randomisation import Randomisation
 from sightline.methods import Method
+from sightline.options import AuditOptions as OfCommand
 
-TESTS = (
-    "class_sensitivity", "image_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability",
-)  # fmt: skip
+TESTS = default_tests()
 """What is asked unless told otherwise."""
 Progress = Callable[[str, int, int], None]
 
@@ -26,14 +26,14 @@ class AuditOptions:
     """
 
     methods: str | Method | Custom | Sequence[str | Method | Custom] = option(
-        ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
+        OfCommand.methods,
         "Names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or several.",
     )
-    tests: Sequence[str] = option(
+    tests: str | Question | type[Question] | Sequence[str | Question | type[Question]] = option(
         TESTS,
         "`class_sensitivity`, `image_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, "
         "`stability`, by default all of these; `convergence`; `faithfulness`, which is costly; `localisation`, which "
-        "is asked wherever there are masks.",
+        "is asked wherever there are masks. Or a `Question` of your own, or FILE.py:NAME for one in a file.",
     )
     _: KW_ONLY
     output: str | None = option(
@@ -65,7 +65,7 @@ class AuditOptions:
         "intervals are over groups, of which a verdict needs at least five, and no image is compared with one of its "
         "own group.",
     )
-    seed: int = option(0, "Base of all randomness.")
+    seed: int = option(OfCommand.seed, "Base of all randomness.")
     block: int | None = option(
         None, "Images that are processed together; by default as many as fit a fixed share of memory."
     )

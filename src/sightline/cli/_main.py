@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sightline import __version__
 from sightline._common.interrupt import imported
+from sightline._common.version import __version__
 from sightline.cli._command import command
 from sightline.cli._console import print_any_name, say
 from sightline.errors import RefusalError, SightlineError

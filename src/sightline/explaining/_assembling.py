@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sightline._common.seeds import image_key
 from sightline._common.words import counted, readable
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import is_finite
+from sightline.arrays import ImageBatch, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._explained import Explained

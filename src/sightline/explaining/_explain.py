@@ -12,8 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from sightline._common.options import takes
 from sightline._common.seeds import image_key
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, encoding_of, ends_of
+from sightline.arrays import ImageBatch, as_images, encoding_of, ends_of
 from sightline.errors import InputError
 from sightline.explaining._as_target import TargetLike, target_of
 from sightline.explaining._assembling import Asked, assembled

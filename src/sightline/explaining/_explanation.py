@@ -18,6 +18,7 @@ from sightline._common.checksums import sealed, sums_of
 from sightline._common.equality import Compared
 from sightline._common.renderers import render
 from sightline._common.seeds import image_key
+from sightline._common.version import __version__
 from sightline._common.words import counted
 from sightline._common.written import whole_files
 from sightline.aggregation import Placement, resized
@@ -475,6 +476,4 @@ def _plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    from sightline import __version__
-
     return {"sightline": __version__, "torch": torch.__version__, "python": platform.python_version()}

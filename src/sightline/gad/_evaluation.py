@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sightline._common.equality import Compared
 from sightline._common.renderers import render
 from sightline._common.written import whole_files
 from sightline.evaluation._intervals import FEWEST, holm
@@ -25,8 +26,8 @@ _UNMATCHED = ("gad", "clipped", Control.SHUFFLED.value)
 _KEYS = ("reading", "question", "method", "class")
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False)
+class Evaluation(Compared):
     """Regions and what occluding them does, and what follows.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError
 from sightline.sampling._base import Answer, Context, Points, Row, Rows, Sampling
 from sightline.sampling._path import Path, Start, along, expanded, identity, resolved
@@ -68,7 +68,7 @@ class AdaptivePath(Sampling):
         del keys
         return along(images, self.baselines(images), [(0, sample) for sample in samples])
 
-    def given(self, context: Context) -> "AdaptivePath":
+    def bind(self, context: Context) -> "AdaptivePath":
         if not isinstance(self.start, str):
             return self
         return replace(self, start=resolved(self.start, context)[0])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sightline._common.seeds import seed_of
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError
 from sightline.sampling._base import Points, Reduction, Rows, Sampling
 
@@ -51,7 +51,7 @@ class Noise(Sampling):
         return (1 / self.samples,) * self.samples
 
     @property
-    def asked(self) -> "Noise":
+    def shared_key(self) -> "Noise":
         return replace(self, reduction=Reduction.MEAN, before=False)
 
     def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int | float]) -> Points:
