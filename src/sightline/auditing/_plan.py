@@ -37,7 +37,7 @@ from sightline.errors import InputError
 from sightline.evaluation._images import Asked, values_of
 from sightline.evaluation._masks import Masks, as_masks
 from sightline.evaluation._randomisation import Randomisation
-from sightline.explaining._explanation import described
+from sightline.explaining import described
 from sightline.explaining._layer_names import methods_named
 from sightline.methods import Method, method_or_function
 from sightline.models import model_info

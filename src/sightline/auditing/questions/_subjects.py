@@ -15,8 +15,7 @@ from sightline.aggregation import resized
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation._controls import edge_map
 from sightline.evaluation._images import Asked, values_of
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Explanation, explain
 from sightline.methods import MapFunction, Method, as_method, method_or_function
 from sightline.operations import wide
 
