@@ -62,6 +62,7 @@ def vgg(side: int) -> nn.Module:
 
 resnet_creatures.preprocessing = vgg_creatures.preprocessing = CREATURES
 vgg_cifar.preprocessing = CIFAR
+vgg_cifar.class_names = ("cat", "dog")
 
 
 # Data and weights
