@@ -62,7 +62,6 @@ ALLOWED: dict[str, set[str]] = {
         "demo -> auditing",
         "demo -> gad",
         "demo -> rendering",
-        "explaining -> models",
         "gad -> arrays",
         "gad -> evaluation",
         "gad -> explaining",
