@@ -45,7 +45,6 @@ ALLOWED: dict[str, set[str]] = {
         "cli -> rendering",
         "demo -> auditing",
         "demo -> rendering",
-        "explaining -> models",
         "gad -> arrays",
         "gad -> evaluation",
         "gad -> explaining",

@@ -145,12 +145,20 @@ class Biases(Aggregation):
         return torch.stack([term.values for term in terms]).sum(0).square().expand(-1, 1, *size)
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """A remark."""
+
+    def describe(self) -> str:
+        return "nothing else is read"
+
+
 class _BiasReader(Reader):
     def __init__(self, backward: Backward, average: Callable[[int, Part], None] | None) -> None:
         self._average, self._size = average, backward.size
         self._totals: list[Tensor] = []
         backward.listen(self._hear)
-        self.remarks = frozenset({"nothing else is read"})
+        self.remarks = frozenset({Nothing()})
 
     def _hear(self, term: Intercept, signal: Tensor) -> None:
         total = term.total(signal).view(-1, 1, 1, 1)

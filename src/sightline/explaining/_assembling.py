@@ -23,8 +23,7 @@ from sightline.explaining._options import Options
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Target
 from sightline.methods import Method
-from sightline.models import ModelInfo, Preprocessing
-from sightline.models._output_kind import Kind, OutputKind
+from sightline.models import Kind, ModelInfo, OutputKind, Preprocessing
 
 
 @dataclass(frozen=True)

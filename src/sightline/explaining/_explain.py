@@ -23,10 +23,7 @@ from sightline.explaining._network import Network
 from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
 from sightline.methods import Method, as_method
-from sightline.models import model_info
-from sightline.models._asking import ask, layer_before
-from sightline.models._home import home_of
-from sightline.models._output_kind import as_kind
+from sightline.models import as_kind, ask, home_of, layer_before, model_info
 from sightline.options import ExplainOptions
 from sightline.sampling import Context
 

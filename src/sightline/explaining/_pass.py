@@ -17,7 +17,7 @@ from sightline.explaining._results import Results
 from sightline.explaining._targets import Target
 from sightline.explaining._totals import BlockTotals, PassResult
 from sightline.methods import Method
-from sightline.models._outputs import class_scores
+from sightline.models import class_scores
 from sightline.operations import (
     INPUT,
     NO_PATH,
