@@ -125,7 +125,8 @@ def claims(model: Callable[..., Any], images: Asked, *options: Any, **more: Any)
     questions = questions_of(given.tests, masked=False)
     asked = [name for name in PARTS if name in parts]
     judged = [name for name in asked if name in PAIRS]
-    names = [as_method(name).name for name in given.methods or _methods(judged)]
+    rows = [as_method(one) for one in given.methods or _methods(judged)]
+    names = [row.name for row in rows]
     as_images(values_of(images))
     chosen = _evenly(images, given.count or len(images))
     fewer = _evenly(chosen, max(FEWEST, len(chosen) // 4))
@@ -148,7 +149,7 @@ def claims(model: Callable[..., Any], images: Asked, *options: Any, **more: Any)
     if judged:
         own = None if place is None else place / "-".join(["audit", *judged])
         try:
-            found = audited(model, chosen, names, questions, given, own)
+            found = audited(model, chosen, rows, questions, given, own)
         except RefusalError as error:
             study = keep(
                 {
