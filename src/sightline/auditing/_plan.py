@@ -34,7 +34,7 @@ from sightline.auditing.questions._checked import answers, prepared
 from sightline.auditing.questions._identity import identity
 from sightline.errors import InputError
 from sightline.evaluation import Asked, Masks, Randomisation, as_masks, values_of
-from sightline.explaining._explanation import described
+from sightline.explaining import described
 from sightline.explaining._layer_names import methods_named
 from sightline.methods import Method, method_or_function
 from sightline.models import model_info

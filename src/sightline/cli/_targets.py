@@ -11,7 +11,7 @@ from sightline.arrays import ImageBatch
 from sightline.cli._console import say
 from sightline.cli._images import SEVERAL, earlier_folders
 from sightline.errors import SightlineError
-from sightline.explaining._explanation import PICTURES, Explanation
+from sightline.explaining import PICTURES, Explanation
 from sightline.explaining._target_names import split_targets
 from sightline.models import model_info
 from sightline.models._asking import ask, output_of

@@ -18,8 +18,7 @@ from sightline.auditing._verdict_table import verdict_table
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.errors import InputError
-from sightline.explaining._explain import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Explanation, explain
 from sightline.gad import GAD
 from sightline.gad._truth import gains_on_truth, on_truth
 from sightline.methods import catalogue

@@ -34,9 +34,7 @@ from sightline.arrays import as_images, ends_of, whole
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.evaluation._images import Asked, values_of
 from sightline.methods import Method, as_method
-from sightline.models._home import home_of
-from sightline.models._outputs import class_scores
-from sightline.models._untouched import untouched
+from sightline.models import class_scores, home_of, untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Tape, avoids, is_folded, kinds, nodes_behind
 from sightline.propagation import Propagation
 from sightline.sampling import Context

@@ -3,6 +3,7 @@
 - `explain`, `Options`: the question, and how it is answered. `Explanation`, `Checks`: what comes of it.
 - `Pair`, `Unit`, `Direction`, `WholeBatch`, and their base `Target`: what is explained; of one image, as a value,
   `Explained`. `target_of`, `as_target` make a target of what a user gave.
+- `FORMAT`, `PICTURES`, `check_format`, `write_maps`, `map_of`, `described`: maps and manifests in files.
 - `Conservation`, `Decomposition`: the checks of methods that share the explained value out.
 
 Inside, `_planner` is the job, in which nothing is computed twice: `_passes` run each `_group` of methods on the
@@ -11,16 +12,21 @@ Inside, `_planner` is the job, in which nothing is computed twice: `_passes` run
 """
 
 from sightline.explaining._as_target import TargetLike, as_target, target_of
+from sightline.explaining._checks import Checks
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
 from sightline.explaining._explain import explain
 from sightline.explaining._explained import Explained
-from sightline.explaining._explanation import Checks, Explanation
+from sightline.explaining._explanation import Explanation, map_of
 from sightline.explaining._functions import WholeBatch
+from sightline.explaining._manifest import FORMAT, PICTURES, check_format, write_maps
+from sightline.explaining._method_record import described
 from sightline.explaining._options import Options
 from sightline.explaining._targets import Classes, ClassesLike, Direction, Pair, Target, Unit
 
 __all__ = [
+    "FORMAT",
+    "PICTURES",
     "Checks",
     "Classes",
     "ClassesLike",
@@ -36,6 +42,10 @@ __all__ = [
     "Unit",
     "WholeBatch",
     "as_target",
+    "check_format",
+    "described",
     "explain",
+    "map_of",
     "target_of",
+    "write_maps",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sightline._common.memory import allowance
-from sightline.explaining._explanation import versions
+from sightline._common.version import versions
 from sightline.models import model_info
 from sightline.models._fingerprint import fingerprint
 from sightline.runs._recipe import Recipe

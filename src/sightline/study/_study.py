@@ -9,13 +9,14 @@ import numpy as np
 
 from sightline._common.checksums import sealed
 from sightline._common.options import takes
+from sightline._common.version import versions
 from sightline._common.words import counted
 from sightline._common.written import whole_folder
 from sightline.arrays import as_images
 from sightline.auditing import questions_of
 from sightline.errors import RefusalError
 from sightline.evaluation import FEWEST, Asked, values_of
-from sightline.explaining._explanation import FORMAT, versions
+from sightline.explaining import FORMAT
 from sightline.methods import as_method
 from sightline.models import model_info
 from sightline.options import PARTS
