@@ -29,10 +29,7 @@ from sightline.auditing.questions import (
     from_callable,
     questions_of,
 )
-from sightline.evaluation._controls import centre_map, edge_map
-from sightline.evaluation._localisation import relevance_mass
-from sightline.evaluation._randomisation import Order, Randomisation
-from sightline.evaluation._similarity import JUDGED
+from sightline.evaluation import JUDGED, Order, Randomisation, centre_map, edge_map, relevance_mass
 
 __all__ = [
     "CONTROLS",

@@ -15,7 +15,7 @@ from sightline.cli._console import console, interruptible, progress, say, say_re
 from sightline.cli._images import read_images
 from sightline.cli._model import check_places, loaded
 from sightline.errors import InputError
-from sightline.evaluation._intervals import FEWEST
+from sightline.evaluation import FEWEST
 from sightline.methods import catalogue
 from sightline.options import AuditOptions, ModelOptions
 from sightline.rendering._writing import write_page
