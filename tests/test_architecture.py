@@ -25,7 +25,6 @@ MOST_LINES, MOST_PARAMETERS = 400, 8
 
 ALLOWED: dict[str, set[str]] = {
     "import_circles": {
-        "runs._audited runs._distanced runs._on_ray",
     },
     "bypassed_faces": {
         "app -> arrays",

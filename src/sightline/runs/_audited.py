@@ -69,15 +69,25 @@ def audits_of(worker: Worker) -> list[Audited]:
     return audits
 
 
-def audit_run(worker: Worker, audits: Sequence[Audited], progress: Callable[[int, int, str], None]) -> None:
-    """Audit the methods of a run, from where it was interrupted."""
+def audit_run(
+    worker: Worker,
+    audits: Sequence[Audited],
+    progress: Callable[[int, int, str], None],
+    spread: Callable[[Worker, Sequence[tuple[int, int, int, int]], Callable[[int, int, str], None]], None] | None,
+) -> None:
+    """Audit the methods of a run, from where it was interrupted.
+
+    Args:
+        worker: whose recipe is carried out.
+        audits: what `audits_of` gives.
+        progress: called with what is done, of how many, and what it is.
+        spread: has a cluster work through shares, each the number of an audit and one of its `Plan.shares`.
+    """
     # The plan has seen that what is there is this audit.
     left = [number for number, one in enumerate(audits) if not (is_saved(one.folder) and one.plan.kept)]
-    if left and worker.recipe.engine.name == "ray":
-        from sightline.runs._on_ray import audit_ray
-
+    if left and spread is not None:
         workers = worker.recipe.engine.workers
-        audit_ray(worker, [(i, *share) for i in left for share in audits[i].plan.shares(workers)], progress)
+        spread(worker, [(i, *share) for i in left for share in audits[i].plan.shares(workers)], progress)
     for number in left:
         folder, plan = audits[number]
         for block in range(plan.blocks):

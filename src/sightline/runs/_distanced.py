@@ -14,8 +14,17 @@ from sightline.runs._work import Worker
 FOLDER = "gad"
 
 
-def fit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
+def fit_run(
+    worker: Worker,
+    progress: Callable[[int, int, str], None],
+    spread: Callable[[Worker, Sequence[tuple[Kind, Step]], Callable[[int, int, str], None]], None] | None,
+) -> None:
     """Train the support networks; they lie in `gad` in the run's folder, as `sightline gad fit` leaves them.
+
+    Args:
+        worker: whose recipe is carried out.
+        progress: called with what is done, of how many, and what it is.
+        spread: has a cluster train networks.
 
     Raises:
         InputError: the folder is not on this machine; or see `GAD.fit`.
@@ -23,12 +32,8 @@ def fit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
     """
     asked, folder = _asked(worker), _folder(worker)
     data = _pictures(worker)
-    tasks: list[tuple[Kind, Step]] = []
-    if worker.recipe.engine.name == "ray":
-        from sightline.runs._on_ray import fit_ray
-
-        tasks = [task for task in _tasks(asked) if not _place(folder, *task).exists()]
-        fit_ray(worker, tasks, progress)
+    if spread is not None:
+        spread(worker, [task for task in _tasks(asked) if not _place(folder, *task).exists()], progress)
         for task in _tasks(asked):
             merge_fits(folder, _place(folder, *task))
     gad = distancing(worker, steps_of(asked.alphas), folder)

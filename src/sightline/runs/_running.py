@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,17 @@ def run(
             total, images = len(store.tasks) * store.chunks, len(worker.source.names)
             done = total - len(missing)
             tell(done * images // max(total, 1), images, "explaining")
-            if recipe.engine.name == "ray" and missing:
-                from sightline.runs._on_ray import run_ray
-
-                run_ray(worker, missing, told)
+            # Imported only where a recipe asks for it, since starting Ray's library takes seconds.
+            ray = import_module("sightline.runs._on_ray") if recipe.engine.name == "ray" else None
+            if ray and missing:
+                ray.run_ray(worker, missing, told)
             else:
                 with threads(store.manifest["identity"]["threads"]):
                     run_local(worker, missing, told)
             with threads(store.manifest["identity"]["threads"]):
-                audit_run(worker, audits, tell)
+                audit_run(worker, audits, tell, ray and ray.audit_ray)
                 if recipe.gad is not None:
-                    fit_run(worker, tell)
+                    fit_run(worker, tell, ray and ray.fit_ray)
             return open_run(store.place.url)
         except OSError as error:
             raise stopped(error, store, done, total) from error
