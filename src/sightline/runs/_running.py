@@ -86,9 +86,9 @@ def run(
                 with threads(store.manifest["identity"]["threads"]):
                     run_local(worker, missing, told)
             with threads(store.manifest["identity"]["threads"]):
-                audit_run(worker, audits, tell, ray and ray.audit_ray)
+                audit_run(worker, audits, tell, ray.audit_ray if ray else None)
                 if recipe.gad is not None:
-                    fit_run(worker, tell, ray and ray.fit_ray)
+                    fit_run(worker, tell, ray.fit_ray if ray else None)
             return open_run(store.place.url)
         except OSError as error:
             raise stopped(error, store, done, total) from error
