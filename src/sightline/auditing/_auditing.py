@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from sightline._common.checksums import checksum
 from sightline._common.options import takes
 from sightline._common.seeds import image_key
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, encoding_of, whole
+from sightline.arrays import ImageBatch, as_images, encoding_of, whole
 from sightline.auditing._block import Block, Partners, ordered_outputs
 from sightline.auditing._forecast import Forecast
 from sightline.auditing._found import Audit
@@ -43,11 +42,7 @@ from sightline.errors import InputError
 from sightline.explaining._explanation import described
 from sightline.explaining._layer_names import methods_named
 from sightline.methods import Method, method_or_function
-from sightline.models import model_info
-from sightline.models._asking import ask, output_of
-from sightline.models._fingerprint import fingerprint
-from sightline.models._home import home_of
-from sightline.models._output_kind import OutputKind, as_kind
+from sightline.models import OutputKind, as_kind, ask, fingerprint, home_of, model_info, output_of
 
 FURTHER = ("convergence", "faithfulness", "localisation")
 _FLOATS = 1 << 25

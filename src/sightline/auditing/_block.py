@@ -10,12 +10,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sightline._common.seeds import image_key, seed_of
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ImageBatch, ends_of
 from sightline.auditing._similarity import MEASURES, Ranked, likeness
 from sightline.auditing._subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
 from sightline.errors import RefusalError
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 SLIGHT = 0.01
 """Standard deviation of slight input noise, as a share of each image's own range."""

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from sightline.evaluation._intervals import Values
+from sightline.evaluation import Values
 
 LEVEL = 0.05
 """Of two-sided tests, and one minus that of intervals."""

@@ -30,14 +30,11 @@ from torch import Tensor, nn
 from sightline._common.equality import Compared
 from sightline._common.memory import first_chunk
 from sightline._common.seeds import image_key, seed_of
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, ends_of, whole
+from sightline.arrays import ImageBatch, as_images, ends_of, whole
 from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.methods import Method, as_method
-from sightline.models._home import home_of
-from sightline.models._outputs import class_scores
-from sightline.models._untouched import untouched
+from sightline.models import class_scores, home_of, untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Tape, avoids, is_folded, kinds, nodes_behind
 from sightline.propagation import Propagation
 from sightline.sampling import Context

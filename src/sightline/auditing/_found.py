@@ -22,7 +22,7 @@ from sightline.auditing._subjects import CONTROLS, Subjects
 from sightline.auditing._verdicts import Evidence, Finding, Rule, Said, corrected, judge, overall, reported, undecided
 from sightline.auditing.questions._input_bias import PATCH, SEEN, WITHOUT, InputBias
 from sightline.errors import InputError
-from sightline.evaluation._intervals import Values
+from sightline.evaluation import Values
 from sightline.explaining._explanation import FORMAT, versions
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from sightline._common.torch_private import tree_leaves
 from sightline.errors import InputError
-from sightline.models._untouched import untouched
+from sightline.models import untouched
 
 
 @dataclass(frozen=True)

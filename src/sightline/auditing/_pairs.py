@@ -12,7 +12,7 @@ from sightline._common.seeds import seed_of
 from sightline._common.words import counted
 from sightline.auditing._contrast import Numbers
 from sightline.errors import InputError
-from sightline.evaluation._intervals import Values
+from sightline.evaluation import Values
 
 
 class Pairs(NamedTuple):

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from sightline._common.seeds import image_key
 from sightline._common.words import counted, readable
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import is_finite
+from sightline.arrays import ImageBatch, is_finite
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._explained import Explained
@@ -22,8 +21,7 @@ from sightline.explaining._options import Options
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Pair, Target
 from sightline.methods import Method
-from sightline.models import ModelInfo, Preprocessing
-from sightline.models._output_kind import Kind, OutputKind
+from sightline.models import Kind, ModelInfo, OutputKind, Preprocessing
 
 
 @dataclass(frozen=True)

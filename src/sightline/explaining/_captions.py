@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from sightline.explaining._explained import Explained, class_name, one_line
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 
 def caption(

@@ -12,8 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from sightline._common.options import takes
 from sightline._common.seeds import image_key
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, encoding_of, ends_of
+from sightline.arrays import ImageBatch, as_images, encoding_of, ends_of
 from sightline.errors import InputError
 from sightline.explaining._as_target import TargetLike, target_of
 from sightline.explaining._assembling import Asked, assembled
@@ -24,10 +23,7 @@ from sightline.explaining._network import Network
 from sightline.explaining._options import Options, OptionsLike
 from sightline.explaining._planner import Job
 from sightline.methods import Method, as_method
-from sightline.models import model_info
-from sightline.models._asking import ask, layer_before
-from sightline.models._home import home_of
-from sightline.models._output_kind import as_kind
+from sightline.models import as_kind, ask, home_of, layer_before, model_info
 from sightline.options import ExplainOptions
 from sightline.sampling import Context
 

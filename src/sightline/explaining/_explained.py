@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 
 @dataclass(frozen=True)

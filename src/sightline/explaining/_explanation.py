@@ -28,7 +28,7 @@ from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
 from sightline.explaining._explained import Explained, class_name
 from sightline.methods import Method, settings
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"
 FORMAT = 1

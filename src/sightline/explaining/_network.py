@@ -12,7 +12,7 @@ from sightline._common.torch_private import tree_leaves
 from sightline.explaining._functions import Function
 from sightline.explaining._rowwise import NeedsWholeBatch
 from sightline.explaining._targets import Target
-from sightline.models._untouched import untouched
+from sightline.models import untouched
 from sightline.operations import Kind, Tape, refuse_chance, refuse_mixing
 from sightline.sampling import Context
 

@@ -9,8 +9,7 @@ from sightline.explaining._conservation import Conservation
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Target
 from sightline.methods import Method
-from sightline.models import ModelInfo
-from sightline.models._output_kind import OutputKind
+from sightline.models import ModelInfo, OutputKind
 from sightline.operations import Growth, Rounding
 
 

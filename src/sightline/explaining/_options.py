@@ -10,7 +10,7 @@ from torch import Tensor
 from sightline._common.options import option
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
-from sightline.models._output_kind import as_kind
+from sightline.models import as_kind
 from sightline.options import SeedOptions
 
 Progress = Callable[[int, int], None]

@@ -18,7 +18,7 @@ from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Pair, Target
 from sightline.explaining._totals import Asked, Gathered
 from sightline.methods import Method
-from sightline.models._outputs import class_scores
+from sightline.models import class_scores
 from sightline.operations import (
     INPUT,
     NO_PATH,

@@ -16,7 +16,7 @@ from sightline.explaining._network import Network
 from sightline.explaining._pass import Pass
 from sightline.explaining._results import Flow, Results
 from sightline.explaining._totals import Gathered
-from sightline.models._untouched import untouched
+from sightline.models import untouched
 from sightline.propagation import Propagation
 from sightline.sampling import Answer
 

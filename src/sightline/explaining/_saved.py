@@ -20,7 +20,7 @@ from sightline.errors import InputError, RefusalError
 from sightline.explaining._explained import Explained
 from sightline.explaining._explanation import PICTURES, Checks, Explanation, check_format, method_entry
 from sightline.methods import Method, known_methods
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 from sightline.operations import kinds
 from sightline.propagation import Propagation
 from sightline.sampling import Points, Rows, Sampling

@@ -13,7 +13,7 @@ from sightline._common.integers import as_integers, described
 from sightline._common.words import counted
 from sightline.errors import InputError
 from sightline.explaining._explained import Explained
-from sightline.models._outputs import class_scores
+from sightline.models import class_scores
 from sightline.operations import place_of
 
 IntegerArray = np.ndarray[Any, np.dtype[Any]]

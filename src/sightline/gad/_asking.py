@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images
+from sightline.arrays import ImageBatch, as_images
 from sightline.errors import InputError
 from sightline.explaining import Classes, Explanation, Pair, explain, target_of
 from sightline.gad._consistency import Consistency
 from sightline.gad._explained import GADExplanation
 from sightline.gad._networks import Kind, Network
 from sightline.gad._targets import told
-from sightline.models._asking import ask
+from sightline.models import ask
 
 if TYPE_CHECKING:
     from sightline.gad._distancing import GAD

@@ -15,8 +15,7 @@ from sightline.errors import InputError
 from sightline.gad._samples import Samples
 from sightline.gad._survey import survey
 from sightline.gad._training import Recipe, norms_are_folded, read, train, write
-from sightline.models import load_weights
-from sightline.models._fingerprint import fingerprint
+from sightline.models import fingerprint, load_weights
 
 FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"
 

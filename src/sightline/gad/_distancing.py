@@ -18,10 +18,9 @@ from sightline._common.integers import as_integers, described
 from sightline._common.renderers import render
 from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase, DropoutBase
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, whole
+from sightline.arrays import ImageBatch, as_images, whole
 from sightline.errors import InputError, RefusalError
-from sightline.evaluation._occlusion import Fill
+from sightline.evaluation import Fill
 from sightline.explaining import Classes as ClassesOf
 from sightline.explaining import ClassesLike, Explanation, TargetLike, explain
 from sightline.explaining._layer_names import methods_named
@@ -41,8 +40,7 @@ from sightline.gad._survey import Said, agreement, check_outputs, doubts, fideli
 from sightline.gad._targets import Alpha, Step, distanced, shuffled, steps_of, told
 from sightline.gad._training import Mode, Recipe, Stage, check_norms, train
 from sightline.methods import Method, as_method
-from sightline.models import model_info
-from sightline.models._fingerprint import fingerprint
+from sightline.models import fingerprint, model_info
 
 Strategy = Literal["trained", "interpolated"]
 

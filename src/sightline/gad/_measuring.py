@@ -12,17 +12,15 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sightline._common.seeds import seed_of
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, ends_of
+from sightline.arrays import ImageBatch, as_images, ends_of
 from sightline.errors import InputError
-from sightline.evaluation._occlusion import Fill, as_fill, occlude
-from sightline.evaluation._regions import complexity, hulls, sensitivity
+from sightline.evaluation import Fill, as_fill, complexity, hulls, occlude, sensitivity
 from sightline.gad._asking import Question, check_question
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._controls import SINGLE, Control, as_many, as_wide, orders
 from sightline.gad._evaluation import Evaluation
 from sightline.methods import Method, as_method
-from sightline.models._asking import ask
+from sightline.models import ask
 
 if TYPE_CHECKING:
     from sightline.gad._distancing import GAD

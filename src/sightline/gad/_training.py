@@ -20,8 +20,7 @@ from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase
 from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
-from sightline.models._home import home_of
-from sightline.models._outputs import class_scores
+from sightline.models import class_scores, home_of
 from sightline.operations import steady_unseen
 
 Mode = Literal["eval", "train"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError
 from sightline.sampling._base import Answer, Context, Points, Row, Rows, Sampling
 from sightline.sampling._path import Path, Start, along, expanded, identity, resolved

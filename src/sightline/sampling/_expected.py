@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline._common.equality import ByValue
 from sightline._common.seeds import seed_of
-from sightline.arrays._encoded import as_images, whole
+from sightline.arrays import as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.sampling._base import Context, Points, Rows, Sampling
 from sightline.sampling._noise import normal

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sightline._common.seeds import seed_of
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError
 from sightline.sampling._base import Points, Reduction, Rows, Sampling
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline._common.equality import ByValue
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError, RefusalError
 from sightline.sampling._base import Context, Points, Rows, Sampling
 

@@ -14,8 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, ends_of
+from sightline.arrays import ImageBatch, as_images, ends_of
 from sightline.auditing._encoding import reencoded, shifted
 from sightline.auditing._similarity import cosine, spearman
 from sightline.auditing._subjects import Asked

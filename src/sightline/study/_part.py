@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from sightline.evaluation._intervals import FEWEST, mean_interval
+from sightline.evaluation import FEWEST, mean_interval
 from sightline.study._rule import Answer
 
 

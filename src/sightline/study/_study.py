@@ -10,11 +10,10 @@ import numpy as np
 from sightline._common.checksums import sealed
 from sightline._common.words import counted
 from sightline._common.written import whole_files
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, whole
+from sightline.arrays import ImageBatch, as_images, whole
 from sightline.auditing._subjects import Asked
 from sightline.errors import InputError, RefusalError
-from sightline.evaluation._intervals import FEWEST
+from sightline.evaluation import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
 from sightline.methods import as_method
 from sightline.models import model_info

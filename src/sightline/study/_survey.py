@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from sightline._common.seeds import image_key
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images
+from sightline.arrays import ImageBatch, as_images
 from sightline.auditing._pairs import Sample
 from sightline.auditing._similarity import spearman
 from sightline.auditing._subjects import Asked

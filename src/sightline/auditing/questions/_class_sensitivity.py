@@ -11,7 +11,7 @@ from sightline.auditing._block import RANDOM_CLASSES, Block, Score
 from sightline.auditing._similarity import JUDGED
 from sightline.auditing._verdicts import Rule
 from sightline.auditing.questions._question import Question
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 
 @dataclass(frozen=True)

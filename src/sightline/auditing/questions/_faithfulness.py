@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ends_of
 from sightline.auditing._block import Block, Score
 from sightline.auditing._faithfulness import deletion, insertion, patch_flipping
 from sightline.auditing.questions._question import Question
-from sightline.evaluation._occlusion import Fill
-from sightline.models._asking import ask
+from sightline.evaluation import Fill
+from sightline.models import ask
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ImageBatch, ends_of
 from sightline.auditing._block import Block, Score, ranked
 from sightline.auditing._encoding import reencoded, shifted
 from sightline.auditing._similarity import spearman

@@ -12,7 +12,7 @@ from sightline.auditing._randomisation import Explained, Order, Randomisation, S
 from sightline.auditing._similarity import JUDGED, entropy
 from sightline.auditing._verdicts import Rule
 from sightline.auditing.questions._question import Question
-from sightline.models._asking import ask
+from sightline.models import ask
 from sightline.operations import Reuse, reusing
 
 
