@@ -16,7 +16,7 @@ from sightline.explaining._group import Group
 from sightline.explaining._network import Network
 from sightline.explaining._results import Results
 from sightline.explaining._targets import Classes, Pair, Target
-from sightline.explaining._totals import Asked, Gathered
+from sightline.explaining._totals import BlockTotals, PassResult
 from sightline.methods import Method
 from sightline.models import class_scores
 from sightline.operations import (
@@ -48,14 +48,14 @@ class Pass:
     def __init__(self, network: Network, chunks: Chunks, group: Group) -> None:
         self._network, self._chunks, self._group = network, chunks, group
 
-    def run(self, block: range, rows: list[Row], place: slice, gathered: list[Gathered]) -> list[Answer]:
+    def run(self, block: range, rows: list[Row], place: slice, totals: list[BlockTotals]) -> list[Answer]:
         """One forward, and its backwards.
 
         Args:
             block: the images whose maps are being made.
             rows: which of them, and which of their samples, go through.
             place: the rows' places among all of the block's.
-            gathered: takes the maps, for each target.
+            totals: takes the maps, for each target.
 
         Returns:
             The explained values and the sums of the map at each row, where they steer which rows follow.
@@ -83,15 +83,15 @@ class Pass:
         except RecomputationError:
             # The others go on as if asked alone.
             self._refuse_rules(live)
-            return self.run(block, rows, place, gathered)
+            return self.run(block, rows, place, totals)
         except RuledPassError as error:
             for method in self._group.methods:
                 if method.propagation.rules or method.aggregation.reads_biases:
                     self._group.refuse(method, str(error))
-            return self.run(block, rows, place, gathered)
+            return self.run(block, rows, place, totals)
         values = self._note_output(tape, output, indices)
         del output
-        for found in gathered:
+        for found in totals:
             found.sums = None
         pending = [
             _Pull(propagation, number, ready)
@@ -104,12 +104,12 @@ class Pass:
             if sampling.steered
             else torch.tensor([sampling.weights[int(row.sample)] for row in rows], dtype=torch.float64)
         ).to(device)
-        asked = Asked(tape, values, offsets, local, weights, place)
+        ran = PassResult(tape, values, offsets, local, weights, place)
         for pull, following in zip_longest(pending, pending[1:]):
             again = following is not None and following.propagation is pull.propagation
-            self._pull(asked, pull, gathered[pull.target], last=following is None, again=again)
+            self._pull(ran, pull, totals[pull.target], last=following is None, again=again)
         self._chunks.ran(len(rows), tape.bytes)
-        return _answers(values, gathered) if sampling.steered else [Answer((), ())] * len(rows)
+        return _answers(values, totals) if sampling.steered else [Answer((), ())] * len(rows)
 
     def _refuse_rules(self, live: dict[Propagation, list[Method]]) -> None:
         """Refuse the methods that need more than the gradient, for a model that recomputes part of itself."""
@@ -212,12 +212,12 @@ class Pass:
                 passing.append(method)
         return passing
 
-    def _pull(self, asked: Asked, pull: "_Pull", gathered: Gathered, *, last: bool, again: bool) -> None:
-        propagation, results, tape = pull.propagation, self._group.results[pull.target], asked.tape
+    def _pull(self, ran: PassResult, pull: "_Pull", totals: BlockTotals, *, last: bool, again: bool) -> None:
+        propagation, results, tape = pull.propagation, self._group.results[pull.target], ran.tape
         places = sorted({place for method in pull.methods for place in method.aggregation.places})
-        values = asked.values[pull.target]
+        values = ran.values[pull.target]
         backward = Backward(values, self._network.size, derivative=propagation.derivative)
-        readers = {method.name: _reader(method, backward, gathered, asked) for method in pull.methods}
+        readers = {method.name: _reader(method, backward, totals, ran) for method in pull.methods}
         try:
             signals, ledger = tape.pull_back(
                 values,
@@ -242,12 +242,12 @@ class Pass:
             for method in ready:
                 results.rounding[method.name] = max(ledger.rounding, results.rounding.get(method.name, ledger.rounding))
         if ledger is not None and self._group.sampling.at_images:
-            gathered.flows[propagation] = {
+            totals.flows[propagation] = {
                 operation.order: (str(operation), amounts) for operation, amounts in ledger.entries().items()
             }
         seen = tape.seen_from(values)
         found = {place: seen[place].values.detach() for place in places if place not in seen.refused}
-        found[INPUT] = asked.offsets.detach()
+        found[INPUT] = ran.offsets.detach()
         for method in ready:
             aggregation = method.aggregation
             known = {place: signal for place in aggregation.places if (signal := signals[place]) is not None}
@@ -266,17 +266,17 @@ class Pass:
                 # What holds of every row of every pass.
                 results.remarks[method.name] = reader.remarks & results.remarks.get(method.name, reader.remarks)
             if reader.amounts is not None and self._group.sampling.at_images:
-                gathered.amounts[method.name] = reader.amounts
+                totals.amounts[method.name] = reader.amounts
             if made is not None:
-                gathered.add(method, made, asked)
+                totals.add(method, made, ran)
 
 
-def _answers(values: list[Tensor], gathered: list[Gathered]) -> list[Answer]:
+def _answers(values: list[Tensor], totals: list[BlockTotals]) -> list[Answer]:
     # A target without a map asks for nothing more, which is what NaN comes to.
-    sums = [torch.full_like(v, torch.nan) if g.sums is None else g.sums for v, g in zip(values, gathered, strict=True)]
+    sums = [torch.full_like(v, torch.nan) if g.sums is None else g.sums for v, g in zip(values, totals, strict=True)]
     said = torch.stack([found.detach().double() for found in values], 1).tolist()
-    totals = torch.stack([found.detach().double() for found in sums], 1).tolist()
-    return [Answer(tuple(value), tuple(total)) for value, total in zip(said, totals, strict=True)]
+    at_rows = torch.stack([found.detach().double() for found in sums], 1).tolist()
+    return [Answer(tuple(value), tuple(total)) for value, total in zip(said, at_rows, strict=True)]
 
 
 def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
@@ -291,9 +291,9 @@ def _off_grid(aggregation: Aggregation, seen: Seen) -> list[str]:
     ]
 
 
-def _reader(method: Method, backward: Backward, gathered: Gathered, asked: Asked) -> Reader:
+def _reader(method: Method, backward: Backward, totals: BlockTotals, ran: PassResult) -> Reader:
     def average(order: int, term: Part) -> None:
-        gathered.add_term(method.name, order, term, asked)
+        totals.add_term(method.name, order, term, ran)
 
     return method.aggregation.reader(backward, average if method.sampling.before else None)
 

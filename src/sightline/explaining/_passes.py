@@ -15,7 +15,7 @@ from sightline.explaining._group import Group
 from sightline.explaining._network import Network
 from sightline.explaining._pass import Pass
 from sightline.explaining._results import Flow, Results
-from sightline.explaining._totals import Gathered
+from sightline.explaining._totals import BlockTotals
 from sightline.models import untouched
 from sightline.propagation import Propagation
 from sightline.sampling import Answer
@@ -36,7 +36,7 @@ class Passes:
     def __init__(self, network: Network, chunks: Chunks, group: Group) -> None:
         self._network, self._chunks, self._group = network, chunks, group
         self.sizes: list[int] = []
-        # What each target has gathered: for each method, for each block, by name.
+        # What each target has totals: for each method, for each block, by name.
         self._maps: list[dict[str, list[Tensor]]] = [defaultdict(list) for _ in group.results]
         self._flows: list[dict[Propagation, list[dict[int, tuple[str, Tensor]]]]] = [
             defaultdict(list) for _ in group.results
@@ -79,9 +79,9 @@ class Passes:
 
     def _run_block(self, block: range) -> None:
         sampling, results = self._group.sampling, self._group.results
-        gathered = [Gathered(len(block), steered=sampling.steered) for _ in results]
+        totals = [BlockTotals(len(block), steered=sampling.steered) for _ in results]
         rounds = sampling.rounds(len(block))
-        rows, asked = next(rounds), 0
+        rows, done = next(rounds), 0
         counts = torch.zeros(len(block), dtype=torch.long)
         while True:
             answers: list[Answer] = []
@@ -89,8 +89,8 @@ class Passes:
                 chosen = rows[part.start : part.stop]
                 self.sizes.append(len(chosen))
                 with untouched(self._network.model):
-                    answers += self._pass.run(block, chosen, slice(asked, asked + len(chosen)), gathered)
-                asked += len(chosen)
+                    answers += self._pass.run(block, chosen, slice(done, done + len(chosen)), totals)
+                done += len(chosen)
             for row in rows:
                 counts[row.image] += 1
             if self._group.done:
@@ -102,7 +102,7 @@ class Passes:
                 break
         if sampling.steered:
             self._evaluations.append(counts)
-        for number, found in enumerate(gathered):
+        for number, found in enumerate(totals):
             found.close(weights)
             for method in self._group.methods:
                 if method.name not in results[number].refused:

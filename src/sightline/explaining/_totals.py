@@ -44,7 +44,7 @@ class Total:
         """The samples, as one."""
         match self._reduction:
             case Reduction.MEAN:
-                assert self._sum is not None  # noqa: S101 - asked for once something was added
+                assert self._sum is not None  # noqa: S101 - read once something was added
                 return self._sum
             case Reduction.MEAN_SQUARE:
                 assert self._squares is not None  # noqa: S101
@@ -71,25 +71,25 @@ class Total:
         return self._first[images]
 
 
-class Postponed:
+class Deferred:
     """The same for samples whose weights are known at the end."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[Tensor, Tensor, slice]] = []
 
     def add(self, part: Tensor, images: Tensor, rows: slice) -> None:
-        """Keep the rows of one pass; `rows` are their places in the order of asking."""
+        """Keep the rows of one pass; `rows` are their places in the order of evaluation."""
         self._parts.append((part.detach(), images, rows))
 
     def into(self, total: Total, weights: Tensor) -> None:
-        """Add all, with the weight of each row asked."""
+        """Add all, with the weight of each row."""
         for part, images, rows in self._parts:
             total.add(part, images, weights[rows])
         self._parts.clear()
 
 
 @dataclass(frozen=True)
-class Asked:
+class PassResult:
     """A pass that was made.
 
     Attributes:
@@ -98,7 +98,7 @@ class Asked:
         offsets: what stands for the input in a product with it.
         images: for each row, which image of the block it is.
         weights: the weight of each row.
-        place: the rows' place in the order of asking.
+        place: the rows' place in the order of evaluation.
     """
 
     tape: Tape
@@ -109,7 +109,7 @@ class Asked:
     place: slice
 
 
-class Gathered:
+class BlockTotals:
     """What a block of images has given for one target so far.
 
     Attributes:
@@ -121,33 +121,33 @@ class Gathered:
     def __init__(self, images: int, *, steered: bool) -> None:
         self._images, self._steered = images, steered
         self._totals: dict[str, Total] = {}
-        self._postponed: dict[str, Postponed] = defaultdict(Postponed)
+        self._deferred: dict[str, Deferred] = defaultdict(Deferred)
         self._joined: dict[str, dict[int, Total]] = defaultdict(dict)
         self._placements: dict[int, Placement | None] = {}
         self.flows: dict[Propagation, dict[int, tuple[str, Tensor]]] = {}
         self.amounts: dict[str, Mapping[int, Amount]] = {}
         self.sums: Tensor | None = None
 
-    def add(self, method: Method, made: Tensor, asked: Asked) -> None:
+    def add(self, method: Method, made: Tensor, ran: PassResult) -> None:
         """Add the map of a pass."""
         if self._steered:
             self.sums = wide(made.detach()).flatten(1).sum(1)
-            self._postponed[method.name].add(made, asked.images, asked.place)
+            self._deferred[method.name].add(made, ran.images, ran.place)
             return
         total = self._totals.setdefault(method.name, Total(self._images, method.sampling.reduction))
-        total.add(made, asked.images, asked.weights)
+        total.add(made, ran.images, ran.weights)
 
-    def add_term(self, name: str, order: int, term: Part, asked: Asked) -> None:
+    def add_term(self, name: str, order: int, term: Part, ran: PassResult) -> None:
         """Add one term of a map that is joined from terms averaged over samples."""
         self._placements[order] = term.placement
         total = self._joined[name].setdefault(order, Total(self._images, Reduction.MEAN))
-        total.add(term.values, asked.images, asked.weights)
+        total.add(term.values, ran.images, ran.weights)
 
     def close(self, weights: Tensor) -> None:
-        """All was asked; the rows weigh so much."""
-        for name, postponed in self._postponed.items():
+        """All rows have gone through; they weigh so much."""
+        for name, deferred in self._deferred.items():
             self._totals[name] = Total(self._images, Reduction.MEAN)
-            postponed.into(self._totals[name], weights)
+            deferred.into(self._totals[name], weights)
 
     def map(self, method: Method, size: tuple[int, int]) -> Tensor:
         """The map of a method."""

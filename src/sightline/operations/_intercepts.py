@@ -87,7 +87,7 @@ class Intercepts:
         """Read a call that is about to run, while its arguments are as they were; the rest once it has."""
         found = call.kind.bias_term(call)
         # What is not known by itself may still have the bias of its function.
-        said = call.kind if call.kind is UNKNOWN else call.spelled
+        said = call.kind if UNKNOWN in {call.kind, call.spelled} else call.spelled
         bias = said.bias(call) if found is None else None
         obscure = found is None and said.may_hide_bias(call)
         first = call.tensors[0]

@@ -25,7 +25,7 @@ from sightline.operations._propagation import Propagation
 from sightline.operations._reading import argument
 from sightline.operations._reuse import reuse_of
 from sightline.operations._steady import is_affected, steady
-from sightline.operations._vocabulary import LEAVES_TORCH, PICKS, PROBABILITIES, Intercepted, Kind, Operation
+from sightline.operations._vocabulary import LEAVES_TORCH, PROBABILITIES, Intercepted, Kind, Operation
 from sightline.operations.kinds import DERIVED_FACTOR
 from sightline.operations.kinds._spelling import layout_rule, spelling
 from sightline.operations.layout import Layouts
@@ -230,8 +230,9 @@ class Tape:
         call.kind = kind.read(call)
         name = call.name
         # Inside the network an index may spell a rectifier; of what is explained, it only says which.
-        picks = self._selecting and name in PICKS
-        derived = self._attentive and is_derived(tensors) and not (picks and is_picked_by(tensors))
+        picks = name in call.spelled.picks
+        said = self._selecting and picks and is_picked_by(tensors)
+        derived = self._attentive and is_derived(tensors) and not said
         if (derived or is_cut(tensors)) and not call.kind.takes_derived:
             call.kind = DERIVED_FACTOR
         call.in_place = call.writes_in_place
@@ -255,7 +256,7 @@ class Tape:
                 # Indices beside the values, of the largest and the like.
                 self._origins.outside(name, False, beside, tensors, self._modules.phrase)
             self._origins.inside(
-                call.kind, made, tensors, depends, gate=call.kind.gates(call), writes=call.writes, picks=name in PICKS
+                call.kind, made, tensors, depends, gate=call.kind.gates(call), writes=call.writes, picks=picks
             )
             if complete is not None:
                 complete(operation, made[0])

@@ -46,6 +46,7 @@ class Kind:
         has_inplace_flag: whether `True` among its arguments may be torch's `inplace`.
         features: whether its results are the feature maps of a network.
         told_apart: whether messages name the kind too, which the spelling does not tell.
+        picks: the functions that take entries of their first tensor by an index.
         layouts: how it maps the layout of its inputs to that of its result, by the name of the function; what is not
             there is mapped by `layout`.
         written_out: functions that are several operations in one, written out: (whether it is in place, arguments) ->
@@ -70,6 +71,7 @@ class Kind:
     has_inplace_flag: ClassVar[bool] = False
     features: ClassVar[bool] = False
     told_apart: ClassVar[bool] = False
+    picks: ClassVar[frozenset[str]] = frozenset()
     layouts: ClassVar[Mapping[str, LayoutRule]] = MappingProxyType({})
     written_out: ClassVar[Mapping[str, Callable[..., Any]]] = MappingProxyType({})
 
@@ -279,9 +281,6 @@ PROBABILITIES = frozenset(
     }
 )  # fmt: skip
 """Operations that turn scores into probabilities, or into their logarithms."""
-
-PICKS = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
-"""Calls that take entries of their first tensor by an index."""
 
 LEAVES_TORCH = frozenset({"item", "tolist", "numpy", "array", "float", "int", "index", "complex"})
 """Calls that give a tensor's values to Python or numpy, from where nobody can follow them."""

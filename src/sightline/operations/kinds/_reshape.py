@@ -22,6 +22,7 @@ class _Reshape(Rulable):
         "channel_shuffle native_channel_shuffle diagonal as_strided atleast_1d atleast_2d atleast_3d hsplit vsplit H mH"
     )
     selects = moves = views = keeps_gates = features = True
+    picks = frozenset({"getitem", "gather", "take_along_dim", "index_select"})
     layouts = by_name(
         {
             view: "permute transpose t T mT H mH movedim swapaxes swapdims squeeze unsqueeze select narrow split "
