@@ -33,9 +33,9 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlus
 
 import sightline as sl
-from sightline.auditing._layers import layers_of
-from sightline.auditing._randomisation import Stage
-from sightline.auditing._subjects import Subjects
+from sightline.auditing.questions._subjects import Subjects
+from sightline.evaluation._layers import layers_of
+from sightline.evaluation._randomisation import Stage
 
 METHODS = ["gradient", "input_x_gradient", "grad_cam", "grad_cam_plus_plus", "full_grad"]
 METHODS += ["guided_backprop", "rect_grad", "lrp_epsilon_plus"]

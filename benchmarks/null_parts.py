@@ -16,11 +16,11 @@ import torch
 from measure import conditions
 from torch import Tensor, nn
 
-from sightline.auditing._encoding import shifted
-from sightline.auditing._localisation import rank_accuracy
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
+from sightline.evaluation._encoding import shifted
 from sightline.evaluation._intervals import mean_interval
+from sightline.evaluation._localisation import rank_accuracy
 from sightline.explaining import explain
 from sightline.methods import catalogue
 

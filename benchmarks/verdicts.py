@@ -24,8 +24,9 @@ from claims import resnet20, squeezenet
 from measure import conditions
 
 import sightline as sl
-from sightline.auditing._subjects import CONTROLS
-from sightline.auditing._verdicts import Evidence, Rule, Said, corrected, judge
+from sightline.auditing._verdicts import Evidence, corrected, judge
+from sightline.auditing.questions._rule import Rule, Said
+from sightline.auditing.questions._subjects import CONTROLS
 
 METHODS = [
     "gradient", "saliency", "input_x_gradient", "guided_backprop", "deconvnet", "rect_grad", "grad_cam",

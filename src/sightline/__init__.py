@@ -12,7 +12,7 @@ from sightline._common.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sightline.arrays import ImageBatch, load_images
-    from sightline.auditing import Audit, Randomisation, audit, from_callable
+    from sightline.auditing import Audit, Question, Randomisation, audit, from_callable
     from sightline.errors import InputError, RefusalError, SightlineError
     from sightline.explaining import (
         Checks,
@@ -47,6 +47,7 @@ __all__ = [
     "ModelInfo",
     "Pair",
     "Preprocessing",
+    "Question",
     "Randomisation",
     "RefusalError",
     "Run",
@@ -67,7 +68,7 @@ __all__ = [
 
 _HOMES = {
     "arrays": ("ImageBatch", "load_images"),
-    "auditing": ("Audit", "Randomisation", "audit", "from_callable"),
+    "auditing": ("Audit", "Question", "Randomisation", "audit", "from_callable"),
     "errors": ("InputError", "RefusalError", "SightlineError"),
     "explaining": (
         "Checks",

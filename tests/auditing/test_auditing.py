@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sightline as sl
-from sightline.auditing import AuditOptions, Randomisation, audit, from_callable
-from sightline.auditing._auditing import Plan
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
-from sightline.auditing._subjects import CONTROLS
-from sightline.auditing._verdicts import Evidence, Rule, Said, judge
+from sightline.auditing import AuditOptions, Plan, Randomisation, audit, from_callable
+from sightline.auditing._verdicts import Evidence, judge
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE, SAME_CLASS
+from sightline.auditing.questions._rule import Rule, Said
+from sightline.auditing.questions._subjects import CONTROLS
 from sightline.models._fingerprint import fingerprint
 from sightline.sampling import Noise
 
@@ -394,7 +394,7 @@ def test_an_image_that_is_given_twice_counts_once() -> None:
 
 def test_what_cannot_be_audited_is_said(model: nn.Module, images: Tensor) -> None:
     for settings, said in (
-        ({"tests": ["colour"]}, "class_sensitivity.*colour"),
+        ({"tests": ["colour"]}, "no test colour.*class_sensitivity"),
         ({"tests": []}, "got none"),
         ({"tests": ["localisation"]}, "needs masks="),
         ({"masks": torch.ones(24, 12, 11)}, r"\(24, 12, 12\).*\(24, 12, 11\)"),

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from torch import nn
 
 import sightline as sl
-from sightline.auditing import _auditing as auditing
+from sightline.auditing import _plan as auditing
 from sightline.auditing._forecast import Forecast, needed
 
 

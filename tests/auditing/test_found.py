@@ -10,17 +10,35 @@ import torch
 from torch import nn
 
 import sightline as sl
-from sightline.auditing import audit
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE
+from sightline.auditing import Question, audit
 from sightline.auditing._found import Audit
 from sightline.auditing._pairs import Sample
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._subjects import Subjects
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE
+from sightline.auditing.questions._rule import Rule
+from sightline.auditing.questions._subjects import Subjects
+from sightline.evaluation._similarity import JUDGED
 from sightline.rendering._writing import write_page
 
 IMAGES = 24
 RULE = Rule("parameter_randomization", "all random", JUDGED, 0.5, True, "the rule")
+
+
+class Fixed(Question):
+    """A question with a rule, whose scores are made by hand."""
+
+    name = "fixed"
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    @property
+    def rules(self):
+        return (self.rule,)
+
+    def scores(self, block, on_progress):
+        return ()
+
+
 _NAMES = [str(i) for i in range(IMAGES)]
 SAMPLE = Sample.of(_NAMES, _NAMES, np.arange(IMAGES) % 3, None, 0)
 BOUNDED = Rule("completeness", "sum", "missing", 0.05, True, "the rule", floor=0.0, ceiling=1.0)
@@ -44,8 +62,7 @@ def found(likeness: dict[str, tuple[float, float]], **settings: object) -> Audit
         scores += rows(method, RULE.test, RULE.case, JUDGED, value)
     subjects = Subjects(list(likeness))
     return Audit.of(
-        pd.DataFrame(scores), subjects, {RULE.test: RULE}, {RULE.test: ""}, {}, SAMPLE,
-        {"weights": "as given", **settings},
+        pd.DataFrame(scores), subjects, [Fixed(RULE)], {}, SAMPLE, {"weights": "as given", **settings}
     )  # fmt: skip
 
 
@@ -108,7 +125,7 @@ def test_a_share_may_be_above_one() -> None:
     audited = found({"gradient": (0.1, 0.15)})
     finding = audited.findings[RULE.test, "gradient"]._replace(figure=3.2, low=3.1, high=3.3)
     other = Audit(
-        audited.scores, {(BOUNDED.test, "gradient"): finding}, {BOUNDED.test: BOUNDED}, {}, audited.sample, {}
+        audited.scores, {(BOUNDED.test, "gradient"): finding}, [Fixed(BOUNDED)], {}, audited.sample, {}
     )  # fmt: skip
     assert other.shown(BOUNDED.test, "gradient") == "3.20 [3.10, 3.30]"
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 import sightline as sl
 from helpers.networks import small
 from sightline.aggregation import InputTimesSignal
-from sightline.auditing import Randomisation, audit, from_callable
-from sightline.auditing._block import CEILING, REFERENCE
-from sightline.auditing._convergence import convergence
-from sightline.auditing._similarity import cosine, entropy
-from sightline.auditing.questions._input_bias import PATCH, WITHOUT
+from sightline.auditing import Randomisation, audit, blind_to, from_callable
+from sightline.auditing.questions._block import CEILING, REFERENCE
+from sightline.auditing.questions._input_bias import WITHOUT
+from sightline.evaluation._convergence import convergence
+from sightline.evaluation._similarity import cosine, entropy
 from sightline.models import ModelInfo, Preprocessing
 from sightline.sampling import Path
 
@@ -70,7 +70,7 @@ def test_completeness_is_what_the_sum_misses(model: nn.Module, images: Tensor) -
 def test_what_multiplies_by_the_input_cannot_see_its_null_colour(model: nn.Module, images: Tensor) -> None:
     found = audit(model, images, ["gradient", "input_x_gradient", "lrp_epsilon", "grad_cam"], ["input_bias"])
     for method in ("input_x_gradient", "lrp_epsilon", "control: input"):
-        assert values(found, "input_bias", PATCH + "zero", method, "seen").max() == 0
+        assert values(found, "input_bias", "a patch of zero", method, "seen").max() == 0
     patched = images.clone()
     patched[:, :, 4:8, 4:8] = 0
     with torch.no_grad():
@@ -78,9 +78,9 @@ def test_what_multiplies_by_the_input_cannot_see_its_null_colour(model: nn.Modul
     maps = gradient_of(model, patched, predicted).mean(1).abs().double()
     inside = maps[:, 4:8, 4:8].mean((1, 2))
     outside = (maps.sum((1, 2)) - maps[:, 4:8, 4:8].sum((1, 2))) / (144 - 16)
-    seen = values(found, "input_bias", PATCH + "zero", "gradient", "seen")
+    seen = values(found, "input_bias", "a patch of zero", "gradient", "seen")
     np.testing.assert_allclose(seen, inside / outside, rtol=1e-5)
-    assert found.blind_to == {name: ["zero"] for name in ("input_x_gradient", "lrp_epsilon", "control: input")}
+    assert blind_to(found.table) == {name: ["zero"] for name in ("input_x_gradient", "lrp_epsilon", "control: input")}
 
 
 def test_a_function_that_multiplies_by_the_input_has_no_form_without_it(model: nn.Module, images: Tensor) -> None:
@@ -104,9 +104,10 @@ def test_each_method_s_null_colour_is_named(model: nn.Module, images: Tensor) ->
     pictures = images.clamp(-2, 2)
     path = sl.Method(sampling=Path(steps=4, start="black"), aggregation=InputTimesSignal(), name="from black")
     found = audit(model, pictures, ["gradient", "input_x_gradient", path], ["input_bias"])
-    (zero,) = found.blind_to["input_x_gradient"]
+    blind = blind_to(found.table, found.settings["null_colour"])
+    (zero,) = blind["input_x_gradient"]
     assert "(102, 128, 153)" in zero
-    assert found.blind_to == {"input_x_gradient": [zero], "from black": ["black"], "control: input": [zero]}
+    assert blind == {"input_x_gradient": [zero], "from black": ["black"], "control: input": [zero]}
     assert re.search(rf"{re.escape(zero)}[^.]*\binput_x_gradient\b", found.advice)
     assert re.search(r"(?<!from )\bblack\b[^.]*\bfrom black\b", found.advice)
 
@@ -273,8 +274,8 @@ def test_convergence_is_that_of_the_propagation(model: nn.Module, images: Tensor
     found = audit(model, images, ["lrp_z_plus", "grad_cam", "gradient"], ["convergence"], block=7)
     assert set(found.verdicts["convergence"]) == {"reported"}
     own = convergence(model, images, ["lrp_z_plus", "gradient"]).values
-    for (method, depth), rows in own.groupby(["method", "depth"]):
-        case = f"{depth + 1}: {rows['layer'].iloc[0]}"
+    for (method, _), rows in own.groupby(["method", "depth"]):
+        case = rows["layer"].iloc[0]
         for measure in ("csc", "layer_cosine"):
             np.testing.assert_allclose(values(found, "convergence", case, method, measure), rows[measure], atol=1e-6)
     assert found.scores.query("method == 'grad_cam' and test == 'convergence'").empty

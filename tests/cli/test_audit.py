@@ -123,10 +123,10 @@ def test_a_gate_that_checked_nothing_does_not_pass(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--tests", "colour"], "class_sensitivity.*colour"),
+        (["--tests", "colour"], "no test colour.*class_sensitivity"),
         (["--methods", "grad_kam"], "grad_cam"),
         (["--order", "sideways"], "output, input, alone, whole"),
-        (["--fail-on", "everything"], "--fail-on.*everything"),
+        (["--fail-on", "everything"], "--fail-on.*names everything.*--tests asks only"),
         (["--fail-on", "stability", "--tests", "completeness"], "stability.*--tests asks only completeness"),
         (["--baseline", "absent.json"], r"--baseline.*absent\.json.*\baudit\.json"),
         (["--baseline", "net.py"], r"--baseline.*net\.py.*\baudit\.json"),

@@ -1,7 +1,7 @@
 """The questions of an audit: their scores of a method's maps, for each image."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -10,18 +10,11 @@ from torch import Tensor
 import sightline as sl
 from helpers.contract import Contract, Declared, Network, Question
 from sightline.aggregation import InputTimesSignal
-from sightline.auditing import Randomisation, questions
+from sightline.auditing import QUESTIONS, Randomisation
 from sightline.sampling import Path
 
 # What is asked about where the gradient promises nothing.
 PATH = sl.Method(sampling=Path(steps=10), aggregation=InputTimesSignal(), name="path")
-
-
-def of_the_package(kind: type) -> Iterator[type]:
-    for one in kind.__subclasses__():
-        yield from of_the_package(one)
-        if one.__module__.startswith("sightline."):
-            yield one
 
 
 class TestQuestions(Contract):
@@ -42,7 +35,7 @@ class TestQuestions(Contract):
 
     @staticmethod
     def registered() -> Iterable[str]:
-        return (one.name for one in of_the_package(questions.Question) if one is not questions.References)
+        return QUESTIONS.own
 
     def answer(self, part: str, question: Question) -> Tensor:
         images = question.images

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import FullGrad, InputSignal, InputTimesSignal, Sign
-from sightline.auditing._encoding import reencoded, shifted
+from sightline.evaluation._encoding import reencoded, shifted
 from sightline.models import ModelInfo, Preprocessing
 from sightline.propagation import GUIDED_BACKPROP, deep_taylor, lrp_0, lrp_epsilon
 from sightline.sampling import AdaptivePath, Expected, Image, Noise, Path

@@ -128,7 +128,7 @@ def test_other_distributions_register_methods(file: Path, monkeypatch: pytest.Mo
 
 
 def test_a_function_in_a_file_is_audited(file: Path, model: nn.Module) -> None:
-    from sightline.auditing._subjects import Subjects
+    from sightline.auditing.questions import Subjects
 
     images = torch.rand(2, 1, 4, 4)
     found = Subjects([f"{file}:BRIGHTNESS", f"{file}:named"]).maps(model, images, [torch.tensor([1, 1])], "a test")

@@ -41,7 +41,8 @@ FLAGS = {
     "gad reproduce": "--dataset --data --arch --weights --scratch --no-scratch --out --size --images --training "
     "--steps --epochs --tuning-epochs --tuning-rate --rate --batch-size --mode --methods --device --seed",
     "gad tables": "--reading --out",
-    "study claims": f"{MODEL} --parts --methods --images --networks --stages --out --seed --max-pixels --strict",
+    "study claims": f"{MODEL} --parts --methods --tests --images --networks --stages --out --seed --max-pixels "
+    "--strict",
 }
 ARGUMENTS = {
     "explain": "model images", "audit": "model images", "run": "recipe", "report": "folder", "methods": "name",

@@ -410,12 +410,26 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_happened(place: Path) ->
     assert tree_of(sl.run(path), place / "out") == undisturbed
 
 
-def test_an_audit_beside(place: Path) -> None:
-    path = recipe(place, '[audit]\nimages = 6\ntests = ["class_sensitivity"]\n', methods=["gradient"], targets=["0"])
-    sl.run(path)
+QUESTION = """
+from sightline import Question
+
+class Sums(Question):
+    name = "sums"
+    def scores(self, block, on_progress):
+        for method, maps in block.base.items():
+            yield from block.each(self.name, "all", method, "sum", maps.sum((1, 2)))
+"""
+
+
+def test_an_audit_beside_with_a_question_in_the_recipe_s_folder(place: Path) -> None:
+    (place / "mine.py").write_text(QUESTION)
+    tests = '[audit]\nimages = 6\ntests = ["class_sensitivity", "mine.py:Sums"]\n'
+    sl.run(recipe(place, tests, methods=["gradient"], targets=["0"]))
     record = json.loads((place / "out" / "audit" / "audit.json").read_text())
     model = sl.load_model(f"{place / 'net.py'}:build")
-    alone = sl.audit(model, sl.load_images(place / "photos", model)[:6], ["gradient"], ["class_sensitivity"])
+    asked = ["class_sensitivity", f"{place / 'mine.py'}:Sums"]
+    alone = sl.audit(model, sl.load_images(place / "photos", model)[:6], ["gradient"], asked)
+    assert record["verdicts"]["gradient"]["sums"] == "reported"
     assert record["verdicts"] == json.loads(alone.verdicts.to_json(orient="index"))
 
 
@@ -536,7 +550,7 @@ def test_methods_that_are_added_are_audited_by_themselves(place: Path) -> None:
 
 def test_what_is_wrong_with_the_audit_or_gad_is_said_first(place: Path) -> None:
     for more, said in (
-        ('[audit]\ntests = ["nothing"]\n', "class_sensitivity.*nothing"),
+        ('[audit]\ntests = ["nothing"]\n', "no test nothing.*class_sensitivity"),
         ('[gad]\nclasses = [0, 0]\nimages = "photos"\nlabels = ["cat", "dog"]\n', "two different outputs"),
         ('[gad]\nclasses = [0, 1]\nimages = "nowhere"\nlabels = ["cat", "dog"]\n', "nowhere"),
     ):

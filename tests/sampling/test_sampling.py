@@ -122,7 +122,7 @@ class Quadratic(nn.Module):
 
 def _asked_at(sampling: Sampling, images: Tensor, references: Tensor | None = None, seed: int = 0) -> list[Points]:
     """The points of each sample, for all images: what a job asks at."""
-    sampling = sampling.given(Context(references=references))
+    sampling = sampling.bind(Context(references=references))
     keys = [seed_of(seed, image_key(image)) for image in images]
     return [sampling.points(images, keys, [sample] * len(images)) for sample in range(len(sampling.weights))]
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from helpers.command_line import sightline
 from sightline._common.checksums import unsealed
 from sightline._common.seeds import image_key
+from sightline.auditing import Question, Rule
 from sightline.auditing._pairs import Sample
 from sightline.errors import InputError
 from sightline.study import claims
@@ -156,6 +157,26 @@ def test_methods_that_are_all_refused_leave_a_note_and_the_other_parts() -> None
     found = claims(network(), pictures(2), ["expected_gradients"], ["propagation", "encoding"], networks=1)
     assert set(found.parts["propagation"].refused) == {"expected_gradients"}
     assert len(found.parts["encoding"].table)
+
+
+def test_a_question_of_one_s_own_answers_the_claims() -> None:
+    class Plain(Question):
+        """Whether a map is that of the gradient."""
+
+        name = "plain"
+
+        @property
+        def rules(self):
+            return (Rule(self.name, "all", "plain", 0.5, False, "it is the gradient's", floor=0.0, ceiling=1.0),)
+
+        def scores(self, block, on_progress):
+            for method, maps in block.base.items():
+                plain = torch.full((len(maps),), float(method == "gradient"))
+                yield from block.each(self.name, "all", method, "plain", plain)
+
+    found = claims(network(), pictures(24), ["guided_backprop", "gradient"], ["propagation"], tests=[Plain()])
+    assert found.answers == {"Positive propagation fails plain": "holds"}
+    assert found.settings["tests"] == ["plain"]
 
 
 @pytest.mark.parametrize(("wrong", "told"), [({"parts": ["nothing"]}, "nothing"), ({"parts": []}, "none")])

@@ -1,7 +1,7 @@
 """Parts of one kind by name: those of this package, and those of other distributions by their entry points."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -45,6 +45,11 @@ class Registry(Generic[T]):
         if self._own.setdefault(name, part) is not part:
             raise InputError(f"The {self.what} {name} is registered already; choose another name.")
         return part
+
+    @property
+    def own(self) -> Mapping[str, T]:
+        """This package's own parts, in the order of their registration."""
+        return self._loaded()
 
     def __iter__(self) -> Iterator[str]:
         """The names: first this package's in the order of their registration, then others' in alphabetical order."""

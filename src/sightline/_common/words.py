@@ -1,6 +1,7 @@
 """Words for messages and records."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -8,6 +9,11 @@ def readable(path: str | Path) -> str:
     """A path as text that can be written anywhere, also where a name in it is not valid UTF-8."""
     text = path.as_posix() if isinstance(path, Path) else path
     return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names in a sentence: a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def counted(number: int, thing: str, things: str = "") -> str:

@@ -9,6 +9,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from sightline._common.words import readable
+from sightline.errors import InputError
 
 
 @contextmanager
@@ -41,6 +42,25 @@ def whole_files() -> Iterator[Callable[[Path], Path]]:
         for written in parts.values():
             with suppress(OSError):
                 written.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Callable[[str], Path]]:
+    """Write files of one folder, made where it is missing, as `whole_files` does; the function takes their names.
+
+    Raises:
+        InputError: the folder cannot be written.
+
+    Example:
+        with whole_folder(folder) as part:
+            part("table.csv").write_text(text)
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_files() as part:
+            yield lambda name: part(folder / name)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

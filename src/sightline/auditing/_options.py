@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from sightline._common.options import option
-from sightline.auditing._randomisation import Randomisation
-from sightline.auditing._subjects import Asked, Custom
+from sightline.auditing.questions import Custom, Question, default_tests
+from sightline.evaluation._images import Asked
+from sightline.evaluation._randomisation import Randomisation
 from sightline.methods import Method
 
-TESTS = (
-    "class_sensitivity", "image_sensitivity", "parameter_randomization", "input_bias", "completeness", "stability",
-)  # fmt: skip
+TESTS = default_tests()
 """What is asked unless told otherwise."""
 Progress = Callable[[str, int, int], None]
 
@@ -29,11 +28,11 @@ class AuditOptions:
         ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
         "Names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or several.",
     )
-    tests: Sequence[str] = option(
+    tests: str | Question | type[Question] | Sequence[str | Question | type[Question]] = option(
         TESTS,
         "`class_sensitivity`, `image_sensitivity`, `parameter_randomization`, `input_bias`, `completeness`, "
         "`stability`, by default all of these; `convergence`; `faithfulness`, which is costly; `localisation`, which "
-        "is asked wherever there are masks.",
+        "is asked wherever there are masks. Or a `Question` of your own, or FILE.py:NAME for one in a file.",
     )
     _: KW_ONLY
     output: str | None = option(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sightline._common.checksums import checksum, sealed, unsealed
 from sightline._common.written import whole_files, write_text
-from sightline.auditing._block import Score
+from sightline.auditing.questions import Score
 from sightline.errors import InputError
 
 _IDENTITY = "audit-identity.json"
@@ -29,6 +29,7 @@ class ScoreStore:
     def __init__(self, folder: str | Path | None, identity: Mapping[str, Any]) -> None:
         self._frames: dict[str, pd.DataFrame] = {}
         self._refused: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
         self._folder = None if folder is None else Path(folder) / "scores"
         self._whole: set[str] = set()
         if self._folder is None:
@@ -69,20 +70,22 @@ class ScoreStore:
             self._whole.add(name)
         return True
 
-    def keep(self, name: str, scores: Iterable[Score], refused: Mapping[str, str]) -> None:
+    def keep(self, name: str, scores: Iterable[Score], refused: Mapping[str, str], failure: str = "") -> None:
         """Keep the scores of a part; with a folder it has them when this returns.
 
         Args:
             name: the part's.
             scores: its scores.
             refused: methods that were refused so far, and why.
+            failure: why the question has no scores, where it failed.
         """
         frame = pd.DataFrame(scores, columns=list(Score._fields))
         if self._folder is None:
             self._frames[name], self._refused = frame, self._refused | dict(refused)
+            self._failures[name] = failure
             return
         text = frame.to_csv(index=False).encode("utf-8", "backslashreplace")
-        record = {"audit": self._identity, "scores": checksum(text), "refused": dict(refused)}
+        record = {"audit": self._identity, "scores": checksum(text), "refused": dict(refused), "failure": failure}
         # The record last: without it the scores do not count.
         with whole_files() as part:
             part(self._folder / f"{name}.csv").write_bytes(text)
@@ -98,6 +101,16 @@ class ScoreStore:
             return self._refused
         found: dict[str, str] = unsealed((self._folder / f"{name}.json").read_bytes())["refused"]
         return found
+
+    def failure(self, name: str) -> str:
+        """Why the question of a part failed at it; empty where it did not.
+
+        Args:
+            name: the part's.
+        """
+        if self._folder is None:
+            return self._failures[name]
+        return str(unsealed((self._folder / f"{name}.json").read_bytes())["failure"])
 
     def scores(self, names: Sequence[str]) -> pd.DataFrame:
         """The scores of some parts, a row for each.

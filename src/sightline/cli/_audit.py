@@ -8,12 +8,8 @@ from rich.markup import escape
 
 from sightline._common.checksums import fits
 from sightline._common.words import readable
-from sightline.auditing import Audit, Randomisation
+from sightline.auditing import CONTROLS, TESTS, Audit, Question, Randomisation, groups_of, questions_of
 from sightline.auditing import audit as audited
-from sightline.auditing._auditing import FURTHER
-from sightline.auditing._grouping import groups_of
-from sightline.auditing._options import TESTS
-from sightline.auditing._subjects import CONTROLS
 from sightline.auditing._verdict_table import verdict_table
 from sightline.cli._console import console, interruptible, progress, say, say_refused
 from sightline.cli._images import read_images
@@ -30,7 +26,7 @@ FAILED, UNDECIDED = 1, 4
 def audit(model: ModelOptions, asked: AuditOptions) -> None:
     """Ask of methods whether their maps explain this model at all: figures, intervals and verdicts."""
     check_places([*asked.images, *(asked.references or ())], asked.out)
-    tests = TESTS if asked.tests is None else asked.tests
+    tests = questions_of(TESTS if asked.tests is None else asked.tests, masked=False)
     _check_fail_on(asked.fail_on, tests)
     before = _stored(asked.baseline)
     network = loaded(model)
@@ -69,13 +65,12 @@ def audit(model: ModelOptions, asked: AuditOptions) -> None:
     _exit(asked, before, found)
 
 
-def _check_fail_on(wanted: tuple[str, ...], tests: tuple[str, ...]) -> None:
-    unknown = [name for name in wanted if name not in {*TESTS, *FURTHER, "overall"}]
-    if unknown:
-        raise InputError(f"--fail-on takes {', '.join(TESTS)} or overall; got {', '.join(unknown)}.")
+def _check_fail_on(wanted: tuple[str, ...], questions: list[Question]) -> None:
+    tests = [question.name for question in questions]
     if unasked := [name for name in wanted if name not in {*tests, "overall"}]:
         raise InputError(
-            f"--fail-on names {', '.join(unasked)}, but --tests asks only {','.join(tests)}. Add it there."
+            f"--fail-on takes overall or a test that is asked; it names {', '.join(unasked)}, but --tests asks only "
+            f"{','.join(tests)}. Add it there."
         )
 
 

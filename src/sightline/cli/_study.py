@@ -23,6 +23,7 @@ def claims(model: ModelOptions, asked: ClaimsOptions) -> None:
             batch,
             asked.methods,
             asked.parts,
+            tests=asked.tests,
             folder=asked.out,
             count=asked.count,
             networks=asked.networks,

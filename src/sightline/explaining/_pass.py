@@ -230,10 +230,11 @@ class Pass:
         except RefusalError as error:
             results.refused |= {method.name: str(error) for method in pull.methods}
             return
+        finally:
+            backward.ran(tape.hooks.reason if tape.hooks.changed else "")
         for method in pull.methods:
             if any(signals[place] is None for place in method.aggregation.places):
                 results.refused[method.name] = NO_PATH
-        backward.ran(tape.hooks.reason if tape.hooks.changed else "")
         ready = [method for method in pull.methods if method.name not in results.refused]
         if ledger is not None and ledger.growth is not None:
             for method in ready:

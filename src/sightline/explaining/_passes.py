@@ -50,7 +50,7 @@ class Passes:
             return
         reason = _ALL_AT_ONCE if self._group.sampling.steered and self._network.whole_batch else ""
         try:
-            self._group = replace(self._group, sampling=self._group.sampling.given(self._network.context))
+            self._group = replace(self._group, sampling=self._group.sampling.bind(self._network.context))
         except RefusalError as error:
             reason = str(error)
         if reason:

@@ -44,7 +44,7 @@ class Job:
         self._groups[_IMAGES] = []
         for method in methods:
             for factor in method.factors:
-                self._groups[_IMAGES if factor.sampling.at_images else factor.sampling.asked].append(factor)
+                self._groups[_IMAGES if factor.sampling.at_images else factor.sampling.shared_key].append(factor)
         if network.whole_batch:
             self._chunks.all_at_once()
         self.results: list[Results] = []

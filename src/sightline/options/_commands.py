@@ -99,6 +99,10 @@ class ClaimsOptions(SeedOptions, ImageOptions):
     methods: tuple[str, ...] | None = option(
         None, "For aggregation and propagation: names from `sightline methods`, with commas."
     )
+    tests: tuple[str, ...] = option(
+        ("class_sensitivity", "image_sensitivity", "parameter_randomization"),
+        "For aggregation and propagation: tests of `sightline audit`, with commas; or FILE.py:NAME for your own.",
+    )
     count: int | None = option(None, "Take so many, spread evenly; by default all.", Flag("--images"), least=1)
     networks: int = option(5, "Random networks; a verdict needs at least 5.", least=1)
     stages: int = option(1, "1: all layers become random at once; else in so many steps from the output.", least=1)

@@ -13,12 +13,10 @@ from matplotlib.axes import Axes
 
 from sightline._common.renderers import renders
 from sightline._common.words import counted
-from sightline.auditing import Audit
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._subjects import CONTROLS
+from sightline.auditing import CONTROLS, JUDGED, Audit
 from sightline.methods import catalogue
 from sightline.rendering._figure import PaperFigure
-from sightline.rendering._paper import CONVERGENCE, SANITY, bibliography, latex
+from sightline.rendering._paper import bibliography, latex
 
 _COLOURS = {"pass": "#cfe8df", "fail": "#f6d3bf", "undecided": "#eeeeee", "reported": "#ffffff"}
 _TEXT = {"pass": "#0b7a57", "fail": "#b54708", "undecided": "inherit", "reported": "inherit"}
@@ -188,7 +186,7 @@ def _html(found: Audit) -> str:
         cells = []
         for test, word in said.items():
             finding = found.findings.get((str(test), str(method)))
-            figure = "" if finding is None else f" {found.shown(str(test), str(method)).split(' [')[0]}".rstrip()
+            figure = "" if finding is None else f" {found.figure(str(test), str(method))}".rstrip()
             reason = escape(finding.reason) if finding is not None else ""
             cells.append(f'<td title="{reason}" style="color:{_TEXT[word]}">{escape(word)}{figure}</td>')
         cells += [f"<td>{escape(text)}</td>" for text in counts.loc[str(method)]]
@@ -232,7 +230,6 @@ def _caption(images: int, rules: Mapping[str, str]) -> str:
 def _bibliography(found: Audit) -> str:
     known = catalogue()
     methods = list(dict.fromkeys(method for _, method in found.findings))
-    tests = {"parameter_randomization": SANITY, "convergence": CONVERGENCE}
-    return bibliography(
-        [known[name] for name in methods if name in known], *(tests[test] for test in found.rules if test in tests)
-    )
+    cites = list(dict.fromkeys(cited for question in found.questions for cited in question.cites))
+    text = bibliography([known[name] for name in methods if name in known], *cites)
+    return "\n\n".join([text] * bool(text) + [cited for cited in cites if cited.startswith("@")])

@@ -12,8 +12,8 @@ from sightline.methods import Method, catalogue, settings
 from sightline.propagation import Propagation
 from sightline.sampling import Sampling
 
-GAD, SANITY, CONVERGENCE = "2401.14434", "1810.03292", "1912.09818"
-"""What is cited beside methods: Gradient Artificial Distancing, parameter randomisation, convergence."""
+GAD = "2401.14434"
+"""What is cited beside methods: Gradient Artificial Distancing."""
 _PLACE = re.compile(r"(?:arXiv|doi) (\d\S*?)(?=,?(?:\s|$))")
 _ESCAPES = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",

@@ -16,8 +16,7 @@ from sightline._common.checksums import changed, fits
 from sightline._common.version import __version__
 from sightline._common.words import counted, readable
 from sightline._common.written import write_text
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._subjects import CONTROLS
+from sightline.auditing import CONTROLS, JUDGED
 from sightline.errors import InputError
 from sightline.methods import as_method, card
 from sightline.rendering._audit_page import FIGURES

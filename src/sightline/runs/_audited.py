@@ -4,11 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.auditing import AuditOptions, Randomisation
-from sightline.auditing._auditing import Plan
-from sightline.auditing._found import is_saved
-from sightline.auditing._grouping import groups_of
-from sightline.auditing._options import TESTS
+from sightline.auditing import AuditOptions, Plan, Randomisation, groups_of, is_saved
 from sightline.errors import InputError
 from sightline.models import model_info
 from sightline.runs._source import read
@@ -60,7 +56,7 @@ def audits_of(worker: Worker) -> list[Audited]:
                 worker.recipe.methods_of(
                     list(dict.fromkeys(method for _, methods in pairs for method in methods if method in own))
                 ),
-                TESTS if asked.tests is None else asked.tests,
+                worker.recipe.tests(),
                 randomisation=Randomisation(stages=asked.stages, seed=worker.recipe.seed, networks=asked.networks),
                 groups=groups_of(found.batch, asked.groups) if asked.groups else None,
                 seed=worker.recipe.seed,

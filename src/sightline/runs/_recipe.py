@@ -22,6 +22,7 @@ from pydantic import (
 from torch import nn
 
 from sightline._common.words import counted
+from sightline.auditing import TESTS
 from sightline.errors import InputError
 from sightline.methods import Method, as_method
 from sightline.models import device_named, load_model
@@ -177,6 +178,11 @@ class Recipe(_Part):
         """
         own = self.chosen()
         return [own.get(name) or as_method(name) for name in names]
+
+    def tests(self) -> Sequence[str]:
+        """What the audit asks."""
+        given = TESTS if self.audit is None or self.audit.tests is None else self.audit.tests
+        return [_beside(self.folder, test) for test in given]
 
 
 def _once(what: str, given: list[T], names: Sequence[object]) -> list[T]:

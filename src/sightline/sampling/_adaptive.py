@@ -68,7 +68,7 @@ class AdaptivePath(Sampling):
         del keys
         return along(images, self.baselines(images), [(0, sample) for sample in samples])
 
-    def given(self, context: Context) -> "AdaptivePath":
+    def bind(self, context: Context) -> "AdaptivePath":
         if not isinstance(self.start, str):
             return self
         return replace(self, start=resolved(self.start, context)[0])

@@ -95,6 +95,7 @@ class Sampling(ABC):
     before: bool = False
     steered: bool = False
     from_baseline: bool = False
+    random: bool = False
     at_images: bool = False
     averaged_over: str = "its inputs"
 
@@ -116,8 +117,6 @@ class Sampling(ABC):
     def fixed_baseline(self) -> bool:
         return False
 
-    random: bool = False
-
     @property
     @abstractmethod
     def weights(self) -> tuple[float, ...]:
@@ -125,7 +124,7 @@ class Sampling(ABC):
 
     @abstractmethod
     def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int | float]) -> Points:
-        """The inputs to ask the network at.
+        """The inputs at which the network is evaluated.
 
         Args:
             images: shape (row, channel, height, width), an image for each row (repeated as needed).
@@ -134,11 +133,11 @@ class Sampling(ABC):
         """
 
     @property
-    def asked(self) -> "Sampling":
-        """What decides at which inputs the network is asked; methods that agree in it share their passes."""
+    def shared_key(self) -> "Sampling":
+        """What decides at which inputs the network is evaluated; methods that agree in it share their passes."""
         return self
 
-    def given(self, context: Context) -> "Sampling":
+    def bind(self, context: Context) -> "Sampling":
         """The same sampling, with what it needs to know of the job.
 
         Raises:
@@ -148,7 +147,7 @@ class Sampling(ABC):
         return self
 
     def rounds(self, images: int) -> Generator[list[Row], list[Answer], list[float]]:
-        """The rows to ask, round by round; each round is sent its answers. Returns the weight of each row asked."""
+        """The rows, round by round; each round is sent its answers. Returns the weight of each row."""
         # Sample by sample, so that a chunk of as many rows as images is the whole batch in its order.
         rows = [Row(image, sample) for sample in range(len(self.weights)) for image in range(images)]
         yield rows

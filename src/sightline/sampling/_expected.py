@@ -58,7 +58,7 @@ class Expected(Sampling):
     def weights(self) -> tuple[float, ...]:
         return (1 / self.samples,) * self.samples
 
-    def given(self, context: Context) -> "Expected":
+    def bind(self, context: Context) -> "Expected":
         if self.references is not None:
             return self
         if context.references is None:
@@ -70,7 +70,7 @@ class Expected(Sampling):
 
     def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int | float]) -> Points:
         references = self.references
-        assert references is not None  # noqa: S101 - `given` has seen to it
+        assert references is not None  # noqa: S101 - `bind` has seen to it
         if references.shape[1:] != images.shape[1:]:
             raise InputError(
                 f"References have shape {tuple(references.shape[1:])} and images {tuple(images.shape[1:])}; load them "

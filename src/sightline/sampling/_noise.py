@@ -51,7 +51,7 @@ class Noise(Sampling):
         return (1 / self.samples,) * self.samples
 
     @property
-    def asked(self) -> "Noise":
+    def shared_key(self) -> "Noise":
         return replace(self, reduction=Reduction.MEAN, before=False)
 
     def points(self, images: Rows, keys: Sequence[int], samples: Sequence[int | float]) -> Points:

@@ -61,7 +61,7 @@ class Path(Sampling):
             images, self.baselines(images), [(int(s) // self.steps, nodes[int(s) % self.steps]) for s in samples]
         )
 
-    def given(self, context: Context) -> "Path":
+    def bind(self, context: Context) -> "Path":
         return replace(self, start=resolved(self.start, context)) if _named(self.start) else self
 
     def baselines(self, images: Tensor) -> list[Tensor]:
@@ -108,7 +108,7 @@ def identity(start: object) -> object:
 
 def expanded(start: Start, images: Tensor) -> Tensor:
     """A baseline in the shape of the images."""
-    assert not isinstance(start, str)  # noqa: S101 - `given` has put numbers in place of names
+    assert not isinstance(start, str)  # noqa: S101 - `bind` has put numbers in place of names
     # A bare number would pass through single precision on its way into a tensor of its own.
     values = start.detach().to(images) if isinstance(start, Tensor) else images.new_tensor(start)
     try:

@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sightline.arrays import ImageBatch, as_images, ends_of
-from sightline.auditing._encoding import reencoded, shifted
-from sightline.auditing._similarity import cosine, spearman
-from sightline.auditing._subjects import Asked
+from sightline.arrays._encoded import ends_of
 from sightline.errors import RefusalError
+from sightline.evaluation._encoding import reencoded, shifted
+from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation._similarity import cosine, spearman
 from sightline.methods import catalogue
 from sightline.study._part import Interval, Part, interval, too_few
 from sightline.study._rule import answer
@@ -48,7 +48,7 @@ def encodings(model: Callable[..., Any], images: Asked) -> Iterator[tuple[str, n
     Raises:
         RefusalError: the network has no first layer that could be corrected for another encoding.
     """
-    values = _tensor(images)
+    values = values_of(images)
     channels = values.shape[1]
     ends = ends_of(model, images, channels)
     black, white = ends if ends is not None else (values.min().expand(channels), values.max().expand(channels))
@@ -90,9 +90,9 @@ def bias(model: Callable[..., Any], images: Asked, *, seed: int = 0, step: Step 
         for name, network, moved in encodings(model, images):
             kept[name], said = maps_of(network, moved, methods, seed=seed)
             refused |= said
-            magnitudes[name] = _tensor(moved).abs().mean(1)
+            magnitudes[name] = values_of(moved).abs().mean(1)
             if step is not None:
-                step(len(kept), 4 if _tensor(images).shape[1] == len(_MEAN) else 3)
+                step(len(kept), 4 if values_of(images).shape[1] == len(_MEAN) else 3)
     except RefusalError as error:
         note = f"The network cannot be given another encoding: {error}"
         return Part(_TITLE, _QUESTION, _RULE, answers={_CLAIM: "undecided"}, notes=[note])
@@ -111,13 +111,9 @@ def bias(model: Callable[..., Any], images: Asked, *, seed: int = 0, step: Step 
         verdicts[one.name] = _verdict(figures)
     pairs = [(name, other.name) for name, other in local.items()]
     notes = too_few(len(images))
-    if ends_of(model, images, _tensor(images).shape[1]) is None:
+    if ends_of(model, images, values_of(images).shape[1]) is None:
         notes.append("The encoding of the images is not known; their lowest and highest values are taken as 0 and 1.")
     return Part(_TITLE, _QUESTION, _RULE, pd.DataFrame(table), {_CLAIM: answer(verdicts, pairs)}, refused, notes)
-
-
-def _tensor(images: Asked) -> Tensor:
-    return as_images(images.tensor if isinstance(images, ImageBatch) else images)
 
 
 def _verdict(figures: list[Interval]) -> str:

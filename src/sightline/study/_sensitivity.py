@@ -12,14 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from sightline.auditing import Audit, Randomisation, audit
-from sightline.auditing._subjects import CONTROLS, Asked
+from sightline.auditing import CONTROLS, Audit, Question, Randomisation, audit
+from sightline.evaluation._images import Asked
+from sightline.study._options import StudyOptions
 from sightline.study._part import Part, too_few
 from sightline.study._rule import Answer, answer
 
-Progress = Callable[[str, int, int], None]
 Pairs = Sequence[tuple[str, str]]
-TESTS = ("class_sensitivity", "image_sensitivity", "parameter_randomization")
 _DEPTHS = ("", "@early", "@middle")
 AGGREGATION: Pairs = (
     *((f"{positive}{depth}", f"{signed}{depth}") for depth in _DEPTHS for positive, signed in (
@@ -72,12 +71,9 @@ def audited(
     model: Callable[..., Any],
     images: Asked,
     methods: Sequence[str],
-    *,
-    networks: int,
-    stages: int,
-    seed: int,
+    questions: Sequence[Question],
+    options: StudyOptions,
     folder: Path | None,
-    progress: Progress | None,
 ) -> Audit:
     """The audit that answers both claims; with one stage all layers become random at once.
 
@@ -85,10 +81,11 @@ def audited(
         InputError: see `sightline.auditing`.
         RefusalError: see `sightline.auditing`.
     """
-    order = "whole" if stages == 1 else "output"
-    how = Randomisation(order, stages, networks=networks, seed=seed)
+    order = "whole" if options.stages == 1 else "output"
+    how = Randomisation(order, options.stages, networks=options.networks, seed=options.seed)
     return audit(
-        model, images, list(methods), TESTS, randomisation=how, seed=seed, folder=folder, progress=progress
+        model, images, list(methods), questions,
+        randomisation=how, seed=options.seed, folder=folder, progress=options.progress,
     )  # fmt: skip
 
 
@@ -106,7 +103,7 @@ def sensitivity(part: str, found: Audit, methods: Sequence[str]) -> Part:
     rows = rows[rows["method"].isin(shown) & ~rows["method"].isin([*CONTROLS, *found.refused])]
     answers: dict[str, Answer] = {}
     pairs = [pair for pair in PAIRS[part] if set(pair) <= set(methods)]
-    for test in TESTS:
+    for test in found.rules:
         said = {name: str(one.said) for (asked, name), one in found.findings.items() if asked == test}
         answers[f"{_WORDS[part][0]} fails {test.replace('_', ' ')}"] = answer(said, pairs)
     title, question = _WORDS[part]
@@ -116,8 +113,8 @@ def sensitivity(part: str, found: Audit, methods: Sequence[str]) -> Part:
     return Part(title, question, _RULE, table, answers, refused, [*notes, *too_few(len(found.names))])
 
 
-def unanswered(part: str, why: str) -> Part:
+def unanswered(part: str, why: str, tests: Sequence[str]) -> Part:
     """The part where the network refuses all of its methods."""
     title, question = _WORDS[part]
-    answers: dict[str, Answer] = {f"{title} fails {test.replace('_', ' ')}": "undecided" for test in TESTS}
+    answers: dict[str, Answer] = {f"{title} fails {test.replace('_', ' ')}": "undecided" for test in tests}
     return Part(title, question, _RULE, answers=answers, notes=[why])

@@ -3,27 +3,32 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, Protocol, cast
 
 import numpy as np
 
 from sightline._common.checksums import sealed
+from sightline._common.options import takes
 from sightline._common.words import counted
-from sightline._common.written import whole_files
-from sightline.arrays import ImageBatch, as_images, whole
-from sightline.auditing._subjects import Asked
-from sightline.errors import InputError, RefusalError
-from sightline.evaluation import FEWEST
+from sightline._common.written import whole_folder
+from sightline.arrays._encoded import as_images
+from sightline.auditing import questions_of
+from sightline.errors import RefusalError
+from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation._intervals import FEWEST
 from sightline.explaining._explanation import FORMAT, versions
 from sightline.methods import as_method
 from sightline.models import model_info
-from sightline.options import PARTS, ClaimsOptions
+from sightline.options import PARTS
 from sightline.study._encodings import bias
+from sightline.study._options import StudyOptions
 from sightline.study._part import Part
-from sightline.study._sensitivity import PAIRS, Progress, audited, methods_of, sensitivity, unanswered
+from sightline.study._sensitivity import PAIRS, audited, methods_of, sensitivity, unanswered
 from sightline.study._survey import survey
 
 _ALONE = {"survey": survey, "encoding": bias}
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,31 +84,26 @@ class Study:
                 for name, part in self.parts.items()
             },
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole_files() as place:
-                for name, part in self.parts.items():
-                    part.table.to_csv(place(folder / f"{name}.csv"), index=False, float_format="%.6g")
-                place(folder / "study.md").write_text(self.markdown(), encoding="utf-8", errors="backslashreplace")
-                place(folder / "study.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from error
+        with whole_folder(folder) as place:
+            for name, part in self.parts.items():
+                part.table.to_csv(place(f"{name}.csv"), index=False, float_format="%.6g")
+            place("study.md").write_text(self.markdown(), encoding="utf-8", errors="backslashreplace")
+            place("study.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
         return folder
 
 
-def claims(
-    model: Callable[..., Any],
-    images: Asked,
-    methods: Sequence[str] | None = None,
-    parts: Sequence[str] = ClaimsOptions.parts,
-    *,
-    folder: str | Path | None = None,
-    count: int | None = None,
-    networks: int = ClaimsOptions.networks,
-    stages: int = ClaimsOptions.stages,
-    seed: int = ClaimsOptions.seed,
-    progress: Progress | None = None,
-) -> Study:
+def _typed(options: Callable[P, StudyOptions]) -> Callable[[Callable[..., Study]], "Claims[P]"]:
+    return cast('Callable[[Callable[..., Study]], "Claims[P]"]', takes(cast("type", options)))
+
+
+class Claims(Protocol[P]):
+    """The type of `claims`: the options are those of `StudyOptions`."""
+
+    def __call__(self, model: Callable[..., Any], images: Asked, /, *options: P.args, **more: P.kwargs) -> Study: ...
+
+
+@_typed(StudyOptions)
+def claims(model: Callable[..., Any], images: Asked, *options: Any, **more: Any) -> Study:  # noqa: D417 - {options}
     """Test claims of the literature on a network: each is answered by a fixed rule.
 
     One audit answers `aggregation` and `propagation`. `survey` and `encoding` ask for many passes, and take a quarter
@@ -112,14 +112,7 @@ def claims(
     Args:
         model: a network in evaluation mode.
         images: see `sightline.explain`; a verdict needs at least twenty.
-        methods: names from the catalogue for `aggregation` and `propagation`; by default all of both claims.
-        parts: some of `aggregation`, `propagation`, `survey` and `encoding`.
-        folder: where the study is written after each part; an interrupted audit goes on there.
-        count: of the images, take so many, spread evenly; by default all.
-        networks: random networks; a verdict needs at least five.
-        stages: with 1 all layers become random at once; else in so many steps from the output.
-        seed: base of all randomness.
-        progress: called with what is done, and the steps done and in all.
+        {options}
 
     Raises:
         InputError: images, parts or methods cannot be used, or the folder holds another audit.
@@ -128,26 +121,22 @@ def claims(
         found = claims(model, images, folder="study")
         found.answers  # {"Positive aggregation fails class sensitivity": "does not hold", ...}
     """
-    unknown = [name for name in parts if name not in PARTS]
-    if unknown or not parts:
-        raise InputError(f"Parts are {', '.join(PARTS)}; got {', '.join(unknown) or 'none'}.")
-    whole("networks", networks)
-    whole("stages", stages)
-    if count is not None:
-        whole("count", count)
+    given = StudyOptions(*options, **more)
+    parts, progress = given.parts, given.progress
+    questions = questions_of(given.tests, masked=False)
     asked = [name for name in PARTS if name in parts]
     judged = [name for name in asked if name in PAIRS]
-    names = [as_method(name).name for name in methods or _methods(judged)]
-    as_images(images.tensor if isinstance(images, ImageBatch) else images)
-    chosen = _evenly(images, count or len(images))
+    names = [as_method(name).name for name in given.methods or _methods(judged)]
+    as_images(values_of(images))
+    chosen = _evenly(images, given.count or len(images))
     fewer = _evenly(chosen, max(FEWEST, len(chosen) // 4))
     info = model_info(model)
     settings = {
         "model": info.spec, "weights": info.weights, "images": len(chosen), "fewer images": len(fewer),
-        "networks": networks, "stages": stages, "seed": seed, "methods": names if judged else [], "parts": asked,
-        "versions": versions(),
+        "networks": given.networks, "stages": given.stages, "seed": given.seed, "methods": names if judged else [],
+        "tests": [question.name for question in questions], "parts": asked, "versions": versions(),
     }  # fmt: skip
-    place = None if folder is None else Path(folder)
+    place = None if given.folder is None else Path(given.folder)
     done: dict[str, Part] = {}
 
     def keep(made: Mapping[str, Part]) -> Study:
@@ -160,11 +149,14 @@ def claims(
     if judged:
         own = None if place is None else place / "-".join(["audit", *judged])
         try:
-            found = audited(
-                model, chosen, names, networks=networks, stages=stages, seed=seed, folder=own, progress=progress
-            )
+            found = audited(model, chosen, names, questions, given, own)
         except RefusalError as error:
-            study = keep({name: unanswered(name, str(error)) for name in judged})
+            study = keep(
+                {
+                    name: unanswered(name, str(error), [test for one in questions for test in one.tests])
+                    for name in judged
+                }
+            )
         else:
             if own is not None:
                 found.save(own)
@@ -176,7 +168,7 @@ def claims(
                 if progress is not None:
                     progress(name, now, of)
 
-            study = keep({name: _ALONE[name](model, fewer, seed=seed, step=step)})
+            study = keep({name: _ALONE[name](model, fewer, seed=given.seed, step=step)})
     return study
 
 

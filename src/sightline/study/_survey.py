@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from sightline._common.seeds import image_key
-from sightline.arrays import ImageBatch, as_images
+from sightline.arrays._encoded import as_images
 from sightline.auditing._pairs import Sample
-from sightline.auditing._similarity import spearman
-from sightline.auditing._subjects import Asked
-from sightline.explaining._explain import explain
+from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation._similarity import spearman
+from sightline.explaining import explain
 from sightline.methods import Method, catalogue
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon
 from sightline.study._part import Part, interval, too_few
@@ -65,7 +65,7 @@ def survey(model: Callable[..., Any], images: Asked, *, seed: int = 0, step: Ste
         InputError: see `sightline.explain`.
     """
     maps, refused = maps_of(model, images, _methods(), seed=seed, step=step)
-    keys = [image_key(image) for image in as_images(images.tensor if isinstance(images, ImageBatch) else images)]
+    keys = [image_key(image) for image in as_images(values_of(images))]
     others = Sample.of(keys, keys, np.zeros(len(keys), dtype=int), None, seed).alike
     other, known = torch.from_numpy(others.partners), torch.from_numpy(others.known)
     rows, said = [], []

@@ -1,17 +1,18 @@
 """Class sensitivity."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from sightline.auditing._block import RANDOM_CLASSES, Block, Score
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._verdicts import Rule
-from sightline.auditing.questions._question import Question
-from sightline.models import OutputKind
+from sightline.auditing.questions._block import RANDOM_CLASSES, Block, Score
+from sightline.auditing.questions._question import Question, Setup
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._similarity import JUDGED
+from sightline.models._output_kind import OutputKind
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,13 @@ class ClassSensitivity(Question):
     """
 
     name: ClassVar[str] = "class_sensitivity"
+    caption: ClassVar[str] = "Is the map of another class another map?"
+    default: ClassVar[bool] = True
+    compares_classes: ClassVar[bool] = True
     output: OutputKind = field(default_factory=OutputKind)
+
+    def prepare(self, setup: Setup) -> Question:
+        return replace(self, output=setup.output)
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -40,7 +47,7 @@ class ClassSensitivity(Question):
         )  # fmt: skip
         return (rule,)
 
-    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
+    def not_applicable(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
         del model, images
         if logits.shape[1] < 2:
             return f"the network has one output, so there is no other {self.output.noun}"
@@ -53,10 +60,13 @@ class ClassSensitivity(Question):
                 )
         return ""
 
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         return min(RANDOM_CLASSES, outputs - 1) + 2 * (self.output.predicts and outputs > 2)
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        tell("other outputs")
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        on_progress("other outputs")
         for case, draw, maps in block.other_classes():
             yield from block.compared(self.name, case, maps, draw=draw)
+
+
+QUESTIONS.register(ClassSensitivity.name, ClassSensitivity())

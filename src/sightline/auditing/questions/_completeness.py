@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._subjects import ARRIVED, MISSED, MISSING, PROMISED
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.auditing.questions._rule import Rule
+from sightline.auditing.questions._subjects import ARRIVED, MISSED, MISSING, PROMISED
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Completeness(Question):
     """
 
     name: ClassVar[str] = "completeness"
+    caption: ClassVar[str] = "Does the map add up to what it explains?"
+    default: ClassVar[bool] = True
     case: ClassVar[str] = "the sum of the map"
 
     @property
@@ -40,13 +43,16 @@ class Completeness(Question):
         )  # fmt: skip
         return (rule,)
 
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         del outputs
         return 0
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        tell("sums")
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        on_progress("sums")
         for method, sums in block.sums.items():
             for measure in (MISSING, MISSED, PROMISED, ARRIVED):
                 if measure in sums:
                     yield from block.each(self.name, self.case, method, measure, sums[measure])
+
+
+QUESTIONS.register(Completeness.name, Completeness())

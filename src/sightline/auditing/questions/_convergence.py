@@ -1,14 +1,15 @@
 """Convergence."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._convergence import convergence, first_lost
+from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.evaluation._convergence import convergence, first_lost
 from sightline.operations import INPUT
 
 
@@ -23,12 +24,14 @@ class Convergence(Question):
     """
 
     name: ClassVar[str] = "convergence"
+    caption: ClassVar[str] = "At which layer has the propagation lost the class?"
+    cites: ClassVar[Sequence[str]] = ("1912.09818",)
 
-    def told(self, scores: pd.DataFrame) -> str:
+    def summary(self, scores: pd.DataFrame) -> str:
         if scores.empty:
             return ""
         means = scores.pivot_table(index="case", columns="measure", values="value", sort=False)
-        layers = means.assign(layer=[str(case).split(": ", 1)[1] for case in means.index])
+        layers = means.assign(layer=means.index)
         lost = first_lost(layers)
         if lost is None:
             return ""
@@ -38,16 +41,18 @@ class Convergence(Question):
             f"the input is where, not what (random logits send maps with a cosine of {left:.2f} there)"
         )
 
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         del outputs
         return 0
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        tell("random logits")
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        on_progress("random logits")
         rows = [row for row in block.subjects.rows if row.name not in block.subjects.refused]
         found = convergence(block.model, block.images, rows, seed=block.seed).values
         for row in found.to_dict("records"):
-            case = f"{row['depth'] + 1}: {row['layer']}"
             for measure in ("csc", "csc_signed", "layer_cosine", "chance"):
                 number = block.numbers[row["image"]]
-                yield Score(self.name, case, row["method"], measure, number, row[measure])
+                yield Score(self.name, row["layer"], row["method"], measure, number, row[measure])
+
+
+QUESTIONS.register(Convergence.name, Convergence())

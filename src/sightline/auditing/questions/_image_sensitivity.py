@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import SAME_CLASS, Block, Score
-from sightline.auditing._similarity import JUDGED
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import SAME_CLASS, Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._similarity import JUDGED
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class ImageSensitivity(Question):
     """
 
     name: ClassVar[str] = "image_sensitivity"
+    caption: ClassVar[str] = "Is the map of another image, for the same class, another map?"
+    default: ClassVar[bool] = True
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -36,8 +39,11 @@ class ImageSensitivity(Question):
         )  # fmt: skip
         return (rule,)
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        tell("another image, same class")
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        on_progress("another image, same class")
         if block.alike is not None:
             maps = block.of(block.alike, SAME_CLASS)
             yield from block.compared(self.name, SAME_CLASS, maps, known=block.alike.known)
+
+
+QUESTIONS.register(ImageSensitivity.name, ImageSensitivity())

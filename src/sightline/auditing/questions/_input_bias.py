@@ -1,22 +1,37 @@
 """Input bias."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 
-from sightline.arrays import ImageBatch, ends_of
-from sightline.auditing._block import Block, Score, ranked
-from sightline.auditing._encoding import reencoded, shifted
-from sightline.auditing._similarity import spearman
-from sightline.auditing._subjects import Maps, Subjects, with_tensor
-from sightline.auditing._verdicts import Rule
-from sightline.auditing.questions._question import Question
+from sightline._common.words import joined
+from sightline.arrays._encoded import ends_of
+from sightline.auditing.questions._block import Block, Score, ranked
+from sightline.auditing.questions._patches import PATCHES, SEEN, blind_to
+from sightline.auditing.questions._question import Question, Setup
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.auditing.questions._rule import Finding, Rule, Said
+from sightline.auditing.questions._subjects import Maps, Subjects
 from sightline.errors import RefusalError
+from sightline.evaluation._encoding import reencoded, shifted
+from sightline.evaluation._images import values_of, with_values
+from sightline.evaluation._similarity import spearman
 
-PATCH, SEEN = "a patch of ", "seen"
 WITHOUT = "input_bias_without_the_input"
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The input shifted by so many spreads."""
+
+    spreads: float
+
+    def describe(self) -> str:
+        """The case in words."""
+        return f"input {self.spreads:+g} spreads"
 
 
 @dataclass(frozen=True)
@@ -34,19 +49,29 @@ class InputBias(Question):
     Attributes:
         spread: the standard deviation of all audited images' values.
         local: methods without their factor of the input; none where no method has one.
-        names: for each of these, the method that it repeats.
+        repeats: for each of these by name, the method that it repeats.
         shifts: by how many spreads the input is shifted.
     """
 
-    spread: float
-    local: Subjects | None = None
-    shifts: Sequence[float] = (-1.0, 1.0)
     name: ClassVar[str] = "input_bias"
+    caption: ClassVar[str] = "Does the map stay where only the encoding of the pictures changes?"
+    default: ClassVar[bool] = True
+    spread: float = 0.0
+    local: Subjects | None = None
+    repeats: Mapping[str, str] = field(default_factory=dict)
+    shifts: Sequence[float] = (-1.0, 1.0)
+
+    def prepare(self, setup: Setup) -> Question:
+        subjects = setup.subjects
+        local = {row.name: found for row in subjects.rows if (found := row.without_input) is not None}
+        again = Subjects(list(local.values()), subjects.seed, subjects.references, alone=True) if local else None
+        repeats = {found.name: name for name, found in local.items()}
+        return replace(self, spread=float(setup.images.double().std()), local=again, repeats=repeats)
 
     @property
     def rules(self) -> Sequence[Rule]:
         words = "with the input shifted and the function unchanged, the cosine of both maps is above 0.9"
-        case = self.case(self.shifts[-1])
+        case = Shift(self.shifts[-1]).describe()
         rule = Rule(self.name, case, "cosine", 0.9, False, words, floor=0.0, ceiling=1.0)
         without = Rule(
             WITHOUT, case, "cosine", 0.9, False, f"without the factor of the input, {words}",
@@ -55,7 +80,7 @@ class InputBias(Question):
         )  # fmt: skip
         return (rule,) if self.local is None else (rule, without)
 
-    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
+    def not_applicable(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
         del logits
         try:
             shifted(model, images, self.shifts[0] * self.spread)
@@ -63,15 +88,11 @@ class InputBias(Question):
             return str(error)
         return ""
 
-    def case(self, shift: float) -> str:
-        """A shift in words."""
-        return f"input {shift:+g} spreads"
-
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         del outputs
         return len(self.shifts) * (1 if self.local is None else 2) + 2
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
         predicted = [block.predicted]
         yield from _with_input(self.name, "encoding as it is", block, block.base, block.tensor)
         yield from self._patches(block)
@@ -79,31 +100,47 @@ class InputBias(Question):
         if self.local is not None:
             local = ranked(self.local.maps(block.model, block.images, predicted, "without the input").maps[0])
         for shift in self.shifts:
-            tell(self.case(shift))
+            case = Shift(shift).describe()
+            on_progress(case)
             amount = shift * self.spread
             network, moved = shifted(block.model, block.tensor, amount)
             images = reencoded(block.images, moved, amount)
-            found = _reencoded(block.subjects, amount).maps(network, images, predicted, self.case(shift)).maps[0]
-            yield from block.compared(self.name, self.case(shift), found)
-            yield from _with_input(self.name, self.case(shift), block, found, moved)
+            found = _reencoded(block.subjects, amount).maps(network, images, predicted, case).maps[0]
+            yield from block.compared(self.name, case, found)
+            yield from _with_input(self.name, case, block, found, moved)
             if self.local is not None:
-                again = _reencoded(self.local, amount).maps(network, images, predicted, self.case(shift)).maps[0]
-                for score in block.compared(WITHOUT, self.case(shift), again, base=local):
-                    yield score._replace(method=score.method.removesuffix(" without the input"))
+                again = _reencoded(self.local, amount).maps(network, images, predicted, case).maps[0]
+                for score in block.compared(WITHOUT, case, again, base=local):
+                    yield score._replace(method=self.repeats[score.method])
+
+    def remedy(self, method: str, findings: Mapping[tuple[str, str], Finding]) -> str:
+        without = findings.get((WITHOUT, method))
+        passes = without is not None and without.said is Said.PASS
+        return "read the maps only without the factor of the input, which pass" if passes else ""
+
+    def notes(self, table: pd.DataFrame, settings: Mapping[str, Any]) -> Sequence[str]:
+        methods: dict[str, list[str]] = {}
+        for method, colours in blind_to(table, settings.get("null_colour")).items():
+            methods.setdefault(joined(colours), []).append(method)
+        return [
+            f"Whatever the model does there, {colours} stays empty in the maps of {joined(names)}."
+            for colours, names in methods.items()
+        ]
 
     def _patches(self, block: Block) -> Iterator[Score]:
         height, width = block.tensor.shape[2:]
         patch = torch.zeros(height, width, dtype=torch.bool, device=block.tensor.device)
         patch[height // 3 : height - height // 3, width // 3 : width - width // 3] = True
         tensor = block.tensor
-        colours = {"zero": tensor.new_zeros(tensor.shape[1])}
+        zero, *ends_named = PATCHES
+        colours = {zero: tensor.new_zeros(tensor.shape[1])}
         ends = ends_of(block.model, block.images, tensor.shape[1]) or ()
-        for name, end in zip(("black", "white"), ends, strict=False):
-            if not torch.equal(end.to(tensor), colours["zero"]):
-                colours[name] = end.to(tensor)
-        for name, colour in colours.items():
-            case = PATCH + name
-            images = with_tensor(block.images, torch.where(patch, colour[:, None, None], tensor))
+        for one, end in zip(ends_named, ends, strict=False):
+            if not torch.equal(end.to(tensor), colours[zero]):
+                colours[one] = end.to(tensor)
+        for one, colour in colours.items():
+            case = one.describe()
+            images = with_values(block.images, torch.where(patch, colour[:, None, None], tensor))
             found = block.subjects.maps(block.model, images, [block.predicted], case).maps[0]
             for method, maps in found.items():
                 magnitude = maps.double().abs()
@@ -116,11 +153,13 @@ def _reencoded(subjects: Subjects, shift: float) -> Subjects:
     references = subjects.references
     if references is None:
         return subjects
-    tensor = references.tensor if isinstance(references, ImageBatch) else references
-    return replace(subjects, references=reencoded(references, tensor + shift, shift))
+    return replace(subjects, references=reencoded(references, values_of(references) + shift, shift))
 
 
 def _with_input(test: str, case: str, block: Block, maps: Maps, tensor: torch.Tensor) -> Iterator[Score]:
     magnitude = tensor.detach().abs().mean(1).float()
     for method, heatmaps in maps.items():
         yield from block.each(test, case, method, "input", spearman(heatmaps.abs(), magnitude))
+
+
+QUESTIONS.register(InputBias.name, InputBias())

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sightline.auditing._block import Block, Score
-from sightline.auditing._localisation import energy, pointing_game, rank_accuracy, relevance_mass
-from sightline.auditing._masks import Masks
-from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._block import Block, Score
+from sightline.auditing.questions._question import Question, Setup
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.errors import InputError
+from sightline.evaluation._localisation import energy, pointing_game, rank_accuracy, relevance_mass
+from sightline.evaluation._masks import Masks
 
 MEASURES = (pointing_game, energy, relevance_mass, rank_accuracy)
 
@@ -25,15 +27,25 @@ class Localisation(Question):
         masks: the region of each audited image, and which of its pixels count.
     """
 
-    masks: Masks
     name: ClassVar[str] = "localisation"
+    caption: ClassVar[str] = "Does the map lie where a person says that the object is?"
+    needs_masks: ClassVar[bool] = True
+    masks: Masks | None = None
 
-    def asks(self, outputs: int) -> int:
+    def prepare(self, setup: Setup) -> Question:
+        if self.masks is None and setup.masks is None:
+            raise InputError(
+                "Localisation needs masks=: for each image, of its height and width, true where the object is."
+            )
+        return self if self.masks is not None else replace(self, masks=setup.masks)
+
+    def map_sets(self, outputs: int) -> int:
         del outputs
         return 0
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        tell("regions")
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        on_progress("regions")
+        assert self.masks is not None  # noqa: S101 - it is prepared
         own = self.masks[block.numbers.start : block.numbers.stop].to(block.tensor.device)
         area = own.objects.double().sum((1, 2)) / own.counted.sum((1, 2))
         empty = ~own.objects.any(2).any(1)
@@ -43,3 +55,6 @@ class Localisation(Question):
                 scores = scores.masked_fill(empty.to(scores.device), math.nan)
                 yield from block.each(self.name, "masks", method, measure.__name__, scores)
             yield from block.each(self.name, "masks", method, "area", area.masked_fill(empty, math.nan))
+
+
+QUESTIONS.register(Localisation.name, Localisation())

@@ -1,18 +1,20 @@
 """Parameter randomisation."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from sightline.auditing._block import Block, Score, ranked
-from sightline.auditing._randomisation import Explained, Order, Randomisation, Stage
-from sightline.auditing._similarity import JUDGED, entropy
-from sightline.auditing._verdicts import Rule
-from sightline.auditing.questions._question import Question
-from sightline.models import ask
+from sightline.auditing.questions._block import Block, Score, ranked
+from sightline.auditing.questions._question import Question, Setup
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._randomisation import Explained, Order, Randomisation, Stage
+from sightline.evaluation._similarity import JUDGED, entropy
+from sightline.models._asking import ask
+from sightline.models._home import home_of
 from sightline.operations import Reuse, reusing
 
 
@@ -28,17 +30,30 @@ class ParameterRandomization(Question):
     asked, and the verdict's interval covers both.
 
     Attributes:
-        how: how the network is randomised, and which class is explained then.
+        how: how the network is randomised, and which class is explained then; by default as the audit says.
         stages: the steps of it.
     """
 
     name: ClassVar[str] = "parameter_randomization"
-    how: Randomisation
-    stages: Sequence[Stage]
+    caption: ClassVar[str] = "Is the map of a network that has learned nothing another map?"
+    default: ClassVar[bool] = True
+    cites: ClassVar[Sequence[str]] = ("1810.03292",)
+    how: Randomisation | None = None
+    stages: Sequence[Stage] = ()
+
+    def prepare(self, setup: Setup) -> Question:
+        how, model = self.how or setup.randomisation, setup.model
+        if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+            return replace(self, how=how)
+        return replace(self, how=how, stages=how.plan(model, setup.images[:1].to(*home_of(model, setup.images))))
+
+    @property
+    def _how(self) -> Randomisation:
+        return self.how or Randomisation()
 
     @property
     def rules(self) -> Sequence[Rule]:
-        if not self.stages or self.how.order is Order.ALONE:
+        if not self.stages or self._how.order is Order.ALONE:
             return ()
         rule = Rule(
             self.name, self.case(len(self.stages)), JUDGED, 0.5, True,
@@ -52,7 +67,7 @@ class ParameterRandomization(Question):
         """A stage in words."""
         return f"{number}: {self.stages[number - 1].name}"
 
-    def cannot_bite(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
+    def not_applicable(self, model: object, images: torch.Tensor, logits: torch.Tensor) -> str:
         del images, logits
         return "" if isinstance(model, nn.Module) and self.stages else "the model has no parameters to randomise"
 
@@ -61,30 +76,34 @@ class ParameterRandomization(Question):
         return len(self.stages) + self._further
 
     @property
+    def networks(self) -> int:
+        return self._how.networks if self.rules else 0
+
+    @property
     def _further(self) -> int:
         """Networks with all layers random besides the last of the cascade."""
-        return self.how.networks - 1 if self.rules else 0
+        return max(self.networks - 1, 0)
 
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         del outputs
-        return self.parts * max(self.how.smooth, 1)
+        return self.parts * max(self._how.smooth, 1)
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        for _, found in self.by_part(block, tell, range(self.parts)):
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        for _, found in self.by_part(block, on_progress, range(self.parts)):
             yield from found
 
     def by_part(
-        self, block: Block, tell: Callable[[str], None], wanted: Container[int]
+        self, block: Block, on_progress: Callable[[str], None], wanted: Container[int]
     ) -> Iterator[tuple[int, Iterable[Score]]]:
-        noise = self.how.smooth
+        noise = self._how.smooth
         trained = ranked(block.smoothed(block.model, noise, "trained")) if noise else block.ranked
         entropies = {method: entropy(one.maps) for method, one in trained.items()}
 
         def asked(network: nn.Module, number: int, reuse: Reuse | None = None, draw: int = 1) -> list[Score]:
             case = self.case(number)
-            tell(f"random: {case}" if draw == 1 else f"random: network {draw} of {self.how.networks}")
+            on_progress(f"random: {case}" if draw == 1 else f"random: network {draw} of {self._how.networks}")
             chosen = block.predicted
-            if self.how.target is Explained.PREDICTED:
+            if self._how.target is Explained.PREDICTED:
                 chosen = ask(network, block.tensor, 64).argmax(1)
             with reusing(reuse):
                 found = block.smoothed(network, noise, f"stage {number}, network {draw}", chosen)
@@ -95,7 +114,7 @@ class ParameterRandomization(Question):
             return scores
 
         reuse: Reuse | None = None
-        for number, (stage, network) in enumerate(self.how.cascade(block.model, self.stages), 1):
+        for number, (stage, network) in enumerate(self._how.cascade(block.model, self.stages), 1):
             # Each network is the one before with more of its layers random, so that layers below are as they were.
             reuse = reuse or Reuse(network)
             for layer in stage.layers:
@@ -105,5 +124,8 @@ class ParameterRandomization(Question):
         last = len(self.stages)
         for draw in range(2, 2 + self._further):
             if last + draw - 2 in wanted:
-                network = self.how.random(block.model, self.stages, draw)
+                network = self._how.random(block.model, self.stages, draw)
                 yield last + draw - 2, asked(network, last, draw=draw)
+
+
+QUESTIONS.register(ParameterRandomization.name, ParameterRandomization())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sightline.auditing._block import CEILING, FLOOR, REFERENCE, Block, Score
+from sightline.auditing.questions._block import CEILING, FLOOR, REFERENCE, Block, Score
 from sightline.auditing.questions._question import Question
 
 
@@ -18,12 +18,12 @@ class References(Question):
 
     name: ClassVar[str] = REFERENCE
 
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         del outputs
         return 2
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
-        tell("slight noise")
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
+        on_progress("slight noise")
         if block.others is not None:
             maps = block.of(block.others, FLOOR)
             yield from block.compared(self.name, FLOOR, maps, known=block.others.known)

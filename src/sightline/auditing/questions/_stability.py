@@ -8,10 +8,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from sightline.auditing._block import CEILING, Block, Score
-from sightline.auditing._subjects import with_tensor
-from sightline.auditing._verdicts import Rule
+from sightline.auditing.questions._block import CEILING, Block, Score
 from sightline.auditing.questions._question import Question
+from sightline.auditing.questions._registry import QUESTIONS
+from sightline.auditing.questions._rule import Rule
+from sightline.evaluation._images import with_values
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Stability(Question):
     """
 
     name: ClassVar[str] = "stability"
+    caption: ClassVar[str] = "Does the same question get the same answer?"
+    default: ClassVar[bool] = True
     draws: int = 3
 
     @property
@@ -34,26 +37,26 @@ class Stability(Question):
         )  # fmt: skip
         return (rule,)
 
-    def asks(self, outputs: int) -> int:
+    def map_sets(self, outputs: int) -> int:
         del outputs
         return 3 + self.draws
 
-    def scores(self, block: Block, tell: Callable[[str], None]) -> Iterator[Score]:
+    def scores(self, block: Block, on_progress: Callable[[str], None]) -> Iterator[Score]:
         predicted = [block.predicted]
         subjects = block.subjects
-        tell("asked again")
+        on_progress("asked again")
         again = subjects.maps(block.model, block.images, predicted, "again")
         yield from block.compared(self.name, "asked again", again.maps[0])
         other = subjects.maps(block.model, block.images, predicted, "other seed", seed=subjects.seed + 1)
         yield from block.compared(self.name, "another seed", other.maps[0])
         if isinstance(block.model, nn.Module):
-            tell("in double precision")
-            images = with_tensor(block.images, block.tensor.double())
+            on_progress("in double precision")
+            images = with_values(block.images, block.tensor.double())
             double = subjects.maps(copy.deepcopy(block.model).double(), images, predicted, "double")
             yield from block.compared(self.name, "in double precision", double.maps[0])
         worst: dict[str, torch.Tensor] = {}
         for draw in range(self.draws):
-            tell("slight noise")
+            on_progress("slight noise")
             noisy = block.noisy(draw)
             for method, maps in noisy.items():
                 base = block.base[method].double().flatten(1)
@@ -61,3 +64,6 @@ class Stability(Question):
                 worst[method] = torch.maximum(worst[method], change) if method in worst else change
         for method, changes in worst.items():
             yield from block.each(self.name, CEILING, method, "max_sensitivity", changes)
+
+
+QUESTIONS.register(Stability.name, Stability())

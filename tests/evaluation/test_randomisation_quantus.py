@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.auditing._randomisation import Order, Randomisation
+from sightline.evaluation._randomisation import Order, Randomisation
 
 # What the three layers of `Told` lose one after another, so that the cosines of its maps are 4/5, 3/5 and 5/13.
 LOSSES = (3 / 4, 4 / 3 - 3 / 4, 12 / 5 - 4 / 3)

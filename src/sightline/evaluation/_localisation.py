@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.auditing._masks import check_regions
 from sightline.errors import InputError
+from sightline.evaluation._masks import check_regions
 
 
 def relevance_mass(

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from sightline._common.equality import Compared
 from sightline._common.memory import first_chunk
 from sightline._common.seeds import image_key, seed_of
-from sightline.arrays import ImageBatch, as_images, ends_of, whole
-from sightline.auditing._subjects import Asked
+from sightline.arrays._encoded import as_images, ends_of, whole
 from sightline.errors import InputError, RefusalError, alternatives
+from sightline.evaluation._images import Asked, values_of
 from sightline.methods import Method, as_method
 from sightline.models import class_scores, home_of, untouched
 from sightline.operations import DEPTHS, INPUT, LAST_SPATIAL, Tape, avoids, is_folded, kinds, nodes_behind
@@ -118,7 +118,7 @@ def convergence(
     Example:
         `convergence(model, images, "lrp_z_plus", start=["layer4", "layer3"]).lost_at("lrp_z_plus", "layer4")`
     """
-    batch = as_images(images.tensor if isinstance(images, ImageBatch) else images)
+    batch = as_images(values_of(images))
     whole("draws", draws, 2)
     asked = [as_method(one) for one in ([methods] if isinstance(methods, str | Method) else methods)]
     order = {one.name: number for number, one in enumerate(asked)}

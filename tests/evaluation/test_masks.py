@@ -8,7 +8,7 @@ import torch
 
 import sightline as sl
 from sightline.auditing import audit, relevance_mass
-from sightline.auditing._masks import as_masks
+from sightline.evaluation._masks import as_masks
 
 OBJECT = torch.zeros(2, 4, 5, dtype=torch.bool)
 OBJECT[0, 1:3, 2:4] = OBJECT[1, 0] = True
@@ -118,7 +118,7 @@ def test_an_audit_leaves_ignored_pixels_out_of_its_scores() -> None:
     np.testing.assert_allclose(own, relevance_mass(maps, OBJECT))
     with pytest.raises(sl.InputError, match="got 0, 1, 255"):
         audit(model, images, ["gradient"], masks=given)
-    with pytest.raises(sl.InputError, match="needs masks="):
+    with pytest.raises(sl.InputError, match="belong to masks="):
         audit(model, images, ["gradient"], ignore=255)
 
 

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 import sightline as sl
-from sightline.auditing import _similarity as similarity
-from sightline.auditing._similarity import (
+from sightline.evaluation import _similarity as similarity
+from sightline.evaluation._similarity import (
     MEASURES,
     Ranked,
     cosine,

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import sightline as sl
 from sightline.auditing import relevance_mass
-from sightline.auditing._localisation import energy, pointing_game, rank_accuracy
+from sightline.evaluation._localisation import energy, pointing_game, rank_accuracy
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
 

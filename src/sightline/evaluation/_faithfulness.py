@@ -80,7 +80,7 @@ def deletion(
             there are no steps.
     """
     filled = _filled(images, heatmaps, fill, steps, black)
-    return _walk(score, images, filled, heatmaps, 1, steps)
+    return curve(score, _replaced(images, filled), heatmaps.to(images.device), steps=steps)
 
 
 def insertion(
@@ -97,7 +97,7 @@ def insertion(
     Petsiuk et al. 2018 (RISE), arXiv 1806.07421, section 4, where the fill is a blur.
     """
     filled = _filled(images, heatmaps, fill, steps, black)
-    return _walk(score, filled, images, heatmaps, 1, steps)
+    return curve(score, _replaced(filled, images), heatmaps.to(images.device), steps=steps)
 
 
 def patch_flipping(
@@ -130,7 +130,7 @@ def patch_flipping(
     if patch < 1:
         raise InputError(f"A patch has a side of at least one pixel; got {patch}.")
     filled = _filled(images, heatmaps, fill, steps, black)
-    return _walk(score, images, filled, heatmaps, patch, steps)
+    return curve(score, _replaced(images, filled), heatmaps.to(images.device), patch, steps)
 
 
 def _filled(images: Tensor, heatmaps: Tensor, fill: Fill | str, steps: int, black: Tensor | None) -> Tensor:
@@ -159,35 +159,55 @@ def _filled(images: Tensor, heatmaps: Tensor, fill: Fill | str, steps: int, blac
     return occlude(images.detach(), everywhere, fill, black=black)
 
 
-def _walk(
+def _replaced(start: Tensor, end: Tensor) -> Callable[[Tensor], Tensor]:
+    """Images with some pixels taken from others."""
+    return lambda chosen: torch.where(chosen[:, None], end, start)
+
+
+def curve(
     score: Callable[[Tensor], Tensor],
-    start: Float[Tensor, "batch channel height width"],
-    end: Float[Tensor, "batch channel height width"],
-    heatmaps: Tensor,
-    patch: int,
-    steps: int,
+    state: Callable[[Tensor], Tensor],
+    heatmaps: Float[Tensor, "batch height width"],
+    patch: int = 1,
+    steps: int = 20,
 ) -> Curve:
-    """The score on the way from one state of the images to another, patch by patch."""
-    means = avg_pool2d(heatmaps.detach().to(start.device).double()[:, None], patch, ceil_mode=True)[:, 0]
+    """The score as pixels are treated in a map's order: after step k of n the highest floor(k / n * pixels) of them.
+
+    Args:
+        score: from images to one number for each, shape (batch,); see `deletion`.
+        state: from pixels that are done, truth values of the maps' shape, to the images in that state, such as images
+            in which these pixels are imputed from the others.
+        heatmaps: shape (batch, height, width).
+        patch: the side of square patches that are treated together, that with the highest mean first.
+        steps: how many.
+
+    Raises:
+        InputError: the score is no number for each image.
+
+    Example:
+        curve(score, lambda done: images * ~done[:, None], heatmaps)  # deletion with zeros
+    """
+    height, width = heatmaps.shape[1:]
+    means = avg_pool2d(heatmaps.detach().double()[:, None], patch, ceil_mode=True)[:, 0]
     # Averages over parts of other sizes round otherwise, also where all values are equal.
     flat = means.to(heatmaps.dtype).flatten(1).nan_to_num(nan=0)
     place, count = places(flat), flat.shape[1]
 
-    def states(chosen: Tensor) -> Tensor:
+    def pixels(chosen: Tensor) -> Tensor:
         wide = chosen.view_as(means).repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-        return torch.where(wide[:, None, : start.shape[2], : start.shape[3]], end, start)
+        return wide[:, :height, :width]
 
     known: list[tuple[Tensor, Tensor]] = []
 
-    def said(chosen: Tensor) -> Tensor:
+    def scored(chosen: Tensor) -> Tensor:
         for before, values in known:
             if torch.equal(before, chosen):
                 return values
-        values = score(states(chosen))
-        if values.shape != (len(start),):
+        values = score(state(pixels(chosen)))
+        if values.shape != (len(heatmaps),):
             raise InputError(
-                f"The score gives one number for each image, and there are {counted(len(start), 'image')}; got shape "
-                f"{tuple(values.shape)}. Choose the explained class of each."
+                f"The score gives one number for each image, and there are {counted(len(heatmaps), 'image')}; got "
+                f"shape {tuple(values.shape)}. Choose the explained class of each."
             )
         known.append((chosen, values))
         # A step is about the same pixels as the one before at most.
@@ -199,13 +219,14 @@ def _walk(
         for step in range(steps + 1):
             done = count * step // steps
             whole, begun = place.through <= done, place.above < done
-            values = said(whole)
+            values = scored(whole)
             if not torch.equal(whole, begun):
                 # At most one set of equal pixels of an image is begun and not done.
                 divided = begun & ~whole
                 shares = (done - place.above).double() / (place.through - place.above)
                 share = torch.where(divided, shares, 0).amax(1)
-                values = torch.where(share > 0, torch.lerp(values, said(begun), share.to(values)), values)
+                values = torch.where(share > 0, torch.lerp(values, scored(begun), share.to(values)), values)
             found.append(values)
-        finite = heatmaps.isfinite().flatten(1).all(1).to(start.device)
-        return Curve(torch.where(finite, torch.stack(found), torch.nan))
+        finite = heatmaps.isfinite().flatten(1).all(1)
+        values = torch.stack(found)
+        return Curve(torch.where(finite.to(values.device), values, torch.nan))

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 import sightline as sl
-from sightline.auditing import _convergence as module
-from sightline.auditing._convergence import LOGITS, LOST, Convergence, chance, convergence, csc, random_vectors
+from sightline.evaluation import _convergence as module
+from sightline.evaluation._convergence import LOGITS, LOST, Convergence, chance, convergence, csc, random_vectors
 from sightline.models import ModelInfo, Preprocessing
 from sightline.operations import INPUT
 

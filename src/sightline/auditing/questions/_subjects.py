@@ -1,7 +1,7 @@
 """What is audited: methods of the catalogue, functions of the user's own, and controls that do not know the model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +12,9 @@ from torch import Tensor
 from sightline._common.seeds import image_key, seed_of
 from sightline._common.words import counted
 from sightline.aggregation import resized
-from sightline.arrays import ImageBatch
-from sightline.auditing._controls import edge_map
 from sightline.errors import InputError, RefusalError
+from sightline.evaluation._controls import edge_map
+from sightline.evaluation._images import Asked, values_of
 from sightline.explaining import explain
 from sightline.explaining._explanation import Explanation
 from sightline.methods import MapFunction, Method, as_method, method_or_function
@@ -24,7 +24,6 @@ Maps = dict[str, Float[Tensor, "batch height width"]]
 Sums = dict[str, dict[str, Float[Tensor, " batch"]]]
 MISSING, ARRIVED = "missing", "arrived"
 MISSED, PROMISED = "missed amount", "promised amount"
-Asked = Tensor | ImageBatch
 
 
 class Answers(NamedTuple):
@@ -153,7 +152,7 @@ class Subjects:
             seed: of methods that draw; by default the audit's own.
         """
         refused: dict[str, str] = {}
-        batch = images.tensor if isinstance(images, ImageBatch) else images
+        batch = values_of(images)
         found: list[Maps] = [{} for _ in classes]
         sums: list[Sums] = [{} for _ in classes]
         rows = [row for row in self.rows if row.name not in self.refused]
@@ -209,8 +208,3 @@ def _sums(one: Explanation) -> Sums:
 
 def _noise(shape: torch.Size, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def with_tensor(images: Asked, tensor: Tensor) -> Asked:
-    """The same images with other values."""
-    return replace(images, tensor=tensor) if isinstance(images, ImageBatch) else tensor

@@ -6,15 +6,17 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline._common.seeds import image_key, seed_of
-from sightline.arrays import ImageBatch, ends_of
-from sightline.auditing._similarity import MEASURES, Ranked, likeness
-from sightline.auditing._subjects import Answers, Asked, Maps, Subjects, Sums, with_tensor
+from sightline.arrays._encoded import ends_of
+from sightline.auditing.questions._subjects import Answers, Maps, Subjects, Sums
 from sightline.errors import RefusalError
-from sightline.models import OutputKind
+from sightline.evaluation._images import Asked, values_of, with_values
+from sightline.evaluation._similarity import MEASURES, Ranked, likeness
+from sightline.models._asking import ask
+from sightline.models._output_kind import OutputKind
 
 SLIGHT = 0.01
 """Standard deviation of slight input noise, as a share of each image's own range."""
@@ -76,10 +78,11 @@ class Block:
         images: the images.
         numbers: their numbers in the audit.
         logits: shape (image, output): what the network says of them; none where it gives no class scores.
+        outputs: shape (image, output): for each image that which is explained, then the others; see `ordered_outputs`.
         output: what these are.
         subjects: the methods.
         seed: base of all randomness.
-        compares: whether classes other than the predicted one will be asked about.
+        compares: how many questions read the maps of classes other than the predicted one.
         others: for each image one of another predicted class, with its own class.
         alike: for each image one of the same predicted class where there is one, with that class.
     """
@@ -88,41 +91,35 @@ class Block:
     images: Asked
     numbers: range
     logits: Tensor
+    outputs: Int[Tensor, "batch output"]
     output: OutputKind
     subjects: Subjects
     seed: int
-    compares: bool = True
+    compares: int = 1
     others: Partners | None = None
     alike: Partners | None = None
 
     @property
     def tensor(self) -> Tensor:
         """The images' values."""
-        return self.images.tensor if isinstance(self.images, ImageBatch) else self.images
-
-    @cached_property
-    def _order(self) -> Int[Tensor, "batch class"]:
-        return ordered_outputs(self.logits, self.output, self.tensor, self.seed)
+        return values_of(self.images)
 
     @property
     def predicted(self) -> Int[Tensor, " batch"]:
         """The predicted class of each image, or the output that was drawn for it."""
-        return self._order[:, 0]
+        return self.outputs[:, 0]
 
     @cached_property
     def _other_classes(self) -> list[tuple[str, int, Int[Tensor, " batch"]]]:
         """The classes whose maps are compared with that of the predicted one: names, draws, and numbers."""
-        order, count = self._order, self._order.shape[1]
+        order, count = self.outputs, self.outputs.shape[1]
         if not self.compares or count < 2:
             return []
         noun = self.output.noun
         if count == 2:
             return [(f"random {noun}", 0, order[:, 1])]
         places = [
-            torch.randperm(
-                count - 1, generator=torch.Generator().manual_seed(seed_of(self.seed, "class", image_key(image)))
-            )[:RANDOM_CLASSES]
-            for image in self.tensor
+            torch.randperm(count - 1, generator=generator)[:RANDOM_CLASSES] for generator in self.generators("class")
         ]
         drawn = order.gather(1, 1 + torch.stack(places))
         found = [(f"random {noun}", draw, column) for draw, column in enumerate(drawn.unbind(1))]
@@ -142,10 +139,10 @@ class Block:
         return found
 
     def other_classes(self) -> Iterator[tuple[str, int, Maps]]:
-        """The maps for each of the other classes, by name and draw, once: they are not kept."""
+        """The maps for each of the other classes, by name and draw; not kept where only one question reads them."""
         maps = self._answers.maps
-        for name, draw, _ in self._other_classes:
-            yield name, draw, maps.pop(1)
+        for number, (name, draw, _) in enumerate(self._other_classes, 1):
+            yield name, draw, maps.pop(1) if self.compares == 1 else maps[number]
 
     @property
     def sums(self) -> Sums:
@@ -161,6 +158,27 @@ class Block:
     def ranked(self) -> dict[str, Ranked]:
         """The maps of the predicted class, to be compared with."""
         return ranked(self.base)
+
+    def explained(self, images: Tensor) -> Float[Tensor, " batch"]:
+        """What the model says of other values of the images: the probability, or the value, of the explained output.
+
+        The probability is the network's own where it ends in one; else it is made by softmax of the logits of classes,
+        by sigmoid of those of labels. Values of a regression stay as they are.
+
+        Args:
+            images: shape (batch, channel, height, width), in the order of the block.
+        """
+        read = self.output.read(ask(self.model, images, 64))
+        return read.gather(1, self.predicted[:, None]).squeeze(1)
+
+    def generators(self, *about: str | int) -> list[torch.Generator]:
+        """Randomness for each image, which depends on the audit's seed and on the image's content alone.
+
+        Args:
+            about: what is drawn, so that other draws are independent of it.
+        """
+        seeds = [seed_of(self.seed, *about, image_key(image)) for image in self.tensor]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def noisy(self, draw: int = 0) -> Maps:
         """The maps of the predicted class under slight noise on the images."""
@@ -198,18 +216,14 @@ class Block:
         """The images under Gaussian noise of a share of each one's own range, within what a pixel can be."""
         tensor = self.tensor
         spread = (tensor.amax((1, 2, 3), keepdim=True) - tensor.amin((1, 2, 3), keepdim=True)) * share
-        seeds = [seed_of(self.seed, draw, image_key(image)) for image in tensor]
-        drawn = [
-            torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
-            for image, seed in zip(tensor, seeds, strict=True)
-        ]
+        drawn = [torch.randn(tensor[0].shape, generator=generator) for generator in self.generators(draw)]
         noisy = tensor + spread * torch.stack(drawn).to(tensor)
         ends = ends_of(self.model, self.images, tensor.shape[1])
         if ends is not None:
             # Some rules are defined for pixels alone.
             low, high = (end.to(tensor).view(-1, 1, 1) for end in ends)
             noisy = noisy.clamp(low, high)
-        return with_tensor(self.images, noisy)
+        return with_values(self.images, noisy)
 
     def each(
         self, test: str, case: str, method: str, measure: str, values: Tensor, *, network: int = 0, draw: int = 0

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import sightline as sl
 from sightline.auditing import audit
-from sightline.auditing._encoding import _moved, reencoded, shifted
+from sightline.evaluation._encoding import _moved, reencoded, shifted
 from sightline.models import ModelInfo, Preprocessing
 
 SIDE = 9

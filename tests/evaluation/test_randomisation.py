@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sightline as sl
-from sightline.auditing._layers import layers_of
-from sightline.auditing._randomisation import Order, Randomisation
+from sightline.evaluation._layers import layers_of
+from sightline.evaluation._randomisation import Order, Randomisation
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 

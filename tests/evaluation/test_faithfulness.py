@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sightline as sl
-from sightline.auditing._faithfulness import Curve, deletion, insertion, patch_flipping
+from sightline.evaluation._faithfulness import Curve, deletion, insertion, patch_flipping
 from sightline.evaluation._occlusion import Fill, occlude
 
 FILLS = [Fill.BLACK, Fill.MEAN, Fill.BLUR]
