@@ -15,7 +15,9 @@ from sightline.auditing._auditing import audit
 from sightline.auditing._found import Audit, is_saved
 from sightline.auditing._grouping import groups_of
 from sightline.auditing._options import TESTS, AuditOptions
+from sightline.auditing._pairs import Sample
 from sightline.auditing._plan import Plan
+from sightline.auditing._verdict_table import verdict_table
 from sightline.auditing.questions import (
     CONTROLS,
     QUESTIONS,
@@ -29,10 +31,7 @@ from sightline.auditing.questions import (
     from_callable,
     questions_of,
 )
-from sightline.evaluation._controls import centre_map, edge_map
-from sightline.evaluation._localisation import relevance_mass
-from sightline.evaluation._randomisation import Order, Randomisation
-from sightline.evaluation._similarity import JUDGED
+from sightline.evaluation import JUDGED, Order, Randomisation, centre_map, edge_map, relevance_mass
 
 __all__ = [
     "CONTROLS",
@@ -48,6 +47,7 @@ __all__ = [
     "Question",
     "Randomisation",
     "Rule",
+    "Sample",
     "Score",
     "Setup",
     "audit",
@@ -59,4 +59,5 @@ __all__ = [
     "is_saved",
     "questions_of",
     "relevance_mass",
+    "verdict_table",
 ]

@@ -8,7 +8,7 @@ from sightline.auditing._forecast import Forecast
 from sightline.auditing._found import Audit
 from sightline.auditing._options import AuditOptions
 from sightline.auditing._plan import Plan
-from sightline.evaluation._images import Asked
+from sightline.evaluation import Asked
 
 P = ParamSpec("P")
 

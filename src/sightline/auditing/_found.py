@@ -15,7 +15,7 @@ from sightline.auditing._judged import Judged
 from sightline.auditing._judging import findings_of
 from sightline.auditing._pairs import Sample
 from sightline.auditing.questions import Question, Subjects
-from sightline.explaining._explanation import FORMAT, versions
+from sightline.explaining import FORMAT, versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from sightline.auditing._judging import cells
 from sightline.auditing._pairs import Sample
 from sightline.auditing._verdicts import overall
 from sightline.auditing.questions import CEILING, FLOOR, REFERENCE, SAME_CLASS, Finding, Question, Rule
-from sightline.evaluation._similarity import JUDGED
+from sightline.evaluation import JUDGED
 
 _OFF = 0.5
 ALIKE = 0.5

@@ -10,7 +10,7 @@ from sightline.auditing._pairs import Sample
 from sightline.auditing._verdicts import Evidence, corrected, judge, reported, undecided
 from sightline.auditing.questions import CEILING, FLOOR, REFERENCE, SAME_CLASS, Finding, Question, Rule, Said, Subjects
 from sightline.auditing.questions._checked import worded
-from sightline.evaluation._intervals import Values
+from sightline.evaluation import Values
 
 
 def findings_of(

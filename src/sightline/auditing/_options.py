@@ -7,8 +7,7 @@ from typing import Any
 
 from sightline._common.options import option
 from sightline.auditing.questions import Custom, Question, default_tests
-from sightline.evaluation._images import Asked
-from sightline.evaluation._randomisation import Randomisation
+from sightline.evaluation import Asked, Randomisation
 from sightline.methods import Method
 
 TESTS = default_tests()

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from sightline._common.checksums import checksum
 from sightline._common.seeds import image_key
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images, encoding_of, whole
+from sightline.arrays import ImageBatch, as_images, encoding_of, whole
 from sightline.auditing._forecast import Forecast
 from sightline.auditing._found import Audit
 from sightline.auditing._options import AuditOptions, Progress
@@ -34,16 +33,10 @@ from sightline.auditing.questions import (
 from sightline.auditing.questions._checked import answers, prepared
 from sightline.auditing.questions._identity import identity
 from sightline.errors import InputError
-from sightline.evaluation._images import Asked, values_of
-from sightline.evaluation._masks import Masks, as_masks
-from sightline.evaluation._randomisation import Randomisation
-from sightline.explaining._explanation import described
-from sightline.explaining._layer_names import methods_named
+from sightline.evaluation import Asked, Masks, Randomisation, as_masks, values_of
+from sightline.explaining import described, methods_named
 from sightline.methods import Method, method_or_function
-from sightline.models import model_info
-from sightline.models._asking import ask, output_of
-from sightline.models._fingerprint import fingerprint
-from sightline.models._output_kind import as_kind
+from sightline.models import as_kind, ask, fingerprint, model_info, output_of
 
 _FLOATS = 1 << 25
 

@@ -9,7 +9,7 @@ import numpy as np
 from sightline._common.words import counted
 from sightline.auditing._contrast import LEVEL, Mean, Numbers, estimate
 from sightline.auditing.questions._rule import Finding, Rule, Said
-from sightline.evaluation._intervals import FEWEST, Values, holm
+from sightline.evaluation import FEWEST, Values, holm
 
 NETWORKS = 5
 """Random networks that a verdict on them needs: the draw of their weights moves a figure more than the images do."""

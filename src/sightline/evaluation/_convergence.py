@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from sightline._common.equality import Compared
 from sightline._common.memory import first_chunk
 from sightline._common.seeds import image_key, seed_of
-from sightline.arrays._encoded import as_images, ends_of, whole
+from sightline.arrays import as_images, ends_of, whole
 from sightline.errors import InputError, RefusalError, alternatives
 from sightline.evaluation._images import Asked, values_of
 from sightline.methods import Method, as_method

@@ -12,10 +12,7 @@ from sightline._common.torch_private import padding_of
 from sightline.arrays import ImageBatch
 from sightline.errors import RefusalError
 from sightline.evaluation._images import Asked
-from sightline.models import Preprocessing, model_info
-from sightline.models._asking import ask
-from sightline.models._home import home_of
-from sightline.models._info import own_preprocessing
+from sightline.models import Preprocessing, ask, home_of, model_info, own_preprocessing
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TOLERANCE = 1e-3

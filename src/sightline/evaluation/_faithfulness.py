@@ -16,7 +16,8 @@ from torch.nn.functional import avg_pool2d
 
 from sightline._common.words import counted
 from sightline.errors import InputError
-from sightline.evaluation import Fill, as_fill, occlude, places
+from sightline.evaluation._occlusion import Fill, as_fill, occlude
+from sightline.evaluation._regions import places
 
 
 @dataclass(frozen=True)

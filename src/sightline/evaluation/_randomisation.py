@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sightline._common.seeds import seed_of
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError
 from sightline.evaluation._layers import Layer, layers_of
 

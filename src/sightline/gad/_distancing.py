@@ -22,9 +22,7 @@ from sightline.arrays import ImageBatch, as_images, whole
 from sightline.errors import InputError, RefusalError
 from sightline.evaluation import Fill
 from sightline.explaining import Classes as ClassesOf
-from sightline.explaining import ClassesLike, Explanation, TargetLike, explain
-from sightline.explaining._layer_names import methods_named
-from sightline.explaining._target_names import class_numbers
+from sightline.explaining import ClassesLike, Explanation, TargetLike, class_numbers, explain, methods_named
 from sightline.gad import _paper as paper
 from sightline.gad import _record as record
 from sightline.gad._asking import Question, asked_of, changed, check_question, of_pair, stacked

@@ -11,7 +11,7 @@ from torch import Tensor
 from sightline._common.equality import Compared
 from sightline._common.renderers import render
 from sightline._common.words import counted
-from sightline.explaining._explanation import FORMAT, PICTURES, Explanation, map_of, write_maps
+from sightline.explaining import FORMAT, PICTURES, Explanation, map_of, write_maps
 from sightline.gad._consistency import Consistency, Consistent
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.explaining._explanation import FORMAT, check_format, versions
+from sightline.explaining import FORMAT, check_format, versions
 
 FILE = "gad.json"
 

@@ -20,8 +20,7 @@ from sightline._common.checksums import changed, fits
 from sightline._common.written import tensors_in
 from sightline.aggregation import Placement
 from sightline.errors import InputError
-from sightline.explaining._explained import Explained
-from sightline.explaining._explanation import PICTURES, check_format
+from sightline.explaining import PICTURES, Explained, check_format
 from sightline.rendering._picture import has_sign, resampled, scale_of
 
 BUDGET = 16_000_000

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sightline._common.memory import allowance
-from sightline.explaining._explanation import versions
+from sightline.explaining import versions
 from sightline.models import fingerprint, model_info
 from sightline.runs._recipe import Recipe
 from sightline.runs._source import Files, Rows, identity_of

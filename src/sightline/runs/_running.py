@@ -12,8 +12,7 @@ from torch import nn
 
 from sightline._common.checksums import checksum
 from sightline.errors import InputError, SightlineError
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Explanation, explain
 from sightline.models import model_info
 from sightline.runs._audited import audit_run, audits_of
 from sightline.runs._distanced import check_fit, fit_run

@@ -14,8 +14,7 @@ from torch.nn.functional import interpolate
 
 from sightline.arrays import ImageBatch
 from sightline.errors import SightlineError
-from sightline.explaining import explain
-from sightline.explaining._explanation import Explanation
+from sightline.explaining import Explanation, explain
 from sightline.models import model_info
 from sightline.runs._recipe import OutputPart, Recipe
 from sightline.runs._source import Read, Source, read

@@ -14,11 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ends_of
 from sightline.errors import RefusalError
-from sightline.evaluation._encoding import reencoded, shifted
-from sightline.evaluation._images import Asked, values_of
-from sightline.evaluation._similarity import cosine, spearman
+from sightline.evaluation import Asked, cosine, reencoded, shifted, spearman, values_of
 from sightline.methods import catalogue
 from sightline.study._part import Interval, Part, interval, too_few
 from sightline.study._rule import answer

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from sightline._common.options import option
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.auditing import Question
 from sightline.errors import InputError
 from sightline.options import PARTS, ClaimsOptions

@@ -11,12 +11,11 @@ from sightline._common.checksums import sealed
 from sightline._common.options import takes
 from sightline._common.words import counted
 from sightline._common.written import whole_folder
-from sightline.arrays._encoded import as_images
+from sightline.arrays import as_images
 from sightline.auditing import questions_of
 from sightline.errors import RefusalError
-from sightline.evaluation._images import Asked, values_of
-from sightline.evaluation._intervals import FEWEST
-from sightline.explaining._explanation import FORMAT, versions
+from sightline.evaluation import FEWEST, Asked, values_of
+from sightline.explaining import FORMAT, versions
 from sightline.methods import as_method
 from sightline.models import model_info
 from sightline.options import PARTS

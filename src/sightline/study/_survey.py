@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 
 from sightline._common.seeds import image_key
-from sightline.arrays._encoded import as_images
-from sightline.auditing._pairs import Sample
-from sightline.evaluation._images import Asked, values_of
-from sightline.evaluation._similarity import spearman
+from sightline.arrays import as_images
+from sightline.auditing import Sample
+from sightline.evaluation import Asked, spearman, values_of
 from sightline.explaining import explain
 from sightline.methods import Method, catalogue
 from sightline.propagation import lrp_alpha_beta, lrp_epsilon

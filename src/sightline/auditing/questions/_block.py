@@ -10,13 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sightline._common.seeds import image_key, seed_of
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ends_of
 from sightline.auditing.questions._subjects import Answers, Maps, Subjects, Sums
 from sightline.errors import RefusalError
-from sightline.evaluation._images import Asked, values_of, with_values
-from sightline.evaluation._similarity import MEASURES, Ranked, likeness
-from sightline.models._asking import ask
-from sightline.models._output_kind import OutputKind
+from sightline.evaluation import MEASURES, Asked, Ranked, likeness, values_of, with_values
+from sightline.models import OutputKind, ask
 
 SLIGHT = 0.01
 """Standard deviation of slight input noise, as a share of each image's own range."""

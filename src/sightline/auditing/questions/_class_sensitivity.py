@@ -11,8 +11,8 @@ from sightline.auditing.questions._block import RANDOM_CLASSES, Block, Score
 from sightline.auditing.questions._question import Question, Setup
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Rule
-from sightline.evaluation._similarity import JUDGED
-from sightline.models._output_kind import OutputKind
+from sightline.evaluation import JUDGED
+from sightline.models import OutputKind
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
 from sightline.auditing.questions._registry import QUESTIONS
-from sightline.evaluation._convergence import convergence, first_lost
+from sightline.evaluation import convergence, first_lost
 from sightline.operations import INPUT
 
 

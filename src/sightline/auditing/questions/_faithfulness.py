@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ends_of
 from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question
 from sightline.auditing.questions._registry import QUESTIONS

@@ -8,7 +8,7 @@ from sightline.auditing.questions._block import SAME_CLASS, Block, Score
 from sightline.auditing.questions._question import Question
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Rule
-from sightline.evaluation._similarity import JUDGED
+from sightline.evaluation import JUDGED
 
 
 @dataclass(frozen=True)

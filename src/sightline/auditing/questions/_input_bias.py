@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from sightline._common.words import joined
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ends_of
 from sightline.auditing.questions._block import Block, Score, ranked
 from sightline.auditing.questions._patches import PATCHES, SEEN, blind_to
 from sightline.auditing.questions._question import Question, Setup
@@ -16,9 +16,7 @@ from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Finding, Rule, Said
 from sightline.auditing.questions._subjects import Maps, Subjects
 from sightline.errors import RefusalError
-from sightline.evaluation._encoding import reencoded, shifted
-from sightline.evaluation._images import values_of, with_values
-from sightline.evaluation._similarity import spearman
+from sightline.evaluation import reencoded, shifted, spearman, values_of, with_values
 
 WITHOUT = "input_bias_without_the_input"
 

@@ -9,8 +9,7 @@ from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._question import Question, Setup
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.errors import InputError
-from sightline.evaluation._localisation import energy, pointing_game, rank_accuracy, relevance_mass
-from sightline.evaluation._masks import Masks
+from sightline.evaluation import Masks, energy, pointing_game, rank_accuracy, relevance_mass
 
 MEASURES = (pointing_game, energy, relevance_mass, rank_accuracy)
 

@@ -11,10 +11,8 @@ from sightline.auditing.questions._block import Block, Score, ranked
 from sightline.auditing.questions._question import Question, Setup
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Rule
-from sightline.evaluation._randomisation import Explained, Order, Randomisation, Stage
-from sightline.evaluation._similarity import JUDGED, entropy
-from sightline.models._asking import ask
-from sightline.models._home import home_of
+from sightline.evaluation import JUDGED, Explained, Order, Randomisation, Stage, entropy
+from sightline.models import ask, home_of
 from sightline.operations import Reuse, reusing
 
 

@@ -11,9 +11,8 @@ from torch import Tensor
 from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._rule import Finding, Rule
 from sightline.auditing.questions._subjects import Subjects
-from sightline.evaluation._masks import Masks
-from sightline.evaluation._randomisation import Randomisation
-from sightline.models._output_kind import OutputKind
+from sightline.evaluation import Masks, Randomisation
+from sightline.models import OutputKind
 
 
 @dataclass(frozen=True, eq=False)

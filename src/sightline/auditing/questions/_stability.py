@@ -12,7 +12,7 @@ from sightline.auditing.questions._block import CEILING, Block, Score
 from sightline.auditing.questions._question import Question
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Rule
-from sightline.evaluation._images import with_values
+from sightline.evaluation import with_values
 
 
 @dataclass(frozen=True)
