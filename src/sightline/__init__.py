@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from sightline.models import ModelInfo, Preprocessing, load_model, model_info
     from sightline.runs import Run, open_run, read_recipe, run
 
-
 __all__ = [
     "GAD",
     "Audit",

@@ -74,6 +74,15 @@ def test_it_is_audited(folder: Path) -> None:
     assert "SIZE" in (folder / "audit" / "verdicts.csv").read_text()
 
 
+def test_it_is_studied(folder: Path) -> None:
+    done = sightline(
+        folder, "study", "claims", "net.py:build", "photos", "--size", "16", "--methods", "mine.py:SIZE,gradient",
+        "--parts", "aggregation", "--networks", "1", "--out", "study", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "SIZE" in (folder / "study" / "aggregation.csv").read_text()
+
+
 def test_a_recipe_finds_it_beside_itself(folder: Path) -> None:
     pytest.importorskip("zarr")
     (folder / "recipe.toml").write_text(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.aggregation import CAM, InputTimesSignal, Pooling
+from sightline.explaining._manifest import ImageEntry, Manifest
 from sightline.operations import KINDS, kinds
 from sightline.propagation import Propagation
 from sightline.rendering._writing import write_page
@@ -137,3 +138,14 @@ def test_manifests_say_their_format(model: nn.Module, images: Tensor, tmp_path: 
     record.write_text(json.dumps({**written, "format": 7}))
     with pytest.raises(sl.InputError, match=r"gad\.json.*format 7"):
         sl.GAD.load(tmp_path / "gad", model)
+
+
+@pytest.mark.parametrize("target", [None, sl.Unit("0", 1), sl.Pair(0, 2)])
+def test_a_manifest_has_the_fields_of_its_schema(
+    model: nn.Module, images: Tensor, tmp_path: Path, target: object
+) -> None:
+    manifest = json.loads((sl.explain(model, images, "gradient", target).save(tmp_path) / "manifest.json").read_text())
+    assert manifest.keys() - Manifest.__required_keys__ == {"checksum", "files"}
+    assert Manifest.__required_keys__ <= manifest.keys()
+    for entry in manifest["images"]:
+        assert ImageEntry.__required_keys__ <= entry.keys() <= set(ImageEntry.__annotations__)

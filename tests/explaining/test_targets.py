@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.explaining import as_target
+from sightline.explaining import Explained, Target, as_target
 
 RULED = ["gradient", "grad_cam", "guided_backprop", "rect_grad", "lrp_0", "lrp_epsilon_plus", "lrp_flat", "full_grad"]
 
@@ -194,3 +194,27 @@ def test_gads_classes_may_be_those_of_the_labels(
 def test_gads_classes_are_two_outputs(classes: object, model: nn.Module) -> None:
     with pytest.raises(sl.InputError, match="two different outputs"):
         sl.GAD(model, classes, alphas=(2,), steps=1)
+
+
+class Above(Target):
+    """How far the score of the first class lies above a number: a target of one's own has two methods."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def values(self, output: Tensor, results: object, images: Tensor) -> Tensor:
+        return output[:, 0] - self.number
+
+    def explained(self, image: int) -> Explained:
+        return Explained(0, remark=f"above {self.number}")
+
+
+def test_a_target_of_one_s_own() -> None:
+    weight = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(weight)
+    found = sl.explain(model, torch.tensor([[1.0, 1.0], [2.0, 0.0]]).view(2, 2, 1, 1), "gradient", Above(0.5))
+    assert found.values.tolist() == [2.5, 1.5]
+    assert torch.equal(found["gradient"].flatten(1), weight[:1].expand(2, 2))
+    assert found.targets == ["class 0, above 0.5"] * 2

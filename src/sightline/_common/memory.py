@@ -1,5 +1,7 @@
 """How much memory a pass may take, and into what chunks that cuts a job."""
 
+import re
+
 import psutil
 import torch
 from torch import Tensor
@@ -13,6 +15,28 @@ _ASSUMED_EXPANSION = 700
 _BUDGET = {"cpu": 4 << 30, "cuda": 12 << 30}
 _SHARE = 0.4
 _LARGEST = {"cpu": 16, "cuda": 64}
+# Of allocators that raise no class of their own, such as torch's for the CPU.
+_SHORT = re.compile(
+    r"out of memory|(?:can't|not enough memory to|cannot|unable to) allocate|bad.alloc|malloc of size|MemoryError|"
+    r"can't start new thread",
+    re.IGNORECASE,
+)
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, is that memory ran out."""
+    while error is not None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and says_short(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def says_short(reason: str) -> bool:
+    """Whether the reason of a refusal is that memory ran out, in the words of the allocator."""
+    return bool(_SHORT.search(reason))
 
 
 def first_chunk(row: Tensor, allowed: int | None = None) -> int:

@@ -15,7 +15,7 @@ from sightline.aggregation._full_grad import FullGrad
 from sightline.aggregation._inputs import InputSignal, InputTimesSignal
 from sightline.aggregation._layers import LayerSignal
 from sightline.aggregation._placement import Placement
-from sightline.aggregation._reader import Amount, Backward, Map, Part, Reader
+from sightline.aggregation._reader import Amount, Backward, Map, Part, Reader, Remark
 from sightline.aggregation._resize import resized
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Pooling",
     "Reader",
     "Reads",
+    "Remark",
     "Sign",
     "Stage",
     "resized",

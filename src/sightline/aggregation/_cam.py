@@ -7,7 +7,7 @@ contributions w_k A^k (c).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,29 @@ class Stage(StrEnum):
     GRADIENTS = "gradients"
     WEIGHTS = "weights"
     CONTRIBUTIONS = "contributions"
+
+
+_EVEN = (
+    "the gradient is the same at every position (global average pooling follows), so that {} agree there up to the "
+    "final max(., 0), whether signs are handled before pooling or after it"
+)
+
+
+class Coincidence(Enum):
+    """What about a layer makes choices of the CAM family coincide."""
+
+    EVEN_GRADIENT = _EVEN.format("Grad-CAM, HiResCAM and XGrad-CAM")
+    EVEN_GRADIENT_EMPTY_SUM = _EVEN.format("Grad-CAM and HiResCAM")
+    NO_NEGATIVE_GRADIENT = (
+        "no gradient is negative, so that signed, positive and absolute handling of gradients agree, and a map that "
+        "keeps positive gradients only shows no harm there"
+    )
+    NO_POSITIVE_GRADIENT = "no gradient is positive, so that handling only positive gradients leaves nothing"
+    NOTHING_NEGATIVE = "neither gradients nor feature maps are negative, so that the final max(., 0) cuts nothing"
+
+    def describe(self) -> str:
+        """In words, as the end of a sentence about the layer."""
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -142,8 +165,8 @@ class CAM(Aggregation):
         del relevance
         return replace(self, layer=layer)
 
-    def coincidences(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> frozenset[str]:
-        """What about this layer makes choices of this family coincide, as sentences; for these rows."""
+    def coincidences(self, results: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> frozenset[Coincidence]:
+        """What about this layer makes choices of this family coincide, for these rows."""
         (place,) = self.places
         features, gradients = wide(results[place]), wide(signals[place])
         low, high = gradients.amin((2, 3)), gradients.amax((2, 3))
@@ -152,20 +175,13 @@ class CAM(Aggregation):
             # XGrad-CAM divides by the sum of a feature map, and takes no weight where that is zero.
             empty = (high == 0) | ~features.flatten(2).any(2)
             weighed = bool(((features.sum((2, 3)) != 0) | empty).all())
-            agreeing = "Grad-CAM, HiResCAM and XGrad-CAM" if weighed else "Grad-CAM and HiResCAM"
-            found.add(
-                f"the gradient is the same at every position (global average pooling follows), so that {agreeing} "
-                "agree there up to the final max(., 0), whether signs are handled before pooling or after it"
-            )
+            found.add(Coincidence.EVEN_GRADIENT if weighed else Coincidence.EVEN_GRADIENT_EMPTY_SUM)
         if bool((low >= 0).all()):
-            found.add(
-                "no gradient is negative, so that signed, positive and absolute handling of gradients agree, and a map "
-                "that keeps positive gradients only shows no harm there"
-            )
+            found.add(Coincidence.NO_NEGATIVE_GRADIENT)
         elif bool((high <= 0).all()):
-            found.add("no gradient is positive, so that handling only positive gradients leaves nothing")
+            found.add(Coincidence.NO_POSITIVE_GRADIENT)
         if bool((low >= 0).all()) and bool((features >= 0).all()):
-            found.add("neither gradients nor feature maps are negative, so that the final max(., 0) cuts nothing")
+            found.add(Coincidence.NOTHING_NEGATIVE)
         return frozenset(found)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -94,6 +94,13 @@ class Backward:
         return found
 
 
+class Remark(Protocol):
+    """What an aggregation has to say of a layer: a value that can be compared, such as a member of an `Enum`."""
+
+    def describe(self) -> str:
+        """In words, as the end of a sentence about the layer."""
+
+
 class Reader:
     """Reads one backward for one aggregation.
 
@@ -101,13 +108,13 @@ class Reader:
         make: makes the map from what stood at each place and from the signal there.
 
     Attributes:
-        remarks: what about the layer makes choices coincide, as sentences that hold for these rows; None where it looks
-            for nothing of the kind.
+        remarks: what about the layer makes choices coincide, for these rows; None where it looks for nothing of the
+            kind.
         amounts: the explained value's decomposition by the order of execution, the input at -1, for an aggregation that
             draws it; known once the map is made.
     """
 
-    remarks: frozenset[str] | None = None
+    remarks: frozenset[Remark] | None = None
     amounts: Mapping[int, Amount] | None = None
 
     def __init__(self, make: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Map]) -> None:

@@ -9,13 +9,14 @@ import pandas as pd
 
 from sightline._common.checksums import checksum_of, sealed, unsealed
 from sightline._common.renderers import render
+from sightline._common.version import versions
 from sightline._common.written import whole_folder
 from sightline.auditing._advice import advice
 from sightline.auditing._judged import Judged
 from sightline.auditing._judging import findings_of
 from sightline.auditing._pairs import Sample
 from sightline.auditing.questions import Question, Subjects
-from sightline.explaining import FORMAT, versions
+from sightline.explaining import FORMAT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

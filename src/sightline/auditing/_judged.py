@@ -120,12 +120,12 @@ class Judged(Compared):
         """For each test and method the verdict, the figure it rests on with its interval, and why it is undecided.
 
         `said` is corrected for all verdicts of the audit, `alone` is not; `raw` is the likeness itself, before it is
-        set between `floor` and `ceiling`.
+        set between `floor` and `ceiling`. `shown` and `interval` say the figure and its interval for people.
         """
         return pd.DataFrame(
             [
                 {"test": test, "method": method, **found._asdict(), "said": str(found.said), "alone": str(found.alone)}
-                | {"shown": self.shown(test, method)}
+                | {"shown": self.figure(test, method), "interval": self.interval(test, method)}
                 for (test, method), found in self.findings.items()
             ]
         )
@@ -137,8 +137,8 @@ class Judged(Compared):
         it lies depends on how near these two are to each other.
         """
         found = self.findings[test, method]
-        words = self.figure(test, method)
-        return f"{words} [{found.low:.2f}, {found.high:.2f}]" if words and not self._is_far_off(test, method) else words
+        figure, interval = self.figure(test, method), self.interval(test, method)
+        return f"{figure} [{found.low:.2f}, {found.high:.2f}]" if interval else figure
 
     def figure(self, test: str, method: str) -> str:
         """The same without its interval."""
@@ -148,6 +148,13 @@ class Judged(Compared):
         if self._is_far_off(test, method):
             return "far below 0" if figure < 0 else "far above 1"
         return f"{figure:.2f}"
+
+    def interval(self, test: str, method: str) -> str:
+        """Its interval for people: empty where there is no figure or it is far off its scale."""
+        found = self.findings[test, method]
+        if not math.isfinite(found.figure) or self._is_far_off(test, method):
+            return ""
+        return f"{found.low:.2f} to {found.high:.2f}"
 
     def _is_far_off(self, test: str, method: str) -> bool:
         rule, figure = self.rules.get(test), self.findings[test, method].figure

@@ -9,6 +9,7 @@ from sightline._common.options import option
 from sightline.auditing.questions import Custom, Question, default_tests
 from sightline.evaluation import Asked, Randomisation
 from sightline.methods import Method
+from sightline.options import AuditOptions as OfCommand
 
 TESTS = default_tests()
 """What is asked unless told otherwise."""
@@ -24,7 +25,7 @@ class AuditOptions:
     """
 
     methods: str | Method | Custom | Sequence[str | Method | Custom] = option(
-        ("gradient", "input_x_gradient", "guided_backprop", "grad_cam"),
+        OfCommand.methods,
         "Names of the catalogue, `Method`s, or functions of the user's own, made by `from_callable`; one or several.",
     )
     tests: str | Question | type[Question] | Sequence[str | Question | type[Question]] = option(
@@ -63,7 +64,7 @@ class AuditOptions:
         "intervals are over groups, of which a verdict needs at least five, and no image is compared with one of its "
         "own group.",
     )
-    seed: int = option(0, "Base of all randomness.")
+    seed: int = option(OfCommand.seed, "Base of all randomness.")
     block: int | None = option(
         None, "Images that are processed together; by default as many as fit a fixed share of memory."
     )

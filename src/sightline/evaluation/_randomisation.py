@@ -16,6 +16,7 @@ from sightline._common.seeds import seed_of
 from sightline.arrays import whole
 from sightline.errors import InputError
 from sightline.evaluation._layers import Layer, layers_of
+from sightline.options import AuditOptions
 
 
 class Order(StrEnum):
@@ -73,13 +74,13 @@ class Randomisation:
         InputError: there is no such order or target, or no stage.
     """
 
-    order: Order | str = Order.OUTPUT
-    stages: int = 10
+    order: Order | str = AuditOptions.order
+    stages: int = AuditOptions.stages
     reset_buffers: bool = False
     seed: int = 0
     target: Explained | str = Explained.KEPT
     smooth: int = 0
-    networks: int = 5
+    networks: int = AuditOptions.networks
 
     def __post_init__(self) -> None:
         if self.order not in set(Order):

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from sightline._common.seeds import image_key
+from sightline._common.version import versions
 from sightline._common.words import counted, readable
 from sightline.arrays import ImageBatch, is_finite
 from sightline.errors import InputError, RefusalError
+from sightline.explaining._checks import Checks
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._explained import Explained
-from sightline.explaining._explanation import Checks, Explanation, versions
+from sightline.explaining._explanation import Explanation
 from sightline.explaining._notes import notes_of_methods, notes_of_output, notes_of_values
 from sightline.explaining._options import Options
 from sightline.explaining._results import Results
-from sightline.explaining._targets import Classes, Pair, Target
+from sightline.explaining._targets import Target
 from sightline.methods import Method
 from sightline.models import Kind, ModelInfo, OutputKind, Preprocessing
 
@@ -213,11 +215,11 @@ def _logit_instead(before: str | None, target: Target) -> str:
         before: the layer that gives the logits; empty where no module has them, None where the model ends in none.
         target: what is explained.
     """
-    if before is None or not isinstance(target, Classes | Pair):
+    channel = target.explained(0).number
+    if before is None or channel is None:
         return ""
     if not before:
         return "To explain the logit, give the model without its last step."
-    channel = int(target.classes[0]) if isinstance(target, Classes) else 0
     return (
         f'To explain the logit of output {channel}, say target=sightline.Unit("{before}", channel={channel}), on the '
         f"command line --target unit:{before}:{channel}."
@@ -245,7 +247,7 @@ def _prediction(results: Results, stated: Kind | None) -> tuple[OutputKind, Tens
 
 def _refuse_largest(target: Target, output: OutputKind, results: Results) -> None:
     """Refuse to take the largest of several values for what is predicted."""
-    if results.scores is None or output.predicts or not isinstance(target, Classes) or not target.predicted:
+    if results.scores is None or output.predicts or not target.predicted:
         return
     outputs = results.scores.shape[1]
     if outputs > 1:

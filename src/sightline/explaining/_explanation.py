@@ -1,10 +1,7 @@
 """An explanation: raw maps, what they explain, and the checks they carry."""
 
-import math
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,81 +11,31 @@ from jaxtyping import Float
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from sightline._common.checksums import sealed, sums_of
 from sightline._common.equality import Compared
 from sightline._common.renderers import render
-from sightline._common.seeds import image_key
-from sightline._common.version import __version__
 from sightline._common.words import counted
-from sightline._common.written import whole_files
 from sightline.aggregation import Placement, resized
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._captions import caption
-from sightline.explaining._conservation import Conservation
-from sightline.explaining._decomposition import Decomposition
+from sightline.explaining._checks import Checks
 from sightline.explaining._explained import Explained, class_name
-from sightline.methods import Method, settings
-from sightline.models import OutputKind
-
-MAPS, PICTURES = "maps.safetensors", "pictures.safetensors"
-FORMAT = 1
-"""Of manifests and of the files beside them; a change that older versions would misread raises it."""
+from sightline.explaining._manifest import (
+    BOX,
+    FORMAT,
+    ORIGINAL_SIZE,
+    PICTURES,
+    ImageEntry,
+    Manifest,
+    write_maps,
+)
+from sightline.explaining._method_record import method_record
+from sightline.explaining._saved import read
+from sightline.methods import Method
+from sightline.models._output_kind import OutputKind
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
-
-
-@dataclass(frozen=True, eq=False)
-class Checks(Compared):
-    """What every explanation carries, so that a map can be doubted on evidence.
-
-    Attributes:
-        operations: for each method, how many operations on the way from the input were `ruled`, `passed` and
-            `not covered`.
-        completeness: for each method that promises it, the residual sum of map - (value - value of the baseline),
-            shape (image,); for FullGrad, the sum of all parts of the decomposition less the value; for relevance that
-            a propagation promises to conserve, the sum of the map less the relevance that set out, NaN for images where
-            biases or other constants received a share.
-        conservation: for each method of relevance, how much of the explained value arrived, and where the rest went.
-        decomposition: for each method that draws the exact decomposition of the explained value (FullGrad), its parts.
-        evaluations: for each method that chooses where to ask, how often it asked, shape (image,).
-        nan: for each method, how many values of its maps are not finite.
-        notes: sentences a reader should see before the picture: maps that are zero everywhere, saturated outputs.
-        settings: seed, dtype, device, rows per pass and versions.
-    """
-
-    operations: Mapping[str, Mapping[str, int]]
-    completeness: Mapping[str, Tensor]
-    conservation: Mapping[str, Conservation]
-    decomposition: Mapping[str, Decomposition]
-    evaluations: Mapping[str, Tensor]
-    nan: Mapping[str, int]
-    notes: tuple[str, ...]
-    settings: Mapping[str, Any]
-
-    @property
-    def table(self) -> "pd.DataFrame":
-        """The checks with a row for each method."""
-        import pandas as pd
-
-        rows = {
-            name: {
-                **counts,
-                "not finite": self.nan.get(name, 0),
-                "completeness residual": (
-                    float(np.nanmax(self.completeness[name].abs().numpy()))
-                    if name in self.completeness
-                    else float("nan")
-                ),
-                "relevance arrived": (
-                    self.conservation[name].lost["arrived"] if name in self.conservation else float("nan")
-                ),
-            }
-            for name, counts in self.operations.items()
-        }
-        return pd.DataFrame.from_dict(rows, orient="index")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -293,9 +240,7 @@ class Explanation(Compared):
         Raises:
             InputError: the folder holds no explanation, a damaged one, or one that a later version wrote.
         """
-        from sightline.explaining._saved import read
-
-        return read(Path(folder))
+        return cls(**read(Path(folder)))
 
     def save_pictures(self, path: Path) -> None:
         """Write the images.
@@ -305,106 +250,52 @@ class Explanation(Compared):
         seen = torch.from_numpy(np.ascontiguousarray((self.display * 255).round().clip(0, 255).astype(np.uint8)))
         path.write_bytes(serialised({"pictures": seen, "images": self.images.detach().cpu().contiguous()}))
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What was explained, with which settings, and where each map lies in original pixels; ready for JSON."""
-        images = []
-        for index, name in enumerate(self.names):
-            entry: dict[str, Any] = {
-                "name": name,
-                "caption": self.caption(index),
-                "target": self.explained[index].record(),
-                "explained": self.targets[index],
-                "explained_name": self.explained[index].named(self.output, self.class_names),
-                "value": float(self.values[index]),
-                "original_size": list(self.sizes[index]),
-                "file": self.paths[index],
-                "box": list(self.boxes[index]),
-            }
-            if self.image_notes[index]:
-                entry["notes"] = list(self.image_notes[index])
-            if self.predicted is not None and self.probabilities is not None:
-                label = int(self.predicted[index])
-                entry |= {
-                    "predicted": label,
-                    "predicted_name": class_name(label, self.output, self.class_names),
-                    "probability": float(self.probabilities[index]),
-                }
-            images.append(entry)
-        methods = {}
-        for name, method in self.methods.items():
-            entry = method_entry(method)
-            if name in self.refused:
-                entry["refused"] = self.refused[name]
-            else:
-                entry |= {"shape": list(self.maps[name].shape), "heatmap": list(self.heatmap_steps(name))}
-                entry |= {
-                    "operations": dict(self.checks.operations.get(name, {})),
-                    "not_finite": self.checks.nan[name],
-                }
-            if name in self.layers:
-                entry["layer"] = self.layers[name]
-            if name in self.placements:
-                entry["placement"] = self.placements[name].record()
-            if name in self.checks.completeness:
-                entry["completeness_residual"] = self.checks.completeness[name].tolist()
-            if name in self.checks.evaluations:
-                entry["evaluations"] = self.checks.evaluations[name].tolist()
-            if name in self.checks.decomposition:
-                parts = self.checks.decomposition[name]
-                entry["decomposition"] = {
-                    "remainder": parts.remainder.tolist(),
-                    "parts": parts.table.to_dict("records"),
-                }
-            if name in self.checks.conservation:
-                kept = self.checks.conservation[name]
-                entry["conservation"] = {
-                    "start": kept.start.tolist(),
-                    "arrived": kept.arrived.tolist(),
-                    "shares": kept.lost,
-                    "operations": kept.table.to_dict("records"),
-                }
-            methods[name] = entry
         return {
             "format": FORMAT,
-            "images": images,
-            "original_size": "width, height in pixels, after the original's EXIF rotation",
-            "box": "left, top, right, bottom in pixels of the original after its EXIF rotation; this part of it became "
-            "the encoded image. A map covers it evenly unless its method has a placement: there the centre of cell i "
-            "is low + i * step (high + i * step, where branches of the model disagree), in pixels of the encoded image "
-            "from the centre of its first pixel",
-            "methods": methods,
+            "images": [self._image(index) for index in range(len(self))],
+            "original_size": ORIGINAL_SIZE,
+            "box": BOX,
+            "methods": {name: self._method(name) for name in self.methods},
             "output": asdict(self.output),
             "class_names": [str(name) for name in self.class_names],
             "notes": list(self.checks.notes),
             "settings": dict(self.checks.settings),
         }
 
+    def _image(self, index: int) -> ImageEntry:
+        entry: ImageEntry = {
+            "name": self.names[index],
+            "caption": self.caption(index),
+            "target": self.explained[index].record(),
+            "explained": self.targets[index],
+            "explained_name": self.explained[index].named(self.output, self.class_names),
+            "value": float(self.values[index]),
+            "original_size": list(self.sizes[index]),
+            "file": self.paths[index],
+            "box": list(self.boxes[index]),
+        }
+        if self.image_notes[index]:
+            entry["notes"] = list(self.image_notes[index])
+        if self.predicted is not None and self.probabilities is not None:
+            entry["predicted"] = label = int(self.predicted[index])
+            entry["predicted_name"] = class_name(label, self.output, self.class_names)
+            entry["probability"] = float(self.probabilities[index])
+        return entry
 
-def method_entry(method: Method) -> dict[str, Any]:
-    """What a manifest says of a method."""
-    entry = {
-        "formula": method.formula,
-        "source": method.source,
-        "reduction": method.reduction,
-        "sampling": described(method.sampling),
-        "propagation": method.propagation.name,
-        "aggregation": described(method.aggregation),
-    }
-    return entry if method.times is None else {**entry, "times": method.times.name}
-
-
-def check_format(found: Mapping[str, Any], path: Path) -> None:
-    """See that a file was not written by a later version, whose words this one may misread.
-
-    Raises:
-        InputError: it was.
-    """
-    number = found.get("format", FORMAT)
-    if not isinstance(number, int) or number > FORMAT:
-        raise InputError(
-            f"{path} is of format {number!r}, and this version of Sightline reads formats up to {FORMAT}. A later "
-            "version wrote it; read it with that one."
-        )
+    def _method(self, name: str) -> dict[str, Any]:
+        entry = method_record(self.methods[name])
+        if name in self.refused:
+            entry["refused"] = self.refused[name]
+        else:
+            entry |= {"shape": list(self.maps[name].shape), "heatmap": list(self.heatmap_steps(name))}
+            entry |= self.checks.record(name)
+        if name in self.layers:
+            entry["layer"] = self.layers[name]
+        if name in self.placements:
+            entry["placement"] = self.placements[name].record()
+        return entry
 
 
 def map_of(maps: Mapping[str, Tensor], refused: Mapping[str, str], method: str) -> Tensor:
@@ -419,61 +310,3 @@ def map_of(maps: Mapping[str, Tensor], refused: Mapping[str, str], method: str) 
     if method not in maps:
         raise InputError(f"There is no map of {method!r} here; there are: {', '.join(maps)}.")
     return maps[method]
-
-
-def write_maps(
-    folder: str | Path,
-    maps: Mapping[str, Tensor],
-    manifest: Mapping[str, Any],
-    pictures: Mapping[str, Callable[[Path], None]],
-) -> Path:
-    """Write `maps.safetensors`, `manifest.json` and pictures into a folder, which is made if need be.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in maps.items()}
-        with whole_files() as part:
-            files = {name: part(folder / name) for name in (MAPS, *pictures)}
-            # Written by Python, whose errors name their cause and whose files have the user's usual permissions.
-            files[MAPS].write_bytes(serialised(tensors))
-            for name, draw in pictures.items():
-                draw(files[name])
-            record = _finite(manifest) | {"files": sums_of({name: files[name] for name in (MAPS, PICTURES)})}
-            part(folder / "manifest.json").write_text(sealed(record, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} cannot be written: {error.strerror or error}. Name another with --out."
-        ) from error
-    return folder
-
-
-def _finite(value: Any) -> Any:
-    """The same value for JSON, which knows no NaN and no infinity: they become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def described(choice: object) -> dict[str, Any]:
-    """A sampling or an aggregation by its name and settings, ready for JSON."""
-    return {"name": type(choice).__name__, **{name: _plain(value) for name, value in settings(choice).items()}}
-
-
-def _plain(value: Any) -> Any:
-    """A setting for JSON; of a tensor, its shape and a name for its content."""
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Tensor):
-        return {"shape": list(value.shape), "content": image_key(value)}
-    return value.value if isinstance(value, Enum) else value
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {"sightline": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -37,6 +37,8 @@ class Function(Target):
         whole_batch: whether it is always given all images.
     """
 
+    checks_rows = True
+
     def __init__(self, function: Callable[..., Tensor], count: int, *, whole_batch: bool = False) -> None:
         self._function, self._count = function, count
         self._takes_images = _parameters(function) > 1
@@ -65,22 +67,14 @@ class Function(Target):
         return values
 
     def keep(self, output: Any, images: Tensor, values: Tensor) -> None:
-        """Keep what came of a pass on the images themselves, for `check`."""
         if self._rowwise is not None:
             self._rowwise.keep(output, images, values)
 
-    def check(self) -> None:
-        """After the passes on the images themselves: see that each value is its image's own.
-
-        Raises:
-            RefusalError: it depends on other images.
-            NeedsWholeBatch: it depends on the image's place in the batch.
-        """
+    def finish(self) -> None:
         if self._rowwise is not None:
             self._rowwise.check()
 
     def all_at_once(self) -> None:
-        """From now on, be given all images in one pass."""
         self.whole_batch, self._rowwise = True, None
 
     def explained(self, image: int) -> Explained:

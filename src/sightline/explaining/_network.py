@@ -9,7 +9,6 @@ from torch import Tensor
 
 from sightline._common.seeds import image_key, seed_of
 from sightline._common.torch_private import tree_leaves
-from sightline.explaining._functions import Function
 from sightline.explaining._rowwise import NeedsWholeBatch
 from sightline.explaining._targets import Target
 from sightline.models import untouched
@@ -67,8 +66,7 @@ class Network:
         """From now on, target functions are given all images together."""
         self.whole_batch = True
         for target in self.targets:
-            if isinstance(target, Function):
-                target.all_at_once()
+            target.all_at_once()
 
     def check_functions(self, *, whole: bool) -> None:
         """See that target functions give each image its own value, once all images have been through.
@@ -82,8 +80,7 @@ class Network:
         """
         try:
             for target in self.targets:
-                if isinstance(target, Function):
-                    target.check()
+                target.finish()
         except NeedsWholeBatch:
             if not whole:
                 raise
@@ -139,7 +136,7 @@ class Network:
         asked = torch.stack([row[0], *(unlike or [row[0] / 2])])
 
         def rows_of(answer: tuple[Any, dict[str, Tensor]], numbers: Tensor) -> list[Tensor]:
-            if not any(isinstance(target, Function) for target in self.targets):
+            if not any(target.checks_rows for target in self.targets):
                 return decisive(answer, numbers)
             # A function of the output is asked by itself whether it looks at other rows.
             leaves = [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor) and leaf.dim()]

@@ -7,7 +7,7 @@ from torch import Tensor
 from sightline._common.words import counted
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._results import Results
-from sightline.explaining._targets import Classes, Target
+from sightline.explaining._targets import Target
 from sightline.methods import Method
 from sightline.models import ModelInfo, OutputKind
 from sightline.operations import Growth, Rounding
@@ -42,7 +42,7 @@ def notes_of_output(results: Results, info: ModelInfo, output: OutputKind, targe
             f"{len(info.class_names)} class names came for a model with {outputs} output(s), so they are not used; "
             "give one name per output."
         )
-    if output.kind == "labels" and outputs > 1 and isinstance(target, Classes) and target.predicted:
+    if output.kind == "labels" and outputs > 1 and target.predicted:
         found.append(
             f"Of the {outputs} labels the one of the highest score was explained for each image, since none was named. "
             'Name one, or explain each: explain(..., targets="all"), --target all.'
@@ -145,7 +145,7 @@ def _notes_of_layers(results: Results, rows: list[Method]) -> list[str]:
         if row.name in results.remarks and row.name in results.maps:
             readers.setdefault(row.aggregation.places, []).append(row.name)
     return [
-        f"At {results.where.get(names[0], 'the input')}, read by {', '.join(names)}, {said}."
+        f"At {results.where.get(names[0], 'the input')}, read by {', '.join(names)}, {words}."
         for names in readers.values()
-        for said in sorted(frozenset.intersection(*(results.remarks[name] for name in names)))
+        for words in sorted(one.describe() for one in frozenset.intersection(*(results.remarks[n] for n in names)))
     ]

@@ -11,11 +11,10 @@ from sightline._common.torch_private import tree_leaves, version_of
 from sightline.aggregation import Aggregation, Backward, Part, Placement, Reader
 from sightline.errors import InputError, RefusalError
 from sightline.explaining._chunks import Chunks
-from sightline.explaining._functions import Function
 from sightline.explaining._group import Group
 from sightline.explaining._network import Network
 from sightline.explaining._results import Results
-from sightline.explaining._targets import Classes, Pair, Target
+from sightline.explaining._targets import Target
 from sightline.explaining._totals import BlockTotals, PassResult
 from sightline.methods import Method
 from sightline.models import class_scores
@@ -136,8 +135,7 @@ class Pass:
                 )
             if at_images:
                 results.values[indices] = values.detach().to(results.values)
-                if isinstance(target, Function):
-                    target.keep(output, indices, values)
+                target.keep(output, indices, values)
             found.append(values)
         return found
 
@@ -152,8 +150,7 @@ class Pass:
         try:
             scores = class_scores(output, len(indices))
         except RefusalError:
-            if isinstance(target, Classes):
-                raise
+            # A target of classes refuses it too, when it is asked for its values.
             return
         if (last := tape.ends_in(scores)) is not None:
             results.ends_in = last
@@ -162,8 +159,7 @@ class Pass:
         if results.scores is None:
             results.scores = scores.new_empty(len(self._network.images), scores.shape[1])
         results.scores[indices] = scores
-        if isinstance(target, Classes):
-            target.predict(scores, indices)
+        target.predict(scores, indices)
 
     def _checked(
         self, tape: Tape, values: Tensor, propagation: Propagation, methods: list[Method], number: int
@@ -188,7 +184,7 @@ class Pass:
                         grid = seen[place].grid
                         if isinstance(grid, Grid):
                             results.placements[method.name] = Placement.of(grid, self._network.size)
-        if isinstance(self._network.targets[number], Pair) and not propagation.explains_pairs:
+        if self._network.targets[number].compares and not propagation.explains_pairs:
             reason = (
                 f"{propagation.name} explains one class, and has no answer to why one class rather than another: it "
                 "would give both of a pair the same sign. Explain each class, or take another method for the pair."

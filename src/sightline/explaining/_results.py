@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sightline.aggregation import Placement
+from sightline.aggregation import Placement, Remark
 from sightline.explaining._decomposition import Decomposition
 from sightline.operations import Growth, Operation, Rounding
 
@@ -40,7 +40,7 @@ class Results:
         growth: for each method whose relevance can grow only at adds, where it grows most.
         flows: for each method that shares out relevance, where it went.
         decompositions: for each method that draws the value's exact decomposition, its figures.
-        remarks: for each method that looks for it, what about its layer makes choices coincide there, as sentences.
+        remarks: for each method that looks for it, what about its layer makes choices coincide there.
         where: for each method that reads a layer, the module that layer turned out to be.
         placements: for each method that reads a layer, where the cells of its map lie in the image.
         chunks: for each sampling, the rows of its passes.
@@ -59,7 +59,7 @@ class Results:
     growth: dict[str, Growth] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
     decompositions: dict[str, Decomposition] = field(default_factory=dict)
-    remarks: dict[str, frozenset[str]] = field(default_factory=dict)
+    remarks: dict[str, frozenset[Remark]] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     placements: dict[str, Placement] = field(default_factory=dict)
     chunks: dict[str, list[int]] = field(default_factory=dict)

@@ -24,15 +24,23 @@ ClassesLike = int | str | np.integer[Any] | Sequence[Any] | Tensor | IntegerArra
 class Target(ABC):
     """Picks the explained value of each row from a pass.
 
+    A target of one's own has `values` and `explained`; the rest has defaults.
+
     Attributes:
         places: the places whose results it needs besides the output.
         whole_batch: whether it must see all images at once, in their order.
         names: the class names by which its classes were given; empty where they were given by number.
+        predicted: whether the model's own scores decide what is explained.
+        compares: whether it sets two outputs against each other.
+        checks_rows: whether `finish` sees by itself that each value is its own row's.
     """
 
     places: tuple[str, ...] = ()
     whole_batch: bool = False
     names: tuple[str, ...] = ()
+    predicted: bool = False
+    compares: bool = False
+    checks_rows: bool = False
 
     @abstractmethod
     def values(self, output: Any, results: Mapping[str, Tensor], images: Tensor) -> Tensor:
@@ -55,6 +63,25 @@ class Target(ABC):
     def explained(self, image: int) -> Explained:
         """What is explained for one image."""
 
+    def predict(self, scores: Tensor, images: Tensor) -> None:
+        """Be told the class scores of some images, shape (row, class), before `values` is asked about them."""
+        del scores, images
+
+    def keep(self, output: Any, images: Tensor, values: Tensor) -> None:
+        """Be told the values that were found for some images, as they are and not for samples around them."""
+        del output, images, values
+
+    def finish(self) -> None:  # noqa: B027 - most targets have nothing to do then
+        """After the passes on the images themselves.
+
+        Raises:
+            RefusalError: a value depends on other images.
+            NeedsWholeBatch: it depends on the image's place in the batch.
+        """
+
+    def all_at_once(self) -> None:  # noqa: B027 - most targets have nothing to do then
+        """From now on, be given all images in one pass."""
+
 
 class Classes(Target):
     """The score of one class per image, or of the predicted class.
@@ -67,18 +94,13 @@ class Classes(Target):
     """
 
     def __init__(self, classes: Tensor | None, count: int, among: Sequence[int] = (), rank: int = 1) -> None:
-        self._predicted, self._among, self._rank = classes is None, list(among), rank
+        self.predicted, self._among, self._rank = classes is None, list(among), rank
         self.classes = torch.full((count,), -1) if classes is None else classes
         self._likeliest = self.classes.clone()
 
-    @property
-    def predicted(self) -> bool:
-        """Whether the model's own scores decide which class is explained."""
-        return self._predicted
-
     def predict(self, scores: Tensor, images: Tensor) -> None:
         """Fill in the predicted class of some images, where that is what is explained."""
-        if self._predicted:
+        if self.predicted:
             scores = scores.detach()
             self._likeliest[images.cpu()] = scores.argsort(dim=1, descending=True, stable=True)[:, 0].cpu()
             among = self._among or list(range(scores.shape[1]))
@@ -115,7 +137,7 @@ class Classes(Target):
 
     def explained(self, image: int) -> Explained:
         # The likelier of two is not what the network predicts, where a third is likelier still.
-        predicted = self._predicted and bool(self.classes[image] == self._likeliest[image])
+        predicted = self.predicted and bool(self.classes[image] == self._likeliest[image])
         return Explained(int(self.classes[image]), predicted=predicted)
 
 
@@ -133,6 +155,7 @@ class Pair(Target):
 
     first: ClassesLike
     second: ClassesLike
+    compares = True
 
     def __post_init__(self) -> None:
         if any(has_names(side) for side in (self.first, self.second)):

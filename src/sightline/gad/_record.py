@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sightline._common.version import versions
 from sightline.errors import InputError
-from sightline.explaining import FORMAT, check_format, versions
+from sightline.explaining import FORMAT, check_format
 
 FILE = "gad.json"
 

@@ -1,52 +1,36 @@
-"""Models: from a name or a file to a network that says what it expects of its pictures.
+"""Models: from a name or a file to a network that says what it expects of its pictures, and how any network is run.
 
-- `load_model`, `load_weights`, `device_named`: the network. `ModelInfo`, `model_info`, `own_preprocessing`,
-  `with_channels`, `check_channels`: what is known of it, or asked of it.
-- `Preprocessing`, `default_preprocessing` (`Box`, `Number`): how pictures become its numbers; `home_of`: where and in
-  which precision it wants them.
-- `OutputKind`, `Kind`, `as_kind`, `output_of`, `layer_before`: what its outputs are.
-- `class_scores`, `NoScoresError`: the scores in whatever it returns; `ask`, `evaluating`, `same_each_time`: asking for
-  them.
-- `untouched`, `fingerprint`: leaving it as it was, and telling whether it is the same.
+- `load_model`, `load_weights`, `ModelInfo`, `model_info`: a network and what is known of it.
+- `Preprocessing`, `default_preprocessing`, `own_preprocessing`: how its images are encoded.
+- `OutputKind`, `as_kind`, `output_of`: what its outputs are.
+- `ask`, `class_scores`: its scores; `evaluating`, `untouched`: it comes back as it was.
+- `home_of`: the device and the precision in which it works.
 """
 
-from sightline.models._asking import ask, evaluating, layer_before, output_of, same_each_time
-from sightline.models._channels import check_channels, with_channels
-from sightline.models._device import device_named
-from sightline.models._fingerprint import fingerprint
+from sightline.models._asking import ask, evaluating, output_of
 from sightline.models._home import home_of
 from sightline.models._info import ModelInfo, model_info, own_preprocessing
 from sightline.models._load import load_model
-from sightline.models._output_kind import Kind, OutputKind, as_kind
-from sightline.models._outputs import NoScoresError, class_scores
-from sightline.models._preprocessing import Box, Number, Preprocessing, default_preprocessing
+from sightline.models._output_kind import OutputKind, as_kind
+from sightline.models._outputs import class_scores
+from sightline.models._preprocessing import Preprocessing, default_preprocessing
 from sightline.models._untouched import untouched
 from sightline.models._weights import load_weights
 
 __all__ = [
-    "Box",
-    "Kind",
     "ModelInfo",
-    "NoScoresError",
-    "Number",
     "OutputKind",
     "Preprocessing",
     "as_kind",
     "ask",
-    "check_channels",
     "class_scores",
     "default_preprocessing",
-    "device_named",
     "evaluating",
-    "fingerprint",
     "home_of",
-    "layer_before",
     "load_model",
     "load_weights",
     "model_info",
     "output_of",
     "own_preprocessing",
-    "same_each_time",
     "untouched",
-    "with_channels",
 ]

@@ -7,6 +7,7 @@
 - `chance`: whether a model says something else each time it is asked.
 - `reading`: the arguments of a call.
 - `tape`: what one pass leaves behind, from which signals are pulled back.
+- `recorder`: the recording of a pass: each call is performed and noted.
 - `backward`: the pulling back, under the rules of one propagation.
 - `performer`: a call done by torch, or by its kind's own node where that is ruled.
 - `pixels`: what was done to the image's pixels, for rules that need their range.

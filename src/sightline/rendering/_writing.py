@@ -191,15 +191,21 @@ def _shown(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 def _found(row: dict[Any, Any] | None) -> dict[str, Any]:
     if row is None:
         return {"figure": "", "interval": "", "sort": "", "reason": "", "alone": "", "detail": ""}
-    figure, _, interval = (str(row["shown"]) if pd.notna(row["shown"]) else "").partition(" [")
     return {
-        "figure": figure,
-        "interval": interval.removesuffix("]").replace(", ", " to "),
+        "figure": _shown_figure(row["shown"]),
+        "interval": str(row["interval"]) if pd.notna(row["interval"]) else "",
         "sort": row["figure"] if pd.notna(row["figure"]) else "",
         "reason": str(row["reason"]) if pd.notna(row["reason"]) else "",
         "alone": str(row["alone"]),
         "detail": _detail(row),
     }
+
+
+def _shown_figure(shown: object) -> str:
+    """A figure as people are shown it; a table takes one without words for a number."""
+    if isinstance(shown, float):
+        return "" if pd.isna(shown) else f"{shown:.2f}"
+    return str(shown)
 
 
 def _detail(row: dict[Any, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sightline._common.memory import ran_out
 from sightline.errors import InputError, SightlineError, install
 from sightline.gad._networks import Kind
 from sightline.gad._targets import Step
@@ -25,7 +26,7 @@ from sightline.runs._identity import differences, identity_now
 from sightline.runs._recipe import Recipe
 from sightline.runs._source import open_source
 from sightline.runs._store import Store
-from sightline.runs._work import Worker, is_short, threads
+from sightline.runs._work import Worker, threads
 
 AT_ONCE = 2
 """Chunks that an actor has in hand: one is computed, another is read or written."""
@@ -187,7 +188,7 @@ class Actor:
             wrong = error
         except Exception as error:  # noqa: BLE001 - who reads of it wants to know where
             words = f"{type(error).__name__}: {error}"
-            wrong = RuntimeError(f"A worker failed. {words if is_short(words) else traceback.format_exc()}")
+            wrong = RuntimeError(f"A worker failed. {words if ran_out(error) else traceback.format_exc()}")
         return {"wrong": np.array([wrong], dtype=object)}
 
     def do(self, row: dict[str, Any]) -> None:

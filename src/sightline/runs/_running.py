@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sightline._common.checksums import checksum
+from sightline._common.memory import ran_out, says_short
 from sightline.errors import InputError, SightlineError
 from sightline.explaining import Explanation, explain
 from sightline.models import model_info
@@ -22,7 +23,7 @@ from sightline.runs._opened import Run, open_run
 from sightline.runs._recipe import Recipe, read_recipe
 from sightline.runs._source import Files, Rows, contents_of, open_source, read
 from sightline.runs._store import FORMAT, Store, tag_of
-from sightline.runs._work import LEAST, Worker, is_short, stored, threads
+from sightline.runs._work import LEAST, Worker, stored, threads
 
 Progress = Callable[[int, int, str], None]
 _READ, _TRIED, _JUDGED = 100, 3, 8
@@ -91,7 +92,7 @@ def run(
         except OSError as error:
             raise stopped(error, store, done, total) from error
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and not is_short(str(error)):
+            if not ran_out(error):
                 raise
             raise InputError(
                 f"Memory ran out ({' '.join(str(error).split())[:200] or 'no more is said'}). {done} of {total} chunks "
@@ -203,9 +204,8 @@ def probe(recipe: Recipe, network: nn.Module, source: Files | Rows, memory: int)
                 )  # fmt: skip
             except Exception as error:  # noqa: BLE001 - what fails on one image may be right on the next
                 wrong = error
-            told = [f"{type(wrong).__name__}: {wrong}", *(reason for one in found for reason in one.refused.values())]
-            short = next(filter(is_short, told), "")
-            if not short or allowed <= LEAST:
+            short = next((why for one in found for why in one.refused.values() if says_short(why)), "")
+            if not (short or ran_out(wrong)) or allowed <= LEAST:
                 break
             # An image may take many rows, of which fewer are then computed at a time.
             allowed //= 4

@@ -1,6 +1,5 @@
 """The work of a run: a chunk of images in, maps and scores out. It is the same in every engine."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from sightline._common.memory import ran_out, says_short
 from sightline.arrays import ImageBatch
 from sightline.errors import SightlineError
 from sightline.explaining import Explanation, explain
@@ -21,11 +21,6 @@ from sightline.runs._source import Read, Source, read
 from sightline.runs._store import Store
 
 Pairs = Sequence[tuple[str, Sequence[str]]]
-_SHORT = re.compile(
-    r"out of memory|(?:can't|not enough memory to|cannot|unable to) allocate|bad.alloc|malloc of size|MemoryError|"
-    r"can't start new thread",
-    re.IGNORECASE,
-)
 LEAST = 1 << 12
 """Bytes of a pass below which nothing is gained by less."""
 
@@ -117,11 +112,11 @@ class Worker:
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a user's model may fail in any way; image and reason are kept
             reason = str(error) if isinstance(error, SightlineError) else f"{type(error).__name__}: {error}"
-            short = is_short(reason)
+            short = ran_out(error)
         else:
             # A backward that ran out of memory is told as a refusal of its method.
             reasons = (reason for one in found for reason in one.refused.values())
-            reason = next(filter(is_short, reasons), "")
+            reason = next(filter(says_short, reasons), "")
             if not reason:
                 yield numbers, targets, methods, found
                 return
@@ -204,11 +199,6 @@ def stored(
         maps = maps / most.reshape(-1, *[1] * (maps.ndim - 1))
         scale = most.double().numpy()
     return maps.numpy().astype(output.precision), scale
-
-
-def is_short(reason: str) -> bool:
-    """Whether an error's words say that memory was short."""
-    return bool(_SHORT.search(reason))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from sightline._common.options import option
 from sightline.arrays import whole
 from sightline.auditing import Question
 from sightline.errors import InputError
+from sightline.methods import Method
 from sightline.options import PARTS, ClaimsOptions
 
 Progress = Callable[[str, int, int], None]
@@ -24,8 +25,8 @@ class StudyOptions:
         StudyOptions(parts=["survey"], count=50)
     """
 
-    methods: Sequence[str] | None = option(
-        None, "Names from the catalogue for `aggregation` and `propagation`; by default all of both claims."
+    methods: Sequence[str | Method] | None = option(
+        None, "Methods, by name or themselves, for `aggregation` and `propagation`; by default all of both claims."
     )
     parts: Sequence[str] = option(ClaimsOptions.parts, "Some of `aggregation`, `propagation`, `survey` and `encoding`.")
     _: KW_ONLY

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from sightline.auditing import CONTROLS, Audit, Question, Randomisation, audit
-from sightline.evaluation import Asked
+from sightline.evaluation._images import Asked
+from sightline.methods import Method
 from sightline.study._options import StudyOptions
 from sightline.study._part import Part, too_few
 from sightline.study._rule import Answer, answer
@@ -70,7 +71,7 @@ def methods_of(part: str) -> list[str]:
 def audited(
     model: Callable[..., Any],
     images: Asked,
-    methods: Sequence[str],
+    methods: Sequence[Method],
     questions: Sequence[Question],
     options: StudyOptions,
     folder: Path | None,

@@ -9,13 +9,15 @@ import numpy as np
 
 from sightline._common.checksums import sealed
 from sightline._common.options import takes
+from sightline._common.version import versions
 from sightline._common.words import counted
 from sightline._common.written import whole_folder
 from sightline.arrays import as_images
 from sightline.auditing import questions_of
 from sightline.errors import RefusalError
-from sightline.evaluation import FEWEST, Asked, values_of
-from sightline.explaining import FORMAT, versions
+from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation._intervals import FEWEST
+from sightline.explaining import FORMAT
 from sightline.methods import as_method
 from sightline.models import model_info
 from sightline.options import PARTS
@@ -125,7 +127,8 @@ def claims(model: Callable[..., Any], images: Asked, *options: Any, **more: Any)
     questions = questions_of(given.tests, masked=False)
     asked = [name for name in PARTS if name in parts]
     judged = [name for name in asked if name in PAIRS]
-    names = [as_method(name).name for name in given.methods or _methods(judged)]
+    rows = [as_method(one) for one in given.methods or _methods(judged)]
+    names = [row.name for row in rows]
     as_images(values_of(images))
     chosen = _evenly(images, given.count or len(images))
     fewer = _evenly(chosen, max(FEWEST, len(chosen) // 4))
@@ -148,7 +151,7 @@ def claims(model: Callable[..., Any], images: Asked, *options: Any, **more: Any)
     if judged:
         own = None if place is None else place / "-".join(["audit", *judged])
         try:
-            found = audited(model, chosen, names, questions, given, own)
+            found = audited(model, chosen, rows, questions, given, own)
         except RefusalError as error:
             study = keep(
                 {
