@@ -47,16 +47,10 @@ ALLOWED: dict[str, set[str]] = {
         "cli -> demo",
         "cli -> gad",
         "cli -> rendering",
-        "demo -> auditing",
         "demo -> gad",
         "rendering -> gad",
         "rendering -> runs",
-        "runs -> arrays",
         "runs -> gad",
-        "runs -> models",
-        "study -> arrays",
-        "study -> auditing",
-        "study -> evaluation",
     },
 }
 

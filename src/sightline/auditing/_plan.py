@@ -33,11 +33,8 @@ from sightline.auditing.questions import (
 from sightline.auditing.questions._checked import answers, prepared
 from sightline.auditing.questions._identity import identity
 from sightline.errors import InputError
-from sightline.evaluation._images import Asked, values_of
-from sightline.evaluation._masks import Masks, as_masks
-from sightline.evaluation._randomisation import Randomisation
-from sightline.explaining import described
-from sightline.explaining._layer_names import methods_named
+from sightline.evaluation import Asked, Masks, Randomisation, as_masks, values_of
+from sightline.explaining import described, methods_named
 from sightline.methods import Method, method_or_function
 from sightline.models import as_kind, ask, fingerprint, model_info, output_of
 

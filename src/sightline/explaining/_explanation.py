@@ -31,7 +31,7 @@ from sightline.explaining._manifest import (
 from sightline.explaining._method_record import method_record
 from sightline.explaining._saved import read
 from sightline.methods import Method
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from sightline.explaining._checks import Checks
 from sightline.explaining._explained import Explained
 from sightline.explaining._manifest import MAPS, PICTURES, Manifest, check_format, number
 from sightline.explaining._method_record import read_method
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 
 def read(folder: Path) -> dict[str, Any]:

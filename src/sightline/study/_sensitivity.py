@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sightline.auditing import CONTROLS, Audit, Question, Randomisation, audit
-from sightline.evaluation._images import Asked
+from sightline.evaluation import Asked
 from sightline.methods import Method
 from sightline.study._options import StudyOptions
 from sightline.study._part import Part, too_few

@@ -15,8 +15,7 @@ from sightline._common.written import whole_folder
 from sightline.arrays import as_images
 from sightline.auditing import questions_of
 from sightline.errors import RefusalError
-from sightline.evaluation._images import Asked, values_of
-from sightline.evaluation._intervals import FEWEST
+from sightline.evaluation import FEWEST, Asked, values_of
 from sightline.explaining import FORMAT
 from sightline.methods import as_method
 from sightline.models import model_info

@@ -13,8 +13,7 @@ from sightline._common.seeds import image_key, seed_of
 from sightline._common.words import counted
 from sightline.aggregation import resized
 from sightline.errors import InputError, RefusalError
-from sightline.evaluation._controls import edge_map
-from sightline.evaluation._images import Asked, values_of
+from sightline.evaluation import Asked, edge_map, values_of
 from sightline.explaining import Explanation, explain
 from sightline.methods import MapFunction, Method, as_method, method_or_function
 from sightline.operations import wide
