@@ -23,7 +23,7 @@ from torch import nn
 
 import sightline as sl
 from sightline._common.checksums import unsealed
-from sightline.gad._classifier import with_outputs
+from sightline.gad.reproduction import with_outputs
 from sightline.models import load_weights
 from sightline.study import PARTS, claims
 from sightline.study._part import table_lines

@@ -27,7 +27,8 @@ from torchvision.models import resnet18  # noqa: E402
 import sightline as sl  # noqa: E402
 from helpers.networks import resnet20_cifar  # noqa: E402
 from sightline.gad._samples import samples_of  # noqa: E402
-from sightline.gad._training import Recipe, train  # noqa: E402
+from sightline.gad._settings import Training  # noqa: E402
+from sightline.gad._training import Checkpoints, Task, train  # noqa: E402
 
 ALPHAS = (2, 4, 6, 8)
 METHODS = ["input_x_gradient", "guided_backprop"]
@@ -59,8 +60,8 @@ def ours(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor, step
     network = copy.deepcopy(model)
     samples = samples_of((images, labels), (0, 1))
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe(steps=steps, batch_size=batch)
-        train(network, samples, torch.arange(len(images)), targets, recipe, "it", checkpoint=Path(folder) / "c")
+        task = Task("it", samples, torch.arange(len(images)), targets)
+        train(network, task, Training(steps=steps, batch_size=batch), Checkpoints(Path(folder) / "c"))
 
 
 def throughput(name: str, batch: int, pairs: int) -> str:

@@ -23,7 +23,7 @@ from sightline._common.seeds import seed_of
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.gad import Consistency
-from sightline.gad._truth import gains_on_truth, on_truth
+from sightline.gad.reproduction import gains_on_truth, on_truth
 
 METHODS = ["saliency", "input_x_gradient", "guided_backprop", "integrated_gradients"]
 READINGS = {

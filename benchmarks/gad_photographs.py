@@ -20,8 +20,7 @@ from torch import nn
 
 import sightline as sl
 from sightline.gad import Consistency
-from sightline.gad._classifier import Tuning
-from sightline.gad._reproduce import Scale, reproduce
+from sightline.gad.reproduction import Scale, Tuning, reproduce
 
 declare_missing_operators()
 
@@ -57,12 +56,12 @@ def dense() -> nn.Module:
     return model
 
 
-NETWORKS = {"mobilenet": mobilenet, "dense": dense}
+STARTS = {"mobilenet": mobilenet, "dense": dense}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=sorted(NETWORKS))
+    parser.add_argument("network", choices=sorted(STARTS))
     parser.add_argument("--folder", type=Path, default=Path("gad-photographs"))
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--images", type=int, default=32, help="of each class, evaluated")
@@ -83,7 +82,7 @@ def main() -> None:
 
     out = options.folder / f"{options.network}-{options.mode}"
     found = reproduce(
-        "cats_dogs", DATA / "images" / "cats_and_dogs", NETWORKS[options.network](), out,
+        "cats_dogs", DATA / "images" / "cats_and_dogs", STARTS[options.network](), out,
         scale=scale, tuning=Tuning(epochs=3), architecture=options.network, progress=progress,
     )  # fmt: skip
     print(found.verdicts.to_string())

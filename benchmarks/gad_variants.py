@@ -32,8 +32,9 @@ from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.explaining import Pair, explain
 from sightline.gad._consistency import Consistency
 from sightline.gad._samples import samples_of
+from sightline.gad._settings import Training
 from sightline.gad._targets import distanced, shuffled
-from sightline.gad._training import Recipe, train
+from sightline.gad._training import Task, train
 from sightline.methods import as_method
 
 TASKS = {"tail": (0, 1), "ears": (0, 2)}
@@ -192,9 +193,9 @@ def trained(kind: str, seed: int, task: str, options: argparse.Namespace, run: i
         rank, rate = RANK, LOW_RANK_RATE
         names = [name for name in names if model.get_parameter(name).dim() > 1]
     update = Update(model, names, rank)
-    recipe = Recipe("eval", rate, steps=STEPS, batch_size=BATCH, seed=seed * 10 + run)
+    training = Training("eval", rate, steps=STEPS, batch_size=BATCH, seed=seed * 10 + run)
     samples = samples_of((images, taken), classes)
-    train(update, samples, torch.arange(len(images)), targets, recipe, kind, loss=loss)
+    train(update, Task(kind, samples, torch.arange(len(images)), targets, loss), training)
     weights = {name: weight.detach() for name, weight in update.weights().items()}
     torch.save(weights, file)
     return weights
@@ -407,8 +408,12 @@ def fixed(data: dict[str, Scores], original: Scores, half: slice) -> list[str]:
             name = f"x {guide}"
             rows[f"pair {name}"] = {m: original[m, "original pair", "alone", name][..., half] for m in BASE}
         for kind, scores in data.items():
-            asked = {"pair": "average"} if kind in CONTROLS else {q: readings[0] for q, readings in QUESTIONS.items()}
-            for question, reading in asked.items():
+            asked = (
+                [("pair", "average")] if kind in CONTROLS else [(q, readings[0]) for q, readings in QUESTIONS.items()]
+            )
+            # Of the networks alone, which shuffled labels change as far.
+            asked += [] if kind in CONTROLS else [("pair", "last")]
+            for question, reading in asked:
                 rows[f"{kind}: {question}, {reading}"] = {
                     m: scores[m, question, reading, treatment][..., half] for m in BASE
                 }
@@ -430,8 +435,9 @@ def chosen(data: dict[str, Scores], original: Scores, choosing: slice, half: sli
         "Reading and treatment chosen on the other half, for arms and controls alike. `p` is the largest over all "
         "controls (over pictures), corrected by Holm over the arms of a method.",
         "",
-        "| method | arm | setting | share, % | over the best control | which | over its shuffled | p, Holm |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | arm | setting | share, % | over the best control | which | over shuffled, same question "
+        "| over shuffled, pair | p, Holm |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for method in METHODS:
         controls = {
@@ -439,20 +445,21 @@ def chosen(data: dict[str, Scores], original: Scores, choosing: slice, half: sli
         }
         controls |= {kind: best(data[kind], method, "pair")[1] for kind in CONTROLS if kind in data}
         for name, values in controls.items():
-            lines.append(f"| {method} | *{name}* |  | {100 * values.mean():.1f} |  |  |  |  |")
+            lines.append(f"| {method} | *{name}* |  | {100 * values.mean():.1f} |  |  |  |  |  |")
         rows, worst = [], []
         for kind in (k for k in VARIANTS if k in data and f"{k}, shuffled" in data):
             for question in QUESTIONS:
                 setting, values = best(data[kind], method, question)
-                beside = best(data[f"{kind}, shuffled"], method, question)[1]
-                gains = {name: gain(values, other) for name, other in (controls | {"shuffled": beside}).items()}
+                beside, pair = (best(data[f"{kind}, shuffled"], method, q)[1] for q in (question, "pair"))
+                shuffles = {"shuffled": beside, "shuffled pair": pair}
+                gains = {name: gain(values, other) for name, other in (controls | shuffles).items()}
                 # Not better than a control is no evidence, however small the two-sided figure.
                 worst.append(max(g.p if g.mean > 0 else 1.0 for g in gains.values()))
-                over_shuffled = gains.pop("shuffled")
+                over_shuffled, over_pair = (gains.pop(name) for name in shuffles)
                 least = min(gains, key=lambda name: gains[name].mean)
                 rows.append(
                     f"| {method} | {kind}: {question} | {setting} | {100 * values.mean():.1f} "
-                    f"| {gains[least]} | {least} | {over_shuffled} |"
+                    f"| {gains[least]} | {least} | {over_shuffled} | {over_pair} |"
                 )
         lines += [f"{row} {p:.2g} |" for row, p in zip(rows, holm(worst) if worst else [], strict=True)]
     return lines

@@ -56,14 +56,14 @@ def said_before(differences: Differences) -> str:
 def real_cells(regions: Path) -> list[Differences]:
     """RS of GAD less each control's at equal pixels, by reading, method, class and fill; pictures with all of them."""
     found = []
-    arms = [f"{control.value} at equal pixels" for control in Control]
+    gad, arms = ("gad", "own"), [(control.value, "pixels") for control in Control]
     frame = pd.read_csv(regions)
     for _, group in frame.groupby(["reading", "question", "method", "class", "fill"]):
-        rs = group.pivot_table("rs", "image", "arm", aggfunc="first")
+        rs = group.pivot_table("rs", "image", ["arm", "matched"], aggfunc="first")
         own = [arm for arm in arms if arm in rs]
-        rs = rs[["gad", *own]].dropna()
+        rs = rs[[gad, *own]].dropna()
         if len(rs) >= min(SIZES):
-            found.append((rs[["gad"]].to_numpy() - rs[own].to_numpy()).T)
+            found.append((rs[[gad]].to_numpy() - rs[own].to_numpy()).T)
     return found
 
 

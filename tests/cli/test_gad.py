@@ -81,8 +81,9 @@ def run(folder: Path, *words: str) -> Done:
 @pytest.mark.slow
 def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = run(
-        place, "fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1,2", "--steps", "4", "--out", "g"
-    )
+        place, "fit", "net.py:build", "folders", "--classes", "cat,dog", "--alphas", "1,2", "--steps", "4", "--tuned",
+        "--out", "g",
+    )  # fmt: skip
     assert fit.returncode == 0, fit.stderr
     assert "broken.png" in fit.stderr
     assert "hardly moved" in fit.stderr
@@ -92,7 +93,8 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert gad.alphas == ((1.0, 1.0), (2.0, 2.0))
     # The same fit through the library.
     images = sl.load_images([place / "folders"], model)
-    expected = sl.GAD(model, (1, 2), (1, 2), steps=4).fit(images)
+    expected = sl.GAD(model, (1, 2), (1, 2), steps=4).fit(images, controls=["shuffled", "tuned"])
+    assert gad.report["kind"].tolist() == ["distanced"] * 2 + ["shuffled"] * 2 + ["tuned"] * 2
     pd.testing.assert_frame_equal(
         gad.report.drop(columns="seconds"), expected.report.drop(columns="seconds"), rtol=1e-4, atol=1e-6
     )
@@ -111,14 +113,14 @@ def test_fit_explain_evaluate(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     evaluate = run(
         place, "evaluate", "net.py:build", "folders", "--gad", "g", "--methods", "gradient,saliency", "--images", "6",
-        "--share", "0.2", "--fill", "mean", "--out", "e",
+        "--share", "0.2", "--fill", "mean", "--controls", "tuned", "--out", "e",
     )  # fmt: skip
     assert evaluate.returncode == 0, evaluate.stderr
     rows = pd.read_csv(place / "e" / "regions.csv")
     # Both classes of twelve pictures, two methods, and these arms: the original, GAD, what is left of the original,
-    # the original clipped, shuffled labels, and three controls at two matches; asked about the pair,
-    # its own map is the threshold.
-    assert len(rows) == 12 * 2 * 2 * (5 + 6)
+    # the original clipped, shuffled labels, and four controls at two matches (networks trained on without distancing
+    # are one); asked about the pair, its own map is the threshold.
+    assert len(rows) == 12 * 2 * 2 * (5 + 8)
     assert set(rows["fill"]) == {"mean"}
     swapped = run(place, "evaluate", "net.py:build", "folders", "--gad", "g", "--labels", "dog,cat", "--out", "s")
     assert swapped.returncode == 2
@@ -169,7 +171,7 @@ def test_reproduction_from_each_layout(place: Path, dataset: str, layout: str, m
     assert (place / out / "classifier.safetensors").stat().st_mtime_ns == made
     for name, text in tables.items():
         assert (place / out / f"{name}.csv").read_text() == text
-    assert json.loads((place / out / "gad" / "gad.json").read_text())["recipe"]["seed"] == 0
+    assert json.loads((place / out / "gad" / "gad.json").read_text())["training"]["seed"] == 0
     other = run(place, *words, "--seed", "5")
     assert other.returncode == 2
     assert re.search(r"classifier\.safetensors.*other weights", " ".join(other.stderr.split()))

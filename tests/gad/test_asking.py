@@ -105,6 +105,6 @@ def test_the_papers_reading_is_evaluated_as_published(gad: sl.GAD, images: Tenso
     arms = found.rows.groupby("question")["arm"].unique()
     # Of the pair GAD starts from the pair's own map, which then is the threshold's.
     assert not any("pair" in arm for arm in arms["pair"])
-    assert {"pair at equal pixels", "pair_free at equal area"} <= set(arms["class"])
+    assert {"pair", "pair_free"} <= set(arms["class"])
     own = gad.evaluate(images, ["gradient"], PAPER_LIKE, black=torch.zeros(3), question="pair")
     assert set(own.rows["question"]) == {"pair"}

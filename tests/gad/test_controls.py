@@ -28,7 +28,7 @@ def gad(data) -> sl.GAD:
         nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2),
     )  # fmt: skip
     found = sl.GAD(model.eval(), (0, 1), (1, 2), rate=0.01, steps=8)
-    found.fit_kinds(data, ["distanced", "shuffled", "tuned"])
+    found.fit(data, controls=["shuffled", "tuned"])
     return found
 
 
@@ -57,7 +57,8 @@ def test_all_controls_are_measured(gad: sl.GAD, data) -> None:
     # Asked about the pair, GAD starts from the pair's map, and its controls are the threshold.
     wanted = set(Control) - {Control.PAIR, Control.PAIR_FREE}
     assert set(found.gains["control"]) == wanted
-    assert {f"{control} at equal pixels" for control in wanted} <= set(found.rows["arm"])
+    matched = found.rows[found.rows["matched"] == "pixels"]
+    assert set(matched["arm"]) == {control.value for control in wanted}
     usual = gad.evaluate(data[0][:2], ["gradient"], Consistency(share=0.3), black=torch.zeros(3))
     assert set(usual.gains["control"]) == {"shuffled", "threshold", "random"}
 
@@ -74,8 +75,10 @@ def test_a_control_that_a_network_lacks_is_said(data) -> None:
     gad = sl.GAD(model, (0, 1), (1,), steps=1).fit(data, controls=False)
     found = gad.evaluate(data[0][:2], ["gradient"], black=torch.zeros(3), controls=["hirescam"])
     assert "middle" in found.refused["control hirescam"]
-    with pytest.raises(sl.InputError, match=r"fit_kinds.*tuned"):
+    with pytest.raises(sl.InputError, match=r"fit\(data, controls=\['tuned'\]\)"):
         gad.evaluate(data[0][:2], ["gradient"], black=torch.zeros(3), controls=["tuned"])
+    with pytest.raises(sl.InputError, match=r"shuffled and tuned.*'noise'"):
+        gad.fit(data, controls=["noise"])
 
 
 def test_which_controls() -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import sightline as sl
 from sightline.gad._samples import samples_of
-from sightline.gad._survey import Said, agreement, doubts, survey
+from sightline.gad._survey import Outputs, agreement, doubts, survey
 
 CLASSES = (3, 1)
 TITLES = ("cat", "dog")
@@ -160,11 +160,11 @@ def test_a_function_says_which_output_holds_the_scores(tmp_path: Path) -> None:
     assert len(found.report) == 2
 
 
-def said(labels: list[int], logits: list[list[float]]) -> Said:
-    return Said(torch.arange(len(labels)), torch.tensor(labels), torch.tensor(logits), "")
+def said(labels: list[int], logits: list[list[float]]) -> Outputs:
+    return Outputs(torch.arange(len(labels)), torch.tensor(labels), torch.tensor(logits), "")
 
 
-def answers(right: int, wrong: int) -> Said:
+def answers(right: int, wrong: int) -> Outputs:
     """Half of the images of each class; of three outputs the pair's highest is the label's on so many."""
     labels = [0, 1] * ((right + wrong) // 2)
     chosen = labels[:right] + [1 - label for label in labels[right:]]
@@ -211,7 +211,7 @@ def test_labels_that_are_counted_from_one() -> None:
     labels = torch.tensor([3, 5] * 20)
     logits[torch.arange(40), labels - 1] = 3
     logits[torch.arange(40), labels] = 1
-    told = doubts(Said(torch.arange(40), labels, logits, ""), (3, 5), ("output 3", "output 5"))
+    told = doubts(Outputs(torch.arange(40), labels, logits, ""), (3, 5), ("output 3", "output 5"))
     assert len(told) == 2
     assert "labelled output 3 the network's highest output is 2 on 20 of 20" in told[0]
     assert "labelled output 5 the network's highest output is 4 on 20 of 20" in told[1]

@@ -13,21 +13,26 @@ from sightline.rendering._gad_printed import finished, table_1, table_2
 
 def evaluation(folder: Path, **about: str) -> Path:
     folder.mkdir(parents=True)
-    hulls = {"gad wins": 490, "gad ties": 3, "gad loses": 12, "gad degenerate": 7, "clipped wins": 480}
-    rows = [
-        {"reading": reading, "question": "class", "method": method, "class": c, **hulls}
+    gad = {"arm": "gad", "wins": 490, "ties": 3, "loses": 12, "degenerate": 7}
+    clipped = {"arm": "clipped", "wins": 480, "ties": 0, "loses": 0, "degenerate": 0}
+    # A control of GAD's own number of pixels stands in no table of the paper.
+    random = {**gad, "arm": "random", "matched": "pixels", "wins": -1}
+    cells = [
+        {"reading": reading, "question": "class", "method": method, "class": c}
         for reading in ("nested 0.5", "minmax 0.5")
         for method in ("integrated_gradients", "saliency")
         for c in (1, 2)
     ]
-    frame = pd.DataFrame(rows)
-    frame.loc[(frame["method"] == "saliency") & (frame["class"] == 2), ["gad ties", "gad degenerate"]] = 0
-    frame.loc[frame["reading"] == "nested 0.5", "gad wins"] = -1
+    frame = pd.DataFrame([{**cell, "matched": "own", **arm} for cell in cells for arm in (random, gad, clipped)])
+    frame.loc[(frame["method"] == "saliency") & (frame["class"] == 2), ["ties", "degenerate"]] = 0
+    frame.loc[frame["reading"] == "nested 0.5", "wins"] = -1
     frame.to_csv(folder / "complexity.csv", index=False)
     rs = {"supplementary": 0.01, "gad": 0.13, "clipped": 0.12}
-    fills = [{**row, "fill": fill, **rs} for fill in ("black", "blur") for row in rows]
-    frame = pd.DataFrame(fills)
-    frame.loc[frame["fill"] == "blur", "gad"] = -1
+    frame = pd.DataFrame(
+        {**cell, "fill": fill, "arm": arm, "matched": "own", "RS x 100": value}
+        for fill in ("black", "blur") for cell in cells for arm, value in rs.items()
+    )  # fmt: skip
+    frame.loc[frame["fill"] == "blur", "RS x 100"] = -1
     frame.to_csv(folder / "sensitivity.csv", index=False)
     if about:
         (folder / "reproduction.json").write_text(json.dumps(about))

@@ -13,11 +13,10 @@ from sightline.cli._images import read_images, say_replaced, say_skipped
 from sightline.cli._model import check_places, loaded
 from sightline.cli._reproduce import check_folder, paper_or, print_verdicts
 from sightline.errors import InputError, SightlineError
-from sightline.explaining import class_number, split_targets
-from sightline.gad import GAD, PAPER_LIKE, Consistency, Reading
-from sightline.gad._asking import Question
-from sightline.gad._training import Stage
-from sightline.models import ask, model_info
+from sightline.explaining._target_names import class_number, split_targets
+from sightline.gad import GAD, PAPER_LIKE, Consistency, Kind, Question, Reading, Stage
+from sightline.models import model_info
+from sightline.models._asking import ask
 from sightline.options import DistancedOptions, EvaluateOptions, FitOptions, ModelOptions, listed
 from sightline.rendering import write_page
 from sightline.rendering._gad_report import FIT, write_evaluation
@@ -44,6 +43,8 @@ def fit(model: ModelOptions, asked: FitOptions) -> None:
         seed=asked.seed,
         folder=out,
     )
+    trained: list[tuple[Kind, bool]] = [("shuffled", asked.controls), ("tuned", asked.tuned)]
+    kinds = [kind for kind, wanted in trained if wanted]
     kept = f"What is trained is kept in {out}; the same command goes on from there."
     with interruptible(kept), progress("training") as advance:
 
@@ -51,7 +52,7 @@ def fit(model: ModelOptions, asked: FitOptions) -> None:
             words = f"{stage.network}, error {stage.loss:.3g}, shift {stage.shift[0]:.2g} and {stage.shift[1]:.2g}"
             advance(stage.step, stage.steps, words)
 
-        gad.fit(store, names=names, controls=asked.controls, progress=told)
+        gad.fit(store, names=names, controls=kinds, progress=told)
     console.print(
         gad.report.drop(columns=["alpha 1", "alpha 2"]).to_string(index=False, float_format="%.3g"), soft_wrap=True
     )

@@ -10,11 +10,9 @@ from sightline._common.words import readable
 from sightline.cli._console import console, interruptible, progress
 from sightline.cli._model import check_places
 from sightline.errors import InputError
-from sightline.gad import PAPER_LIKE, Evaluation
-from sightline.gad import _paper as paper
-from sightline.gad._classifier import Tuning
-from sightline.gad._reproduce import NAMES, Scale
-from sightline.gad._reproduce import reproduce as reproduce_tables
+from sightline.gad import PAPER_LIKE, Evaluation, paper_methods
+from sightline.gad.reproduction import NAMES, Scale, Tuning
+from sightline.gad.reproduction import reproduce as reproduce_tables
 from sightline.methods import Method
 from sightline.models import device_named, load_model
 from sightline.options import ReproduceOptions, TablesOptions
@@ -75,7 +73,7 @@ def tables(asked: TablesOptions) -> None:
 
 def paper_or(methods: tuple[str, ...]) -> Sequence[str | Method]:
     """The methods that were named, or the paper's with its settings."""
-    return paper.methods() if methods == ("paper",) else methods
+    return paper_methods() if methods == ("paper",) else methods
 
 
 def check_folder(out: Path) -> None:

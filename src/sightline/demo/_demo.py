@@ -19,7 +19,7 @@ from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.errors import InputError
 from sightline.explaining import Explanation, explain
 from sightline.gad import GAD
-from sightline.gad._truth import gains_on_truth, on_truth
+from sightline.gad.reproduction import gains_on_truth, on_truth
 from sightline.methods import catalogue
 from sightline.models import ModelInfo, Preprocessing
 from sightline.rendering import write_page

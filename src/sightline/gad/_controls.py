@@ -27,8 +27,9 @@ class Control(StrEnum):
 
     On request (`controls=` of `GAD.evaluate`): `noise`: consistency with as many copies of the original network whose
     weights carry 10 % of noise, for which nothing is trained. `tuned`: consistency with copies that were trained on as
-    the classifier they are, without distancing (`GAD.fit_kinds(data, ["tuned"])`). `hirescam` and `lrp`: the highest
-    pixels of the original network's map of the pair by HiResCAM at the layer `middle`, and by LRP-gamma.
+    the classifier they are, without distancing (`GAD.fit(data, controls=["shuffled", "tuned"])`). `hirescam` and
+    `lrp`: the highest pixels of the original network's map of the pair, by HiResCAM at the layer `middle` and by
+    LRP-gamma.
 
     A further one, the arm `clipped` of an evaluation, has its own number of pixels: the original map clipped at zero
     and thresholded as the reading says. With `minmax` it wins the paper's tables without any distancing.
@@ -45,6 +46,8 @@ class Control(StrEnum):
     LRP = "lrp"
 
 
+OWN, MATCHED = "own", ("pixels", "area")
+"""A region is as large as it is (`own`), or agrees with GAD's in its number of pixels or in the area of its hull."""
 STANDARD = (Control.SHUFFLED, Control.THRESHOLD, Control.RANDOM, Control.PAIR, Control.PAIR_FREE)
 """What every evaluation has; others cost more networks, or do not exist for every network."""
 SINGLE = {Control.HIRESCAM: "hi_res_cam@middle", Control.LRP: "lrp_gamma"}

@@ -1,6 +1,6 @@
 """Evaluation: the paper's two tables, beside the controls without which they can be won by doing nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,16 @@ from sightline._common.renderers import render
 from sightline._common.written import whole_files
 from sightline.evaluation import FEWEST, holm, sign_flips
 from sightline.gad._consistency import Consistency
-from sightline.gad._controls import Control
+from sightline.gad._controls import MATCHED, OWN, Control
 from sightline.methods import Method
 
 LEVEL = 0.05
 """Of the verdicts: the probability of a false gain or loss among the comparisons of a cell, at most."""
 FIGURES = (("area", "pixels"), ("rs", "pixels"), ("rs", "area"), ("rs pair", "pixels"), ("rs pair", "area"))
 """What GAD is compared in, and what a control is made to agree in: the number of pixels, or their hull's area."""
-OWN = ("gad", "clipped", "shuffled")
-"""Arms of a size of their own."""
+_UNMATCHED = ("gad", "clipped", Control.SHUFFLED.value)
+"""Arms that are as large as they are, in the order of tables."""
+_KEYS = ("reading", "question", "method", "class")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,9 @@ class Evaluation(Compared):
         rows: a row for each image, method, class, reading, arm and fill: `pixels`, the hull's `area`, `rc` (that area
             over the original's; NaN where a hull is degenerate), whether it is `degenerate`, the `change` in the
             class's logit when it is occluded, `rs` (per pixel of the hull), `rs pair` (the same of the difference of
-            both logits), the share of `new` pixels, and the `question`. Arms: `original`, `gad`, `supplementary` (the
-            original's hull without GAD's), `clipped` and `shuffled` as large as they are, and each control at GAD's
-            number of pixels and at GAD's hull area; see `Control`.
+            both logits), the share of `new` pixels, and the `question`. The `arm` is `original`, `gad`, `supplementary`
+            (the original's hull without GAD's), `clipped`, or a control (see `Control`); `matched` says whether it has
+            GAD's number of `pixels`, GAD's hull `area`, or a size of its `own`.
         readings: by name, what "stays important" meant.
         refused: for each method without a row, and each control that the network has none of, why.
         methods: with which settings they were evaluated.
@@ -49,34 +50,37 @@ class Evaluation(Compared):
     def complexity(self) -> pd.DataFrame:
         """The paper's table 1: on how many images which hull is smaller (RC < 1 is GAD's), also for each control.
 
-        `wins` counts RC < 1, `ties` RC = 1, `loses` RC > 1; the paper counts ties for the original. Images in which a
-        hull is degenerate are counted apart. `by construction` says where no hull of GAD can be larger, so that its
-        wins are no finding.
+        A row for each reading, question, method, class and arm. `wins` counts RC < 1, `ties` RC = 1, `loses` RC > 1;
+        the paper counts ties for the original. Images in which a hull is `degenerate` are counted apart; `RC` is the
+        mean of the others. `by construction` says where no hull of GAD can be larger, so that its wins are no finding.
         """
         found = []
         for key, group in self._cells():
-            once = group.drop_duplicates(["image", "arm"])
-            ratios = once.pivot(index="image", columns="arm", values="rc")
-            entry = {**key, "by construction": self.readings[key["reading"]].nested}
-            for arm in [*OWN, *_matched("pixels")]:
-                if arm not in ratios:
-                    continue
+            once = group.drop_duplicates(["image", "arm", "matched"])
+            ratios = once.pivot(index="image", columns=["arm", "matched"], values="rc")
+            for arm in _arms(ratios, ("pixels",)):
                 ratio = ratios[arm]
-                entry |= {f"{arm} wins": int((ratio < 1).sum()), f"{arm} loses": int((ratio > 1).sum())}
-                entry[f"{arm} ties"] = int((ratio == 1).sum())
-                entry[f"{arm} degenerate"] = int(ratio.isna().sum())
-                entry[f"{arm} RC"] = float(ratio.mean())
-            found.append(entry)
+                found.append(
+                    {**key, "arm": arm[0], "matched": arm[1]}
+                    | {"wins": int((ratio < 1).sum()), "ties": int((ratio == 1).sum()), "loses": int((ratio > 1).sum())}
+                    | {"degenerate": int(ratio.isna().sum()), "RC": float(ratio.mean())}
+                    | {"by construction": self.readings[key["reading"]].nested}
+                )
         return pd.DataFrame(found)
 
     @property
     def sensitivity(self) -> pd.DataFrame:
-        """The paper's table 2: mean RS x 100 of the supplementary region and of GAD's, also for each control."""
+        """The paper's table 2: the mean of RS x 100 of the supplementary region and of GAD's, also for each control.
+
+        A row for each reading, question, method, class, fill and arm.
+        """
         found = []
         for key, group in self._cells("fill"):
-            rs = group.pivot_table("rs", "image", "arm", aggfunc="first")
-            arms = ["supplementary", "original", *OWN, *_matched("pixels"), *_matched("area")]
-            found.append({**key, **{arm: 100 * float(rs[arm].mean()) for arm in arms if arm in rs}})
+            rs = group.pivot_table("rs", "image", ["arm", "matched"], aggfunc="first")
+            found += [
+                {**key, "arm": arm[0], "matched": arm[1], "RS x 100": 100 * float(rs[arm].mean())}
+                for arm in [*_known(rs, [("supplementary", OWN), ("original", OWN)]), *_arms(rs, MATCHED)]
+            ]
         return pd.DataFrame(found)
 
     @property
@@ -90,27 +94,19 @@ class Evaluation(Compared):
         """
         found: list[dict[str, Any]] = []
         for key, group in self._cells("fill"):
-            tables = {name: group.pivot_table(name, "image", "arm", aggfunc="first") for name, _ in FIGURES}
-            flat = group.pivot_table("degenerate", "image", "arm", aggfunc="first").astype(bool)
+            arms = ["arm", "matched"]
+            tables = {name: group.pivot_table(name, "image", arms, aggfunc="first") for name, _ in FIGURES}
+            flat = group.pivot_table("degenerate", "image", arms, aggfunc="first").astype(bool)
             size = float(group["size"].iloc[0])
             for figure, matched in FIGURES:
-                values, scale = tables[figure], 1 / size if figure == "area" else 100.0
-                rows = []
-                for control in Control:
-                    arm = f"{control.value} at equal {matched}"
+                values = tables[figure] * (1 / size if figure == "area" else 100.0)
+                rows = [
+                    {**key, "control": control.value, "figure": figure, "matched": matched}
+                    | _against(values, flat, (control.value, matched))
+                    for control in Control
                     # Networks on shuffled labels belong to every verdict; other controls are not there for all methods.
-                    if arm not in flat and control is not Control.SHUFFLED:
-                        continue
-                    difference = np.empty(0)
-                    if arm in values and arm in flat and "gad" in values:
-                        known = ~(flat["gad"] | flat[arm])
-                        difference = (scale * (values["gad"] - values[arm]))[known].dropna().to_numpy()
-                    said = sign_flips(difference)
-                    rows.append(
-                        {**key, "control": control.value, "figure": figure, "matched": matched}
-                        | {"images": len(difference), "gain": said.mean}
-                        | {"low": said.low, "high": said.high, "p": said.p}
-                    )
+                    if (control.value, matched) in flat or control is Control.SHUFFLED
+                ]
                 for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
                     good = (row["gain"] < 0) if figure == "area" else (row["gain"] > 0)
                     shown = adjusted <= LEVEL and row["images"] >= FEWEST
@@ -162,8 +158,25 @@ class Evaluation(Compared):
             yield dict(zip(names, key, strict=True)), group
 
 
-_KEYS = ("reading", "question", "method", "class")
+Arm = tuple[str, str]
 
 
-def _matched(what: str) -> list[str]:
-    return [f"{control.value} at equal {what}" for control in Control]
+def _arms(table: pd.DataFrame, matched: Sequence[str]) -> list[Arm]:
+    """The arms that a table has, in order: those of a size of their own, then the controls."""
+    controls = [(control.value, what) for what in matched for control in Control]
+    return _known(table, [*((arm, OWN) for arm in _UNMATCHED), *controls])
+
+
+def _known(table: pd.DataFrame, arms: Sequence[Arm]) -> list[Arm]:
+    return [arm for arm in arms if arm in table]
+
+
+def _against(values: pd.DataFrame, flat: pd.DataFrame, arm: Arm) -> dict[str, Any]:
+    """GAD less a control, by image, where neither has a degenerate hull."""
+    gad, difference = ("gad", OWN), np.empty(0)
+    if arm in values and arm in flat and gad in values:
+        known = ~(flat[gad] | flat[arm])
+        difference = (values[gad] - values[arm])[known].dropna().to_numpy()
+    flipped = sign_flips(difference)
+    interval = {"gain": flipped.mean, "low": flipped.low, "high": flipped.high, "p": flipped.p}
+    return {"images": len(difference), **interval}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sightline._common.seeds import seed_of
 from sightline.errors import InputError
 from sightline.gad._targets import Step
-from sightline.gad._training import read, write
+from sightline.gad._weights import read, write
 
 Kind = Literal["distanced", "shuffled", "tuned", "noise"]
 """By the classes; by shuffled labels; without distancing, as a classifier; not trained, with noise on the weights."""
@@ -88,9 +88,7 @@ class Networks:
             InputError: they were not trained.
         """
         if not self.complete(kind):
-            wanted = {"distanced": "Call fit first.", "shuffled": "Fit with controls=True."}.get(
-                kind, f"Train them by fit_kinds(data, [{kind!r}])."
-            )
+            wanted = "Call fit first." if kind == "distanced" else f"Train them by fit(data, controls=[{kind!r}])."
             raise InputError(f"There are no {kind} support networks in {self._folder}. {wanted}")
         network = self.scratch()
         if kind == "noise":

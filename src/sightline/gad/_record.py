@@ -40,7 +40,7 @@ def begin(folder: Path, identity: Mapping[str, Any], asked: Mapping[str, Any]) -
     return begun
 
 
-def merge(folder: Path, other: Path) -> None:
+def merge_fits(folder: Path, other: Path) -> None:
     """Take networks that the same fit made in another folder, such as on another machine.
 
     Raises:

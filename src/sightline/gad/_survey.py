@@ -18,7 +18,7 @@ from sightline.operations import wide
 Pair = tuple[int, int]
 
 
-class Said(NamedTuple):
+class Outputs(NamedTuple):
     """What a network says of the pair's images.
 
     Attributes:
@@ -42,7 +42,7 @@ def survey(
     *,
     among: Sequence[int] | None = None,
     autocast: bool = False,
-) -> Said:
+) -> Outputs:
     """Ask a network about all images of the pair, in evaluation mode.
 
     Args:
@@ -68,7 +68,7 @@ def survey(
 
 def _asked(
     network: nn.Module, samples: Samples, classes: Pair, batch_size: int, among: Sequence[int] | None, autocast: bool
-) -> Said:
+) -> Outputs:
     device = next(p for p in network.parameters() if p.is_floating_point()).device
     numbers: list[Tensor] = []
     labels, logits = [], []
@@ -107,10 +107,10 @@ def _asked(
         )
     kept = torch.cat(labels)
     digest.update(kept.numpy().tobytes())
-    return Said(torch.cat(numbers), kept, torch.cat(logits), digest.hexdigest())
+    return Outputs(torch.cat(numbers), kept, torch.cat(logits), digest.hexdigest())
 
 
-def check_outputs(said: Said, classes: Pair) -> None:
+def check_outputs(said: Outputs, classes: Pair) -> None:
     """Refuse outputs that cannot be distanced.
 
     Raises:
@@ -142,12 +142,12 @@ def _check_count(outputs: int, classes: Pair) -> None:
         )
 
 
-def agreement(said: Said, classes: Pair) -> float:
+def agreement(said: Outputs, classes: Pair) -> float:
     """The share of images on which a network, of the two classes, decides for the one of the label."""
     return float(_decides(said, classes).eq(said.labels).double().mean())
 
 
-def doubts(said: Said, classes: Pair, titles: tuple[str, str]) -> list[str]:
+def doubts(said: Outputs, classes: Pair, titles: tuple[str, str]) -> list[str]:
     """What speaks against labels and network belonging together, in sentences; nothing where they agree.
 
     By Fisher's exact test of the network's decisions between the two classes against the labels, at 5 %; and for each
@@ -192,7 +192,7 @@ DOUBTFUL = 0.05
 """The level of the tests of `doubts`."""
 
 
-def _decides(said: Said, classes: Pair) -> Tensor:
+def _decides(said: Outputs, classes: Pair) -> Tensor:
     first, second = (said.logits[:, c] for c in classes)
     # A draw agrees with no label.
     return torch.where(first > second, classes[0], torch.where(second > first, classes[1], -1))
@@ -202,7 +202,7 @@ def _p(table: list[list[int]], alternative: str) -> float:
     return float(fisher_exact(table, alternative=alternative).pvalue)
 
 
-def watch(original: Said, labels: Tensor, classes: Pair) -> Callable[[Tensor, Tensor], tuple[float, float]]:
+def watch(original: Outputs, labels: Tensor, classes: Pair) -> Callable[[Tensor, Tensor], tuple[float, float]]:
     """How far some rows have moved: for both classes, by how much the other's logit fell."""
 
     def shift(rows: Tensor, said: Tensor) -> tuple[float, float]:
@@ -214,7 +214,7 @@ def watch(original: Said, labels: Tensor, classes: Pair) -> Callable[[Tensor, Te
     return shift
 
 
-def moved(original: Said, support: Said, classes: Pair, alphas: Step) -> dict[str, float]:
+def moved(original: Outputs, support: Outputs, classes: Pair, alphas: Step) -> dict[str, float]:
     """How well a support network says its targets, and how far it moved.
 
     Returns:
@@ -231,7 +231,7 @@ def moved(original: Said, support: Said, classes: Pair, alphas: Step) -> dict[st
     return found
 
 
-def fidelity(original: Said, support: Said, classes: Pair) -> dict[str, float]:
+def fidelity(original: Outputs, support: Outputs, classes: Pair) -> dict[str, float]:
     """Whether a support network still sees the images as the original does, which is what the method rests on.
 
     Returns:
@@ -250,7 +250,7 @@ def fidelity(original: Said, support: Said, classes: Pair) -> dict[str, float]:
     return found
 
 
-def fidelities(original: Said, supports: Mapping[Step, Said], classes: Pair) -> pd.DataFrame:
+def fidelities(original: Outputs, supports: Mapping[Step, Outputs], classes: Pair) -> pd.DataFrame:
     """The same of each support network, a row for each."""
     rows = {told(alphas): fidelity(original, said, classes) for alphas, said in supports.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")

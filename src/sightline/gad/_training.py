@@ -3,51 +3,62 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name torch's own documentation gives it)
 
-from sightline._common.checksums import checksum
 from sightline._common.seeds import seed_of
 from sightline._common.torch_private import BatchNormBase
 from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
-from sightline.models import class_scores, home_of
+from sightline.gad._settings import Mode, Training
+from sightline.gad._weights import read, write
+from sightline.models._home import home_of
+from sightline.models._outputs import class_scores
 from sightline.operations import steady_unseen
-
-Mode = Literal["eval", "train"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a support network is trained.
+class Task:
+    """What one network is trained to say.
 
     Attributes:
-        mode: `eval` leaves the statistics of batch norms and dropout as they are in the original network; `train`
-            normalises by each batch and drops, as ordinary training does. It changes the result greatly.
-        rate: Adam's learning rate.
-        epochs: how often each image is seen.
-        steps: optimiser steps in all, instead of epochs.
-        batch_size: images of a step.
-        seed: of the order of the images, and of dropout.
-        autocast: whether to compute in bfloat16 where torch thinks it safe.
+        name: of the network, from which its randomness is derived.
+        samples: the images.
+        numbers: shape (image,): which of the samples are used.
+        targets: for each of them, what `loss` compares with the network's output.
+        loss: from outputs and targets to one number; by default the mean squared error.
+        decay: Adam's weight decay.
+        augment: what is done to the images of a step, from the images and the number of the step.
     """
 
-    mode: Mode = "eval"
-    rate: float = 4e-5
-    epochs: int = 10
-    steps: int | None = None
-    batch_size: int = 64
-    seed: int = 0
-    autocast: bool = False
+    name: str
+    samples: Samples
+    numbers: Tensor
+    targets: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss
+    decay: float = 0.0
+    augment: Callable[[Tensor, int], Tensor] | None = None
+
+
+class Checkpoints(NamedTuple):
+    """Where the state of a training is kept, to go on from.
+
+    Attributes:
+        file: the file.
+        belongs: a name for the fit that it belongs to; a checkpoint of another fit is ignored.
+        every: steps between two checkpoints; by default an epoch.
+    """
+
+    file: Path
+    belongs: str = ""
+    every: int | None = None
 
 
 class Stage(NamedTuple):
@@ -79,99 +90,86 @@ class Trained(NamedTuple):
 
 def train(
     network: nn.Module,
-    samples: Samples,
-    numbers: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-    name: str,
+    task: Task,
+    training: Training,
+    checkpoints: Checkpoints | None = None,
     *,
-    checkpoint: Path | None = None,
-    belongs: str = "",
-    every: int | None = None,
     shift: Callable[[Tensor, Tensor], tuple[float, float]] | None = None,
     progress: Callable[[Stage], None] | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
-    decay: float = 0.0,
-    change: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Trained:
-    """Train a network in place, to say `targets` of the images `numbers`: by default the mean squared error, by Adam.
+    """Train a network in place by Adam, to give the targets of a task.
 
     Mazini Rodrigues et al. 2024, arXiv 2401.14434, sections 4.2 and 6.
 
     Args:
         network: starts with the original's weights, unless the checkpoint has others.
-        samples: the images.
-        numbers: which of them are used.
-        targets: for each of them, what `loss` compares with what the network says.
-        recipe: how.
-        name: of the network, from which its randomness is derived.
-        checkpoint: a file to keep the state of training in, and to go on from.
-        belongs: a name for the fit that the checkpoint belongs to; one of another fit is not taken.
-        every: steps between two checkpoints; by default an epoch.
-        shift: tells, of some rows and what the network says of them, how far both classes have moved.
+        task: what it is trained to say.
+        training: how.
+        checkpoints: where the state of training is kept; by default nowhere.
+        shift: for the rows of a step and the network's output for them, how far both classes have moved.
         progress: called after each step.
-        loss: from what the network says and the targets to one number.
-        decay: Adam's weight decay.
-        change: what is done to the images of a step, by its number.
 
     Raises:
         RefusalError: the error is not finite; the last good checkpoint stays.
     """
+    numbers, samples = task.numbers, task.samples
+    checkpoint = None if checkpoints is None else checkpoints.file
+    owner = f"{'' if checkpoints is None else checkpoints.belongs} {task.name}"
     parameters = [p for p in network.parameters() if p.is_floating_point()]
     for parameter in parameters:
         parameter.requires_grad_()
-    optimiser = torch.optim.Adam(parameters, lr=recipe.rate, weight_decay=decay)
+    optimiser = torch.optim.Adam(parameters, lr=training.rate, weight_decay=task.decay)
     device = parameters[0].device
-    parts = _parts(len(numbers), recipe.batch_size)
-    total = recipe.steps if recipe.steps is not None else recipe.epochs * len(parts)
-    every = every or len(parts)
+    parts = _parts(len(numbers), training.batch_size)
+    total = training.steps if training.steps is not None else training.epochs * len(parts)
+    every = (checkpoints and checkpoints.every) or len(parts)
     done, losses, before = 0, 0.0, 0.0
     if checkpoint is not None and checkpoint.is_file():
-        done, losses, before = _restore(checkpoint, network, optimiser, f"{belongs} {name}")
+        done, losses, before = _restore(checkpoint, network, optimiser, owner)
     started = time.perf_counter()
 
-    def kept() -> None:
-        # What has gone astray is not kept: the one before is the last good one.
+    def save() -> None:
+        # Weights that are not finite are not saved: the checkpoint before is the last good one.
         if checkpoint is not None and all(bool(p.isfinite().all()) for p in parameters):
             state = {"step": done, "losses": losses, "seconds": before + time.perf_counter() - started}
-            _keep(checkpoint, network, optimiser, f"{belongs} {name}", state)
+            _keep(checkpoint, network, optimiser, owner, state)
 
-    with _training(network, recipe.mode), _own_chance(device):
+    with _training(network, training.mode), _own_generators(device):
         while done < total:
             epoch, within = divmod(done, len(parts))
             losses = losses if within else 0.0
-            order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed_of(recipe.seed, epoch)))
+            order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed_of(training.seed, epoch)))
             chosen = [order[part.start : part.stop] for part in parts[within : within + total - done]]
             for rows, (images, _) in zip(chosen, samples.batches([numbers[r].tolist() for r in chosen]), strict=True):
-                if recipe.mode == "train":
-                    reseed(seed_of(recipe.seed, name, done), device)
-                wanted = targets[rows].to(device)
+                if training.mode == "train":
+                    reseed(seed_of(training.seed, task.name, done), device)
+                wanted = task.targets[rows].to(device)
                 like = wanted.dtype if wanted.is_floating_point() else torch.float32
                 images = _on(images, network)
-                if change is not None:
-                    images = change(images, done)
-                with torch.autocast(device.type, torch.bfloat16) if recipe.autocast else nullcontext():
-                    said = class_scores(network(images), len(rows))
-                error = loss(said.to(like), wanted)
+                if task.augment is not None:
+                    images = task.augment(images, done)
+                with torch.autocast(device.type, torch.bfloat16) if training.autocast else nullcontext():
+                    outputs = class_scores(network(images), len(rows))
+                error = task.loss(outputs.to(like), wanted)
                 value = float(error.detach())
                 if not math.isfinite(value):
-                    raise RefusalError(_astray(name, done, checkpoint, recipe))
+                    raise RefusalError(_diverged(task.name, done, checkpoint, training))
                 optimiser.zero_grad()
                 steady_unseen(error, set())
                 error.backward()
                 optimiser.step()
                 done, losses = done + 1, losses + value
                 if progress is not None:
-                    moved = (math.nan, math.nan) if shift is None else shift(rows, said.detach())
-                    progress(Stage(name, done, total, value, moved))
+                    moved = (math.nan, math.nan) if shift is None else shift(rows, outputs.detach())
+                    progress(Stage(task.name, done, total, value, moved))
                 if done % every == 0 and done < total:
-                    kept()
-    # The last step's own error is known only from what the network says after it.
-    few = numbers[: recipe.batch_size].tolist()
+                    save()
+    # The last step may have diverged, which only the outputs after it tell.
+    few = numbers[: training.batch_size].tolist()
     with torch.no_grad():
         for images, _ in samples.batches([few]):
             if not bool(class_scores(network(_on(images, network)), len(few)).isfinite().all()):
-                raise RefusalError(_astray(name, done, checkpoint, recipe))
+                raise RefusalError(_diverged(task.name, done, checkpoint, training))
     last = (done - 1) % len(parts) + 1
     return Trained(done, losses / last, before + time.perf_counter() - started)
 
@@ -230,7 +228,7 @@ def _training(network: nn.Module, mode: Mode) -> Iterator[None]:
 
 
 @contextmanager
-def _own_chance(device: torch.device) -> Iterator[None]:
+def _own_generators(device: torch.device) -> Iterator[None]:
     """Leave torch's global generators alone."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
@@ -243,54 +241,13 @@ def reseed(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _astray(name: str, step: int, checkpoint: Path | None, recipe: Recipe) -> str:
+def _diverged(name: str, step: int, checkpoint: Path | None, training: Training) -> str:
     there = checkpoint is not None and checkpoint.is_file()
     kept = f"The last good checkpoint is kept in {checkpoint}" if there else "There is no checkpoint yet"
     return (
         f"Training {name} stopped at step {step}: its error is not finite (NaN or infinity). {kept}. Take a smaller "
-        f"rate than {recipe.rate:g}, or look for such values in the images."
+        f"rate than {training.rate:g}, or look for such values in the images."
     )
-
-
-def write(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> None:
-    """Write tensors to a file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    seen: set[int] = set()
-    apart = {}
-    for key, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        # Tied parameters have one storage, which the format forbids.
-        apart[key] = plain.clone() if plain.data_ptr() in seen else plain
-        seen.add(plain.data_ptr())
-    save_file(apart, part, {**words, "checksum": _sum_of(apart)})
-    part.replace(path)
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and words that `write` wrote.
-
-    Raises:
-        ValueError: the file is missing, or not what was written.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            words = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise ValueError(str(error)) from error
-    if words.get("checksum") != _sum_of(tensors):
-        raise ValueError("its checksum does not fit its content")
-    return tensors, words
-
-
-def _sum_of(tensors: Mapping[str, Tensor]) -> str:
-    parts: list[bytes | str] = []
-    for name in sorted(tensors):
-        plain = tensors[name].contiguous()
-        content = plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-        parts += [f"{name} {tuple(plain.shape)} {plain.dtype}", checksum(content)]
-    return checksum(*parts)
 
 
 def _keep(path: Path, network: nn.Module, optimiser: torch.optim.Adam, name: str, state: dict[str, Any]) -> None:

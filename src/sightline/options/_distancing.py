@@ -62,6 +62,7 @@ class FitOptions(Fitting, LabelledOptions):
     classes: str = required(
         "The two classes: names that the model knows (cat,dog), or numbers of its outputs (281,207)."
     )
+    tuned: bool = option(False, "Train as many networks on as the classifier they are, without distancing.")
     out: Path = option(Path("gad"), "Folder for the support networks; an interrupted fit goes on there.")
 
 

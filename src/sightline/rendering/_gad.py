@@ -15,7 +15,6 @@ from sightline.rendering._paper import bibliography, latex
 
 _SAVED = 6
 """Images on the figure that is saved with the maps."""
-_KEYS = ["reading", "question", "method", "class"]
 
 
 @renders(GADExplanation, "figure")
@@ -42,7 +41,7 @@ def _files(found: GADExplanation) -> dict[str, Callable[[Path], None]]:
 
 @renders(GAD, "html")
 def _networks(gad: GAD) -> str:
-    title = f"GAD of {gad.titles[0]} and {gad.titles[1]}, {gad.strategy}, {gad.recipe.mode} mode"
+    title = f"GAD of {gad.titles[0]} and {gad.titles[1]}, {gad.strategy}, {gad.training.mode} mode"
     return tabled(title, gad.report, gad.notes)
 
 
@@ -57,17 +56,8 @@ def _latex(found: Evaluation) -> str:
 
 
 def _tables(found: Evaluation) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Label, title and table, with a row for each region instead of a column, so that they fit a page."""
+    """Label, title and table."""
     yield "gad-verdicts", "Verdicts: does GAD gain over every control?", found.verdicts
-    rows = []
-    for entry in found.complexity.to_dict("records"):
-        key = {name: entry[name] for name in _KEYS}
-        arms = [str(name).removesuffix(" RC") for name in entry if str(name).endswith(" RC")]
-        figures = ("wins", "ties", "loses", "degenerate", "RC")
-        rows += [{**key, "region": arm} | {name: entry[f"{arm} {name}"] for name in figures} for arm in arms]
     title = "Complexity: on how many images a region's hull is smaller than the original's, and its share."
-    yield "gad-complexity", title, pd.DataFrame(rows)
-    keys = [*_KEYS, "fill"]
-    table = found.sensitivity.melt(keys, var_name="region", value_name="RS x 100")
-    title = "Sensitivity: what occluding a region does, per pixel, times 100."
-    yield "gad-sensitivity", title, table.sort_values(keys, kind="stable", ignore_index=True)
+    yield "gad-complexity", title, found.complexity
+    yield "gad-sensitivity", "Sensitivity: what occluding a region does, per pixel, times 100.", found.sensitivity

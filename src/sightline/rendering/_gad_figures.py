@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sightline.evaluation import Important, hulls
 from sightline.gad._explained import GADExplanation
-from sightline.gad._survey import Said
+from sightline.gad._survey import Outputs
 from sightline.gad._targets import Step
 from sightline.rendering._figure import PaperFigure
 from sightline.rendering._picture import FOR, draw_map, draw_photograph, place_picture
@@ -38,7 +38,7 @@ Picture = NDArray[np.floating]
 
 
 def logit_scatter(
-    before: Said, after: Mapping[Step, Said], classes: tuple[int, int], names: tuple[str, str]
+    before: Outputs, after: Mapping[Step, Outputs], classes: tuple[int, int], names: tuple[str, str]
 ) -> PaperFigure:
     """The two logits of each training image, before and after distancing (the paper's figure 1).
 
@@ -48,7 +48,7 @@ def logit_scatter(
         classes: the pair.
         names: theirs.
     """
-    steps: list[tuple[str, Said]] = [("original", before)]
+    steps: list[tuple[str, Outputs]] = [("original", before)]
     steps += [(f"alpha {a:g}" if a == b else f"alpha {a:g}, {b:g}", said) for (a, b), said in after.items()]
     figure = PaperFigure(figsize=(2.5 * len(steps) + 0.6, 3.1), layout="constrained")
     panels = figure.subplots(1, len(steps), sharex=True, sharey=True, squeeze=False)[0]

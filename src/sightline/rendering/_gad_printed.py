@@ -15,6 +15,7 @@ from sightline._common.written import whole_files
 from sightline.errors import InputError
 from sightline.gad import _paper as paper
 from sightline.gad._consistency import PAPER_LIKE
+from sightline.gad._controls import OWN
 from sightline.rendering._paper import latex
 
 HEADINGS = dict(zip(paper.METHODS, ("S", "D", "GxI", "GB", "IG"), strict=True))
@@ -61,7 +62,7 @@ def finished(place: str) -> Finished:
             "or `sightline gad reproduce` wrote."
         ) from error
     for table in tables:
-        if missing := [name for name in ("reading", "method", "class") if name not in table]:
+        if missing := [name for name in ("reading", "method", "class", "arm", "matched") if name not in table]:
             raise InputError(f"The tables in {readable(folder)} lack the columns {', '.join(missing)}. Evaluate again.")
     if named:
         dataset, network = named.split(":", 1)
@@ -90,15 +91,16 @@ def table_1(evaluations: Sequence[Finished], reading: str = PAPER_LIKE.name) -> 
     rows = []
     for one in evaluations:
         for c, cells in _classes(one.complexity, one, reading):
+            gad, clipped = ([cell[arm] for cell in cells.values()] for arm in ("gad", "clipped"))
             few = {
-                f"  equal {c}": [cell["gad ties"] for cell in cells.values()],
-                f"  undefined {c}": [cell["gad degenerate"] for cell in cells.values()],
+                f"  equal {c}": [row["ties"] for row in gad],
+                f"  undefined {c}": [row["degenerate"] for row in gad],
             }
             lines = {
-                f"Orig. {c}": [cell["gad loses"] + cell["gad ties"] for cell in cells.values()],
-                f"GAD {c}": [cell["gad wins"] for cell in cells.values()],
+                f"Orig. {c}": [row["loses"] + row["ties"] for row in gad],
+                f"GAD {c}": [row["wins"] for row in gad],
                 **{name: counts for name, counts in few.items() if any(counts)},
-                f"clipped {c}": [cell["clipped wins"] for cell in cells.values()],
+                f"clipped {c}": [row["wins"] for row in clipped],
             }
             rows += [
                 {"data set": one.dataset, "network": one.network, "": name}
@@ -120,7 +122,8 @@ def table_2(evaluations: Sequence[Finished], reading: str = PAPER_LIKE.name) -> 
         for c, cells in _classes(one.sensitivity, one, reading):
             for name, arm in ((f"Sup. {c}", "supplementary"), (f"GAD {c}", "gad"), (f"clipped {c}", "clipped")):
                 about = {"data set": one.dataset, "network": one.network, "": name}
-                rows.append(about | {heading: float(cell.get(arm, float("nan"))) for heading, cell in cells.items()})
+                values = {heading: cell.get(arm, {}).get("RS x 100", float("nan")) for heading, cell in cells.items()}
+                rows.append(about | {heading: float(value) for heading, value in values.items()})
     return pd.DataFrame(rows)
 
 
@@ -161,19 +164,26 @@ def write_tables(places: Sequence[str], out: Path, reading: str = PAPER_LIKE.nam
     return text
 
 
-def _classes(table: pd.DataFrame, one: Finished, reading: str) -> list[tuple[int, dict[str, dict[str, Any]]]]:
-    """For each class, the row of each method by its heading; with several fills, of the first."""
+Cells = dict[str, dict[str, dict[str, Any]]]
+"""By a method's heading and an arm: the row of a table."""
+
+
+def _classes(table: pd.DataFrame, one: Finished, reading: str) -> list[tuple[int, Cells]]:
+    """For each class, the rows of its arms that are as large as they are; with several fills, of the first."""
     rows = table[table["reading"] == reading]
     if rows.empty:
         there = ", ".join(map(str, table["reading"].unique()))
         raise InputError(f"The evaluation {one.dataset}:{one.network} has no reading {reading!r}; it has {there}.")
     if "fill" in rows:
         rows = rows[rows["fill"] == rows["fill"].iloc[0]]
-    found = []
-    for c, group in rows.groupby("class"):
-        cells = {str(cell["method"]): {str(k): v for k, v in cell.items()} for cell in group.to_dict("records")}
-        order = [name for name in paper.METHODS if name in cells] + [name for name in cells if name not in HEADINGS]
-        found.append((int(str(c)), {HEADINGS.get(name, name): cells[name] for name in order}))
+    found: list[tuple[int, Cells]] = []
+    for c, group in rows[rows["matched"] == OWN].groupby("class"):
+        known = list(dict.fromkeys(map(str, group["method"])))
+        cells: Cells = {}
+        for name in [*(m for m in paper.METHODS if m in known), *(m for m in known if m not in HEADINGS)]:
+            own = group[group["method"] == name].to_dict("records")
+            cells[HEADINGS.get(name, name)] = {str(row["arm"]): {str(k): v for k, v in row.items()} for row in own}
+        found.append((int(str(c)), cells))
     return found
 
 

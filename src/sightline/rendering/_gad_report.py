@@ -13,10 +13,9 @@ from sightline._common.renderers import renders
 from sightline._common.written import whole_files, write_text
 from sightline.arrays import ImageBatch, first_of_each
 from sightline.errors import InputError
-from sightline.gad import _paper as paper
-from sightline.gad._controls import Control
+from sightline.gad._controls import MATCHED, OWN, Control
 from sightline.gad._evaluation import Evaluation
-from sightline.gad._survey import Said, agreement, doubts, fidelities
+from sightline.gad._survey import Outputs, agreement, doubts, fidelities
 from sightline.gad._targets import Step
 from sightline.rendering import _gad_figures as figures
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from sightline.gad._distancing import GAD
 
 Row = Mapping[Hashable, Any]
+Published = Mapping[tuple[str, int], tuple[tuple[int, int], tuple[float, float]]]
 
 SHOWN = 5
 """Images of each class on the figures."""
@@ -55,7 +55,7 @@ def write_evaluation(
     names: tuple[str, str],
     folder: str | Path,
     *,
-    beside: tuple[str, str] | None = None,
+    beside: Published | None = None,
 ) -> str:
     """Write `report.md`, `evaluation.json`, the tables as CSV and the figures as PNG.
 
@@ -65,7 +65,8 @@ def write_evaluation(
         images: what was evaluated.
         names: what the two classes are called.
         folder: where to write.
-        beside: data set and architecture of the paper, whose figures are to stand beside.
+        beside: by method and class, the paper's figures that are to stand beside: wins of original and GAD, RS of the
+            supplementary region and of GAD.
 
     Returns:
         The report's text.
@@ -76,7 +77,7 @@ def write_evaluation(
     folder = Path(folder)
     try:
         found.save(folder)
-        before, after = gad.said(images, names=names)
+        before, after = gad.outputs(images, names=names)
         text = _text(found, gad, names, before, fidelities(before, after, gad.classes), beside)
         drawn = _draw(found, gad, images, names, before, after, folder)
         pictures = "\n".join(f"![{title}]({name})" for name, title in drawn.items())
@@ -94,7 +95,7 @@ def write_evaluation(
     return text
 
 
-def _told_apart(said: Said, gad: "GAD") -> list[str]:
+def _told_apart(said: Outputs, gad: "GAD") -> list[str]:
     """How well the network itself tells the two classes apart: one that guesses has nothing to explain."""
     share, count = agreement(said, gad.classes), len(said.labels)
     right = round(share * count)
@@ -106,18 +107,18 @@ def _text(
     found: Evaluation,
     gad: "GAD",
     names: tuple[str, str],
-    before: Said,
+    before: Outputs,
     fidelity: pd.DataFrame,
-    beside: tuple[str, str] | None,
+    beside: Published | None,
 ) -> str:
     count = found.rows["image"].nunique()
-    recipe = gad.recipe
-    steps = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"
+    training = gad.training
+    steps = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
     lines = [
         f"# Gradient Artificial Distancing: {names[0]} and {names[1]}, {count} images",
         "",
-        f"Support networks: {gad.strategy}, {recipe.mode} mode, Adam {recipe.rate:g}, {steps}, batches of "
-        f"{recipe.batch_size}. Class 1 is {gad.titles[0]}, class 2 {gad.titles[1]}.",
+        f"Support networks: {gad.strategy}, {training.mode} mode, Adam {training.rate:g}, {steps}, batches of "
+        f"{training.batch_size}. Class 1 is {gad.titles[0]}, class 2 {gad.titles[1]}.",
         "",
         *_told_apart(before, gad),
         "",
@@ -164,54 +165,52 @@ def _text(
     return "\n".join(lines)
 
 
-def _complexity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
+def _complexity(found: Evaluation, beside: Published | None) -> pd.DataFrame:
+    keys = ["reading", "question", "method", "class"]
     rows = []
-    for row in found.complexity.to_dict("records"):
-        entry = {key: row[key] for key in ("reading", "question", "method", "class")}
-        entry["original : GAD"] = _wins(row, "gad")
-        entry["original : clipped"] = _wins(row, "clipped")
-        if "shuffled wins" in row:
-            entry["original : shuffled labels"] = _wins(row, "shuffled")
-        for control in Control:
-            if f"{control.value} at equal pixels wins" in row:
-                entry[f"original : {control.value}, as many pixels"] = _wins(row, f"{control.value} at equal pixels")
-        entry["by construction"] = "yes" if row["by construction"] else ""
-        known = _papers(row, beside)
-        if beside is not None:
+    for key, group in found.complexity.groupby(keys, sort=False):
+        entry: dict[Hashable, Any] = dict(zip(keys, key, strict=True))
+        for row in group.to_dict("records"):
+            entry[_HEADINGS.get((row["arm"], row["matched"]), f"original : {row['arm']}, as many pixels")] = _wins(row)
+        entry["by construction"] = "yes" if bool(group["by construction"].iloc[0]) else ""
+        if beside:
+            known = beside.get((entry["method"], entry["class"]))
             entry["paper"] = "" if known is None else "{} : {} of 512".format(*known[0])
         rows.append(entry)
     return pd.DataFrame(rows)
 
 
-def _wins(row: Row, arm: str) -> str:
-    apart = [(row[f"{arm} ties"], "ties"), (row[f"{arm} degenerate"], "degenerate")]
-    told = ", ".join(f"{count:.0f} {what}" for count, what in apart if count)
-    return f"{row[f'{arm} loses']:.0f} : {row[f'{arm} wins']:.0f}{f' ({told})' if told else ''}"
+_HEADINGS = {
+    ("gad", OWN): "original : GAD",
+    ("clipped", OWN): "original : clipped",
+    (Control.SHUFFLED.value, OWN): "original : shuffled labels",
+}
 
 
-def _sensitivity(found: Evaluation, beside: tuple[str, str] | None) -> pd.DataFrame:
+def _wins(row: Row) -> str:
+    apart = ", ".join(f"{row[what]} {what}" for what in ("ties", "degenerate") if row[what])
+    return f"{row['loses']} : {row['wins']}{f' ({apart})' if apart else ''}"
+
+
+def _sensitivity(found: Evaluation, beside: Published | None) -> pd.DataFrame:
+    keys = ["reading", "question", "method", "class", "fill"]
     rows = []
-    for row in found.sensitivity.to_dict("records"):
-        entry = {key: row[key] for key in ("reading", "question", "method", "class", "fill")}
-        entry["supplementary / GAD"] = f"{row.get('supplementary', np.nan):.3g} / {row.get('gad', np.nan):.3g}"
-        entry["clipped"] = row.get("clipped", np.nan)
+    for key, group in found.sensitivity.groupby(keys, sort=False):
+        rs = group.set_index(["arm", "matched"])["RS x 100"]
+        entry: dict[Hashable, Any] = dict(zip(keys, key, strict=True))
+        entry["supplementary / GAD"] = " / ".join(
+            f"{rs.get((arm, OWN), np.nan):.3g}" for arm in ("supplementary", "gad")
+        )
+        entry["clipped"] = rs.get(("clipped", OWN), np.nan)
         for control in Control:
-            if f"{control.value} at equal pixels" not in row:
-                continue
-            pair = [row.get(f"{control.value} at equal {what}", np.nan) for what in ("pixels", "area")]
-            entry[f"{control.value}, pixels / area"] = " / ".join(f"{value:.3g}" for value in pair)
-        known = _papers(row, beside)
-        if beside is not None:
+            pair = [rs.get((control.value, matched), np.nan) for matched in MATCHED]
+            if (control.value, MATCHED[0]) in rs:
+                entry[f"{control.value}, pixels / area"] = " / ".join(f"{value:.3g}" for value in pair)
+        if beside:
+            known = beside.get((entry["method"], entry["class"]))
             entry["paper"] = "" if known is None else "{:g} / {:g}".format(*known[1])
         rows.append(entry)
     return pd.DataFrame(rows)
-
-
-def _papers(row: Row, beside: tuple[str, str] | None) -> tuple[tuple[int, int], tuple[float, float]] | None:
-    if beside is None or row["method"] not in paper.METHODS or (*beside, row["class"]) not in paper.TABLES:
-        return None
-    known, place = paper.TABLES[(*beside, int(str(row["class"])))], paper.METHODS.index(str(row["method"]))
-    return known.wins[place], known.rs[place]
 
 
 def _gains(found: Evaluation) -> pd.DataFrame:
@@ -252,8 +251,8 @@ def _draw(
     gad: "GAD",
     images: ImageBatch,
     names: tuple[str, str],
-    before: Said,
-    after: Mapping[Step, Said],
+    before: Outputs,
+    after: Mapping[Step, Outputs],
     folder: Path,
 ) -> dict[str, str]:
     """The figures, by file name."""
@@ -265,11 +264,11 @@ def _draw(
     few = gad.explain_each(images[rows], methods, reading=reading, question=question, on_refusal="record")
     few[0].save(folder / "examples")
     first = methods[-1].name
-    wrong, titled_one = _misclassified(before, gad.classes, names)
+    wrong, titled_one = misclassified(before, gad.classes, names)
     one = few
     if wrong is not None:
         one = gad.explain_each(images[[wrong]], methods, reading=reading, question=question, on_refusal="record")
-    least = _least(before, gad.classes)
+    least = least_activated(before, gad.classes)
     clues = gad.explain_each(images[least], methods, reading=reading, question=question, on_refusal="record")
     made = {
         "logits.png": ("Logits before and after distancing", figures.logit_scatter(before, after, gad.classes, names)),
@@ -288,7 +287,7 @@ def _draw(
     return {name: title for name, (title, _) in made.items()}
 
 
-def _misclassified(said: Said, classes: tuple[int, int], names: tuple[str, str]) -> tuple[int | None, str]:
+def misclassified(said: Outputs, classes: tuple[int, int], names: tuple[str, str]) -> tuple[int | None, str]:
     """The number of the picture that is most clearly taken for the other class, as in the paper's figure 3; a title."""
     others = torch.where(said.labels == classes[0], classes[1], classes[0])
     own, other = (said.logits.gather(1, labels[:, None])[:, 0] for labels in (said.labels, others))
@@ -301,7 +300,7 @@ def _misclassified(said: Said, classes: tuple[int, int], names: tuple[str, str])
     return int(said.numbers[place]), title
 
 
-def _least(said: Said, classes: tuple[int, int]) -> list[int]:
+def least_activated(said: Outputs, classes: tuple[int, int]) -> list[int]:
     """The images of each class whose own logit is lowest."""
     chosen = []
     for c in classes:

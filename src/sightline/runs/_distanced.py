@@ -6,11 +6,7 @@ from pathlib import Path
 
 from sightline.arrays import PictureStore, labelled_pictures, store_pictures
 from sightline.errors import InputError
-from sightline.gad import GAD
-from sightline.gad import _record as record
-from sightline.gad._networks import Kind
-from sightline.gad._targets import Alpha, Step, steps_of
-from sightline.gad._training import Stage
+from sightline.gad import GAD, Alpha, Kind, Stage, Step, fit_networks, merge_fits, steps_of
 from sightline.models import model_info
 from sightline.options import GADPart
 from sightline.runs._work import Worker
@@ -34,7 +30,7 @@ def fit_run(worker: Worker, progress: Callable[[int, int, str], None]) -> None:
         tasks = [task for task in _tasks(asked) if not _place(folder, *task).exists()]
         fit_ray(worker, tasks, progress)
         for task in _tasks(asked):
-            record.merge(folder, _place(folder, *task))
+            merge_fits(folder, _place(folder, *task))
     gad = distancing(worker, steps_of(asked.alphas), folder)
 
     def told(stage: Stage) -> None:
@@ -62,7 +58,8 @@ def fit_one(worker: Worker, kind: Kind, alphas: Step) -> None:
     asked, folder = _asked(worker), _folder(worker)
     place = _place(folder, kind, alphas)
     half = place.with_name(f"{place.name}.half")
-    distancing(worker, (alphas,), half).fit_kinds(_pictures(worker), [kind], asked.labels)
+    gad = distancing(worker, (alphas,), half)
+    fit_networks(gad, _pictures(worker), [kind], asked.labels, batch_size=asked.batch_size)
     half.replace(place)
 
 

@@ -18,8 +18,7 @@ import torch
 
 from sightline._common.memory import ran_out
 from sightline.errors import InputError, SightlineError, install
-from sightline.gad._networks import Kind
-from sightline.gad._targets import Step
+from sightline.gad import Kind, Step
 from sightline.runs._audited import audits_of
 from sightline.runs._distanced import fit_one
 from sightline.runs._identity import differences, identity_now

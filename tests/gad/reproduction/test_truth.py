@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from sightline.gad import Consistency
-from sightline.gad._truth import gains_on_truth, on_truth
+from sightline.gad.reproduction._truth import gains_on_truth, on_truth
 
 
 def test_shares_on_the_truth_by_hand() -> None:

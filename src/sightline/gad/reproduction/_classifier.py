@@ -13,9 +13,12 @@ from torch.nn import functional as F  # noqa: N812 (the name torch's own documen
 from sightline._common.seeds import seed_of
 from sightline.errors import InputError
 from sightline.gad._samples import Samples
+from sightline.gad._settings import Training
 from sightline.gad._survey import survey
-from sightline.gad._training import Recipe, norms_are_folded, read, train, write
-from sightline.models import fingerprint, load_weights
+from sightline.gad._training import Checkpoints, Task, norms_are_folded, train
+from sightline.gad._weights import read, write
+from sightline.models import load_weights
+from sightline.models._fingerprint import fingerprint
 
 FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"
 
@@ -114,20 +117,20 @@ def fine_tuned(
     numbers = list(range(len(samples)))
     parts = [numbers[i : i + tuning.batch_size] for i in range(0, len(numbers), tuning.batch_size)]
     labels = torch.cat([given for _, given in samples.batches(parts)])
-    recipe = Recipe(
+    training = Training(
         "eval" if norms_are_folded(network) else "train",
         tuning.rate, tuning.epochs, tuning.steps, tuning.batch_size, tuning.seed, tuning.autocast
     )  # fmt: skip
-    checkpoint = folder / CHECKPOINT
-    folder.mkdir(parents=True, exist_ok=True)
-    train(
-        network, samples, torch.arange(len(samples)), labels, recipe, "classifier",
-        checkpoint=checkpoint, belongs=identity, loss=F.cross_entropy, decay=tuning.decay,
-        change=lambda images, step: mirrored(images, seed_of(tuning.seed, "mirrored", step)),
-        progress=None if progress is None else lambda stage: progress(stage.step, stage.steps, stage.loss),
+    task = Task(
+        "classifier", samples, torch.arange(len(samples)), labels, F.cross_entropy, tuning.decay,
+        augment=lambda images, step: mirrored(images, seed_of(tuning.seed, "mirrored", step)),
     )  # fmt: skip
+    checkpoints = Checkpoints(folder / CHECKPOINT, identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    told = None if progress is None else lambda stage: progress(stage.step, stage.steps, stage.loss)
+    train(network, task, training, checkpoints, progress=told)
     write(file, network.state_dict(), {"identity": identity})
-    checkpoint.unlink(missing_ok=True)
+    checkpoints.file.unlink(missing_ok=True)
     return network.eval().requires_grad_(False)
 
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sightline as sl
-from sightline.gad._classifier import Tuning, fine_tuned, mirrored, with_outputs
-from sightline.gad._reproduce import reproduce
 from sightline.gad._samples import samples_of
+from sightline.gad.reproduction._classifier import Tuning, fine_tuned, mirrored, with_outputs
+from sightline.gad.reproduction._reproduce import reproduce
 
 
 def network() -> nn.Module:

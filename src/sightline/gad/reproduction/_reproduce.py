@@ -13,13 +13,15 @@ from sightline._common.seeds import seed_of
 from sightline._common.written import write_text
 from sightline.arrays import Labelled, first_of_each, labelled_pictures, store_pictures
 from sightline.errors import InputError
-from sightline.gad import _paper as paper
-from sightline.gad._classifier import FILE, Tuning, accuracy, fine_tuned
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._distancing import GAD
 from sightline.gad._evaluation import Evaluation
+from sightline.gad._paper import paper_methods
 from sightline.gad._samples import samples_of
-from sightline.gad._training import Mode, check_norms
+from sightline.gad._settings import Mode
+from sightline.gad._training import check_norms
+from sightline.gad.reproduction._classifier import FILE, Tuning, accuracy, fine_tuned
+from sightline.gad.reproduction._published import published
 from sightline.models import ModelInfo, model_info
 
 NAMES = {"cats_dogs": ("cat", "dog"), "cub": ("sparrow", "warbler")}
@@ -130,12 +132,12 @@ def reproduce(
     batch = held_out.batch(first_of_each(held_out.labels, names, scale.images))
     found = gad.evaluate(
         batch,
-        scale.methods or paper.methods(),
+        scale.methods or paper_methods(),
         scale.readings,
         seed=tuning.seed,
         progress=lambda done, of: tell("evaluating", done, of),
     )
-    beside = (dataset, architecture.removeprefix("torchvision:"))
+    beside = published(dataset, architecture.removeprefix("torchvision:"))
     render(found, "report", gad, batch, names, out, beside=beside)
     record = {
         "dataset": dataset,
