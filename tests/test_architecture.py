@@ -19,38 +19,20 @@ ROOMS = (
     "_common", "errors",
 )  # fmt: skip
 # Examples of use, which nothing but a face above imports.
-GUESTS = ("demo", "gad._classifier", "gad._paper", "gad._reproduce", "gad._survey", "gad._truth",
-          "rendering._gad_printed", "rendering._gad_report")  # fmt: skip
+GUESTS = ("demo", "gad.reproduction", "rendering._gad_printed", "rendering._gad_report")
 HOSTS = ("__main__", "cli")
 MOST_LINES, MOST_PARAMETERS = 400, 8
 
 ALLOWED: dict[str, set[str]] = {
     "import_circles": {
-        "gad._asking gad._distancing gad._measuring",
         "runs._audited runs._distanced runs._on_ray",
-    },
-    "long_files": {
-        "gad._distancing",
-    },
-    "long_signatures": {
-        "gad._asking.stacked",
-        "gad._measuring.evaluate",
-        "gad._training.train",
-    },
-    "imported_guests": {
-        "gad._distancing -> gad._paper",
-        "gad._distancing -> gad._survey",
-        "rendering._gad_figures -> gad._survey",
     },
     "bypassed_faces": {
         "app -> rendering",
         "cli -> demo",
-        "cli -> gad",
         "cli -> rendering",
-        "demo -> gad",
         "rendering -> gad",
         "rendering -> runs",
-        "runs -> gad",
     },
 }
 
