@@ -27,8 +27,6 @@ ALLOWED: dict[str, set[str]] = {
     "import_circles": {
     },
     "bypassed_faces": {
-        "app -> arrays",
-        "app -> models",
         "app -> rendering",
         "arrays -> models",
         "auditing -> explaining",
@@ -48,7 +46,6 @@ ALLOWED: dict[str, set[str]] = {
         "rendering -> evaluation",
         "rendering -> explaining",
         "rendering -> gad",
-        "rendering -> models",
         "rendering -> runs",
         "runs -> arrays",
         "runs -> models",

@@ -23,18 +23,15 @@ from PIL import Image
 from torch import nn
 
 from sightline._common.words import counted
-from sightline.arrays import ImageBatch, load_images
-from sightline.arrays._files import Found, unique_names
+from sightline.arrays import Found, ImageBatch, load_images, unique_names
 from sightline.auditing import Randomisation, audit
 from sightline.errors import InputError, SightlineError, install
 from sightline.explaining import Pair, TargetLike, explain
 from sightline.gad import GAD
 from sightline.methods import catalogue
-from sightline.models import model_info
-from sightline.models._asking import ask, output_of
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind, ask, model_info, output_of
+from sightline.rendering import write_page
 from sightline.rendering._picture import resampled
-from sightline.rendering._writing import write_page
 
 if TYPE_CHECKING:
     import gradio

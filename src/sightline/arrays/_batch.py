@@ -13,7 +13,7 @@ from sightline._common.equality import Compared
 from sightline._common.renderers import render
 from sightline._common.words import counted
 from sightline.arrays._levels import Levels, warnings
-from sightline.models._preprocessing import Box, Preprocessing
+from sightline.models import Box, Preprocessing
 
 _SHOWN = 4
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from sightline.arrays._batch import ImageBatch
 from sightline.errors import InputError
-from sightline.models import ModelInfo, Preprocessing
-from sightline.models._info import own_preprocessing
+from sightline.models import ModelInfo, Preprocessing, own_preprocessing
 
 
 def as_images(images: object, what: str = "Images") -> Tensor:

@@ -20,9 +20,15 @@ from sightline.arrays._files import Found, find_images, unique_names
 from sightline.arrays._levels import Levels
 from sightline.arrays._readers import Reader, as_reader
 from sightline.errors import InputError
-from sightline.models._channels import check_channels, with_channels
-from sightline.models._info import model_info
-from sightline.models._preprocessing import Box, Number, Preprocessing, default_preprocessing
+from sightline.models import (
+    Box,
+    Number,
+    Preprocessing,
+    check_channels,
+    default_preprocessing,
+    model_info,
+    with_channels,
+)
 from sightline.options import PixelOptions
 
 MAX_PIXELS = PixelOptions.max_pixels

@@ -18,7 +18,7 @@ from sightline.arrays._labelled import Labelled
 from sightline.arrays._levels import Levels, warnings
 from sightline.arrays._load import MAX_PIXELS, Prepared, prepared
 from sightline.errors import InputError
-from sightline.models._preprocessing import Preprocessing
+from sightline.models import Preprocessing
 
 
 @dataclass(frozen=True)

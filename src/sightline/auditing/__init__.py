@@ -15,7 +15,9 @@ from sightline.auditing._auditing import audit
 from sightline.auditing._found import Audit, is_saved
 from sightline.auditing._grouping import groups_of
 from sightline.auditing._options import TESTS, AuditOptions
+from sightline.auditing._pairs import Sample
 from sightline.auditing._plan import Plan
+from sightline.auditing._verdict_table import verdict_table
 from sightline.auditing.questions import (
     CONTROLS,
     QUESTIONS,
@@ -45,6 +47,7 @@ __all__ = [
     "Question",
     "Randomisation",
     "Rule",
+    "Sample",
     "Score",
     "Setup",
     "audit",
@@ -56,4 +59,5 @@ __all__ = [
     "is_saved",
     "questions_of",
     "relevance_mass",
+    "verdict_table",
 ]

@@ -37,10 +37,7 @@ from sightline.evaluation import Asked, Masks, Randomisation, as_masks, values_o
 from sightline.explaining import described
 from sightline.explaining._layer_names import methods_named
 from sightline.methods import Method, method_or_function
-from sightline.models import model_info
-from sightline.models._asking import ask, output_of
-from sightline.models._fingerprint import fingerprint
-from sightline.models._output_kind import as_kind
+from sightline.models import as_kind, ask, fingerprint, model_info, output_of
 
 _FLOATS = 1 << 25
 

@@ -8,9 +8,8 @@ from rich.markup import escape
 
 from sightline._common.checksums import fits
 from sightline._common.words import readable
-from sightline.auditing import CONTROLS, TESTS, Audit, Question, Randomisation, groups_of, questions_of
+from sightline.auditing import CONTROLS, TESTS, Audit, Question, Randomisation, groups_of, questions_of, verdict_table
 from sightline.auditing import audit as audited
-from sightline.auditing._verdict_table import verdict_table
 from sightline.cli._console import console, interruptible, progress, say, say_refused
 from sightline.cli._images import read_images
 from sightline.cli._model import check_places, loaded
@@ -18,7 +17,7 @@ from sightline.errors import InputError
 from sightline.evaluation import FEWEST
 from sightline.methods import catalogue
 from sightline.options import AuditOptions, ModelOptions
-from sightline.rendering._writing import write_page
+from sightline.rendering import write_page
 
 FAILED, UNDECIDED = 1, 4
 

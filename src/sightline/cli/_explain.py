@@ -14,7 +14,7 @@ from sightline.explaining import explain as explained
 from sightline.methods import catalogue
 from sightline.models import model_info
 from sightline.options import ExplainOptions, ModelOptions
-from sightline.rendering._writing import write_page
+from sightline.rendering import write_page
 
 _LOST = {"constants": "to biases", "stabiliser": "in sums of nearly zero", "elsewhere": "elsewhere"}
 

@@ -13,13 +13,12 @@ from sightline.cli._images import read_images, say_replaced, say_skipped
 from sightline.cli._model import check_places, loaded
 from sightline.cli._reproduce import check_folder, paper_or, print_verdicts
 from sightline.errors import InputError, SightlineError
-from sightline.explaining._target_names import class_number, split_targets
+from sightline.explaining import class_number, split_targets
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Kind, Question, Reading, Stage
-from sightline.models import model_info
-from sightline.models._asking import ask
+from sightline.models import ask, model_info
 from sightline.options import DistancedOptions, EvaluateOptions, FitOptions, ModelOptions, listed
+from sightline.rendering import write_page
 from sightline.rendering._gad_report import FIT, write_evaluation
-from sightline.rendering._writing import write_page
 
 
 def fit(model: ModelOptions, asked: FitOptions) -> None:

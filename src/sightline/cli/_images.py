@@ -6,8 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from sightline._common.words import readable
-from sightline.arrays import ImageBatch, load_images
-from sightline.arrays._files import ignored_files
+from sightline.arrays import ImageBatch, ignored_files, load_images
 from sightline.cli._console import say
 from sightline.errors import InputError
 from sightline.options import ImageOptions

@@ -6,9 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models import load_model
-from sightline.models._device import device_named
-from sightline.models._output_kind import as_kind
+from sightline.models import as_kind, device_named, load_model
 from sightline.options import ModelOptions
 
 

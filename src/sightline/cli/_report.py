@@ -13,7 +13,7 @@ from sightline.options import AppOptions, DemoOptions, MethodsOptions, ModelOpti
 
 def report(asked: ReportOptions) -> None:
     """Write one HTML page of all that a folder holds."""
-    from sightline.rendering._writing import write_page
+    from sightline.rendering import write_page
 
     page = write_page(asked.folder, asked.out, side=asked.page_side, images=asked.images)
     console.print(f"Wrote {escape(readable(page))}.", soft_wrap=True)

@@ -14,12 +14,11 @@ from sightline.gad import PAPER_LIKE, Evaluation, paper_methods
 from sightline.gad.reproduction import NAMES, Scale, Tuning
 from sightline.gad.reproduction import reproduce as reproduce_tables
 from sightline.methods import Method
-from sightline.models import load_model
-from sightline.models._device import device_named
+from sightline.models import device_named, load_model
 from sightline.options import ReproduceOptions, TablesOptions
+from sightline.rendering import write_page
 from sightline.rendering._gad_printed import write_tables
 from sightline.rendering._gad_report import VERDICTS, titled
-from sightline.rendering._writing import write_page
 
 
 def reproduce(asked: ReproduceOptions) -> None:

@@ -11,10 +11,8 @@ from sightline.arrays import ImageBatch
 from sightline.cli._console import say
 from sightline.cli._images import SEVERAL, earlier_folders
 from sightline.errors import SightlineError
-from sightline.explaining import PICTURES, Explanation
-from sightline.explaining._target_names import split_targets
-from sightline.models import model_info
-from sightline.models._asking import ask, output_of
+from sightline.explaining import PICTURES, Explanation, split_targets
+from sightline.models import ask, model_info, output_of
 
 EACH = 8
 """Labels or values that are all explained where no target is named."""

@@ -13,8 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sightline._common.seeds import seed_of
-from sightline.auditing import Randomisation, audit, centre_map, edge_map, relevance_mass
-from sightline.auditing._verdict_table import verdict_table
+from sightline.auditing import Randomisation, audit, centre_map, edge_map, relevance_mass, verdict_table
 from sightline.demo._small_resnet import SmallResNet, train_on
 from sightline.demo.creatures import Creatures, passes_twin_test
 from sightline.errors import InputError
@@ -23,7 +22,7 @@ from sightline.gad import GAD
 from sightline.gad.reproduction import gains_on_truth, on_truth
 from sightline.methods import catalogue
 from sightline.models import ModelInfo, Preprocessing
-from sightline.rendering._writing import write_page
+from sightline.rendering import write_page
 
 TRAINING, HELD_OUT, SCORED, SHOWN, REFERENCES = 12_000, 1000, 48, 6, 100
 DISTANCING, STEPS = 3000, 80

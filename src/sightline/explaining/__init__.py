@@ -5,6 +5,8 @@
   `Explained`. `target_of`, `as_target` make a target of what a user gave.
 - `FORMAT`, `PICTURES`, `check_format`, `write_maps`, `map_of`, `described`: maps and manifests in files.
 - `Conservation`, `Decomposition`: the checks of methods that share the explained value out.
+- `methods_named`, `class_number`, `class_numbers`, `class_name`, `split_targets`: names that users give, and are told.
+- `caption`, `STRETCHED`: words beneath pictures; `versions`: of what the numbers depend on.
 
 Inside, `_planner` is the job, in which nothing is computed twice: `_passes` run each `_group` of methods on the
 `_network` in `_chunks`, `_pass` is one of them, and `_totals` adds up what it gives. `_assembling` makes an
@@ -12,21 +14,26 @@ Inside, `_planner` is the job, in which nothing is computed twice: `_passes` run
 """
 
 from sightline.explaining._as_target import TargetLike, as_target, target_of
+from sightline.explaining._assembling import STRETCHED
+from sightline.explaining._captions import caption
 from sightline.explaining._checks import Checks
 from sightline.explaining._conservation import Conservation
 from sightline.explaining._decomposition import Decomposition
 from sightline.explaining._explain import explain
-from sightline.explaining._explained import Explained
+from sightline.explaining._explained import Explained, class_name
 from sightline.explaining._explanation import Explanation, map_of
 from sightline.explaining._functions import WholeBatch
+from sightline.explaining._layer_names import methods_named
 from sightline.explaining._manifest import FORMAT, PICTURES, check_format, write_maps
 from sightline.explaining._method_record import described
 from sightline.explaining._options import Options
+from sightline.explaining._target_names import class_number, class_numbers, split_targets
 from sightline.explaining._targets import Classes, ClassesLike, Direction, Pair, Target, Unit
 
 __all__ = [
     "FORMAT",
     "PICTURES",
+    "STRETCHED",
     "Checks",
     "Classes",
     "ClassesLike",
@@ -42,10 +49,16 @@ __all__ = [
     "Unit",
     "WholeBatch",
     "as_target",
+    "caption",
     "check_format",
+    "class_name",
+    "class_number",
+    "class_numbers",
     "described",
     "explain",
     "map_of",
+    "methods_named",
+    "split_targets",
     "target_of",
     "write_maps",
 ]

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline._common.integers import as_integers
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import as_images
+from sightline.arrays import ImageBatch, as_images
 from sightline.errors import InputError, RefusalError
-from sightline.explaining import Classes, Explanation, Pair, explain, target_of
-from sightline.explaining._layer_names import methods_named
+from sightline.explaining import Classes, Explanation, Pair, explain, methods_named, target_of
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import COPIES, SINGLE, Control, as_controls
 from sightline.gad._explained import Controlled, GADExplanation
@@ -22,7 +20,7 @@ from sightline.gad._networks import Kind, Network
 from sightline.gad._settings import Question, check_question
 from sightline.gad._targets import told
 from sightline.methods import Method, as_method
-from sightline.models._asking import ask
+from sightline.models import ask
 
 About = tuple[Sequence[str], Mapping[str, Any]]
 """Notes and settings of the support networks."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline._common.equality import Compared
 from sightline.errors import InputError
-from sightline.evaluation._regions import By, Important, places
+from sightline.evaluation import By, Important, places
 
 
 class Reading(StrEnum):

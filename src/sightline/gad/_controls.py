@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.evaluation._regions import hull_area, hulls
+from sightline.evaluation import hull_area, hulls
 from sightline.gad._networks import Kind
 
 Pixels = NDArray[np.intp]

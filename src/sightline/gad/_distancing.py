@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sightline._common.renderers import render
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
-from sightline.evaluation._occlusion import Fill
+from sightline.evaluation import Fill
 from sightline.explaining import Classes as ClassesOf
 from sightline.explaining import ClassesLike, Explanation, TargetLike, explain
 from sightline.gad import _record as record

@@ -11,8 +11,7 @@ import pandas as pd
 from sightline._common.equality import Compared
 from sightline._common.renderers import render
 from sightline._common.written import whole_files
-from sightline.evaluation._intervals import FEWEST, holm
-from sightline.evaluation._paired import sign_flips
+from sightline.evaluation import FEWEST, holm, sign_flips
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import MATCHED, OWN, Control
 from sightline.methods import Method

@@ -13,8 +13,7 @@ from torch import nn
 
 from sightline._common.integers import as_integers, described
 from sightline.errors import InputError, RefusalError
-from sightline.explaining._target_names import class_numbers
-from sightline.explaining._targets import ClassesLike
+from sightline.explaining import ClassesLike, class_numbers
 from sightline.gad import _record as record
 from sightline.gad._networks import Networks, on_one_line
 from sightline.gad._samples import Labels, samples_of
@@ -23,8 +22,7 @@ from sightline.gad._settings import Question, Strategy, Training, check_question
 from sightline.gad._survey import Outputs, fidelities, survey
 from sightline.gad._targets import Alpha, Step, steps_of
 from sightline.gad._training import check_norms
-from sightline.models import model_info
-from sightline.models._fingerprint import fingerprint
+from sightline.models import fingerprint, model_info
 
 ENOUGH = 0.6
 """The share of a distance by which a support network must have moved, for its maps to say anything of distancing."""

@@ -12,11 +12,9 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sightline._common.seeds import seed_of
-from sightline.arrays import ImageBatch
-from sightline.arrays._encoded import ends_of
+from sightline.arrays import ImageBatch, ends_of
 from sightline.errors import InputError
-from sightline.evaluation._occlusion import Fill, as_fill, occlude
-from sightline.evaluation._regions import complexity, hulls, sensitivity
+from sightline.evaluation import Fill, as_fill, complexity, hulls, occlude, sensitivity
 from sightline.gad._asking import controlled, encoded
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import MATCHED, OWN, SINGLE, Control, as_many, as_wide, orders
@@ -25,7 +23,7 @@ from sightline.gad._explained import Controlled
 from sightline.gad._fit import Fit
 from sightline.gad._settings import Measurement, Question
 from sightline.methods import Method, as_method
-from sightline.models._asking import ask
+from sightline.models import ask
 
 _PIXELS_AT_ONCE = 1 << 20
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from sightline.arrays._encoded import whole
+from sightline.arrays import whole
 from sightline.errors import InputError
-from sightline.evaluation._occlusion import Fill, as_fill
+from sightline.evaluation import Fill, as_fill
 from sightline.gad._consistency import PAPER_LIKE, Consistency
 from sightline.gad._controls import Control
 

@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError, RefusalError
 from sightline.gad._samples import Samples
 from sightline.gad._targets import Step, distanced, told
-from sightline.models._asking import evaluating, same_each_time
-from sightline.models._home import home_of
-from sightline.models._outputs import NoScoresError, class_scores
-from sightline.models._untouched import untouched
+from sightline.models import NoScoresError, class_scores, evaluating, home_of, same_each_time, untouched
 from sightline.operations import wide
 
 Pair = tuple[int, int]

@@ -19,8 +19,7 @@ from sightline.errors import RefusalError
 from sightline.gad._samples import Samples
 from sightline.gad._settings import Mode, Training
 from sightline.gad._weights import read, write
-from sightline.models._home import home_of
-from sightline.models._outputs import class_scores
+from sightline.models import class_scores, home_of
 from sightline.operations import steady_unseen
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from torch import Tensor
 
-from sightline.evaluation._regions import Important, hulls
+from sightline.evaluation import Important, hulls
 from sightline.gad._explained import GADExplanation
 from sightline.gad._survey import Outputs
 from sightline.gad._targets import Step

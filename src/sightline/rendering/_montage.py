@@ -14,8 +14,7 @@ from PIL import Image
 
 from sightline._common.renderers import renders
 from sightline.errors import InputError
-from sightline.explaining import Explanation
-from sightline.explaining._assembling import STRETCHED
+from sightline.explaining import STRETCHED, Explanation
 from sightline.rendering._figure import PaperFigure, any_script
 from sightline.rendering._notebook import pictured
 from sightline.rendering._paper import bibliography

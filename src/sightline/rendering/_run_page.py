@@ -13,9 +13,8 @@ import torch
 
 from sightline._common.words import counted
 from sightline.errors import InputError, install
-from sightline.explaining._captions import caption
-from sightline.explaining._explained import Explained, class_name
-from sightline.models._output_kind import OutputKind
+from sightline.explaining import Explained, caption, class_name
+from sightline.models import OutputKind
 from sightline.rendering._gallery import ORIGINAL, PREDICTED, Gallery, MapSet, joined, placed_maps
 
 if TYPE_CHECKING:

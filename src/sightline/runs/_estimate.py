@@ -11,8 +11,7 @@ from sightline._common.memory import allowance
 from sightline.arrays import ImageBatch
 from sightline.errors import InputError
 from sightline.explaining import Explanation, explain
-from sightline.models import model_info
-from sightline.models._home import home_of
+from sightline.models import home_of, model_info
 from sightline.runs._recipe import Recipe
 from sightline.runs._source import open_source, read
 from sightline.runs._work import stored

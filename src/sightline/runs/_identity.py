@@ -8,8 +8,7 @@ from torch import nn
 
 from sightline._common.memory import allowance
 from sightline._common.version import versions
-from sightline.models import model_info
-from sightline.models._fingerprint import fingerprint
+from sightline.models import fingerprint, model_info
 from sightline.runs._recipe import Recipe
 from sightline.runs._source import Files, Rows, identity_of
 

@@ -25,8 +25,7 @@ from sightline._common.words import counted
 from sightline.auditing import TESTS
 from sightline.errors import InputError
 from sightline.methods import Method, as_method
-from sightline.models import load_model
-from sightline.models._device import device_named
+from sightline.models import device_named, load_model
 from sightline.options import AuditPart, GADPart, ModelOptions, PixelOptions, SeedOptions
 
 _WORDS = re.compile(r"predicted|top-[1-9]\d{0,8}")

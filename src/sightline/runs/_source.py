@@ -11,9 +11,7 @@ import pandas as pd
 
 from sightline._common.checksums import checksum, checksum_of
 from sightline._common.words import readable
-from sightline.arrays import ImageBatch
-from sightline.arrays._files import Found, find_images, ignored_files, unique_names
-from sightline.arrays._load import as_batch, prepared
+from sightline.arrays import Found, ImageBatch, as_batch, find_images, ignored_files, prepared, unique_names
 from sightline.errors import InputError, install
 from sightline.models import Preprocessing
 from sightline.runs._recipe import DataPart

@@ -17,8 +17,7 @@ from sightline.gad._settings import Training
 from sightline.gad._survey import survey
 from sightline.gad._training import Checkpoints, Task, norms_are_folded, train
 from sightline.gad._weights import read, write
-from sightline.models import load_weights
-from sightline.models._fingerprint import fingerprint
+from sightline.models import fingerprint, load_weights
 
 FILE, CHECKPOINT = "classifier.safetensors", "classifier.training.safetensors"
 

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sightline.evaluation._paired import sign_flips
+from sightline.evaluation import sign_flips
 from sightline.gad._consistency import Consistency
 from sightline.gad._controls import as_many, orders
 
