@@ -30,8 +30,7 @@ from sightline.explaining import Pair, TargetLike, explain
 from sightline.gad import GAD
 from sightline.methods import catalogue
 from sightline.models import OutputKind, ask, model_info, output_of
-from sightline.rendering import write_page
-from sightline.rendering._picture import resampled
+from sightline.rendering import resampled, write_page
 
 if TYPE_CHECKING:
     import gradio

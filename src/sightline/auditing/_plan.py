@@ -34,8 +34,7 @@ from sightline.auditing.questions._checked import answers, prepared
 from sightline.auditing.questions._identity import identity
 from sightline.errors import InputError
 from sightline.evaluation import Asked, Masks, Randomisation, as_masks, values_of
-from sightline.explaining import described
-from sightline.explaining._layer_names import methods_named
+from sightline.explaining import described, methods_named
 from sightline.methods import Method, method_or_function
 from sightline.models import as_kind, ask, fingerprint, model_info, output_of
 

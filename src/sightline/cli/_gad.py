@@ -17,8 +17,7 @@ from sightline.explaining import class_number, split_targets
 from sightline.gad import GAD, PAPER_LIKE, Consistency, Kind, Question, Reading, Stage
 from sightline.models import ask, model_info
 from sightline.options import DistancedOptions, EvaluateOptions, FitOptions, ModelOptions, listed
-from sightline.rendering import write_page
-from sightline.rendering._gad_report import FIT, write_evaluation
+from sightline.rendering import FIT, write_evaluation, write_page
 
 
 def fit(model: ModelOptions, asked: FitOptions) -> None:

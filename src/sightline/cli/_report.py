@@ -58,6 +58,6 @@ def app(model: ModelOptions, asked: AppOptions) -> None:
 
 def demo(asked: DemoOptions) -> None:
     """The whole story on drawn images."""
-    from sightline.demo._demo import run_demo
+    from sightline.demo import run_demo
 
     run_demo(asked.out, asked.seed, console)

@@ -16,9 +16,7 @@ from sightline.gad.reproduction import reproduce as reproduce_tables
 from sightline.methods import Method
 from sightline.models import device_named, load_model
 from sightline.options import ReproduceOptions, TablesOptions
-from sightline.rendering import write_page
-from sightline.rendering._gad_printed import write_tables
-from sightline.rendering._gad_report import VERDICTS, titled
+from sightline.rendering import VERDICTS, titled, write_page, write_tables
 
 
 def reproduce(asked: ReproduceOptions) -> None:

@@ -17,8 +17,10 @@ from sightline.evaluation._images import Asked, values_of, with_values
 from sightline.evaluation._intervals import FEWEST, Values, holm, mean_interval
 from sightline.evaluation._localisation import energy, pointing_game, rank_accuracy, relevance_mass
 from sightline.evaluation._masks import Masks, as_masks
-from sightline.evaluation._occlusion import Fill, occlude
+from sightline.evaluation._occlusion import Fill, as_fill, occlude
+from sightline.evaluation._paired import sign_flips
 from sightline.evaluation._randomisation import Explained, Order, Randomisation, Stage
+from sightline.evaluation._regions import By, Important, complexity, hull_area, hulls, places, sensitivity
 from sightline.evaluation._similarity import JUDGED, MEASURES, Ranked, cosine, entropy, likeness, spearman
 
 __all__ = [
@@ -26,17 +28,21 @@ __all__ = [
     "JUDGED",
     "MEASURES",
     "Asked",
+    "By",
     "Curve",
     "Explained",
     "Fill",
+    "Important",
     "Masks",
     "Order",
     "Randomisation",
     "Ranked",
     "Stage",
     "Values",
+    "as_fill",
     "as_masks",
     "centre_map",
+    "complexity",
     "convergence",
     "cosine",
     "curve",
@@ -46,16 +52,21 @@ __all__ = [
     "entropy",
     "first_lost",
     "holm",
+    "hull_area",
+    "hulls",
     "insertion",
     "likeness",
     "mean_interval",
     "occlude",
     "patch_flipping",
+    "places",
     "pointing_game",
     "rank_accuracy",
     "reencoded",
     "relevance_mass",
+    "sensitivity",
     "shifted",
+    "sign_flips",
     "spearman",
     "values_of",
     "with_values",

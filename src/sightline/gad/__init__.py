@@ -11,7 +11,7 @@ The paper's experiment from a data folder is a guest, `sightline.gad.reproductio
 """
 
 from sightline.gad._consistency import PAPER_LIKE, Consistency, Consistent, Reading
-from sightline.gad._controls import Control
+from sightline.gad._controls import MATCHED, OWN, Control
 from sightline.gad._distancing import GAD
 from sightline.gad._evaluation import Evaluation
 from sightline.gad._explained import GADExplanation
@@ -21,11 +21,14 @@ from sightline.gad._networks import Kind
 from sightline.gad._paper import paper_methods
 from sightline.gad._record import merge_fits
 from sightline.gad._settings import Measurement, Mode, Question, Strategy, Training
+from sightline.gad._survey import Outputs, agreement, doubts, fidelities
 from sightline.gad._targets import Alpha, Step, distanced, steps_of
 from sightline.gad._training import Stage
 
 __all__ = [
     "GAD",
+    "MATCHED",
+    "OWN",
     "PAPER_LIKE",
     "Alpha",
     "Consistency",
@@ -37,13 +40,17 @@ __all__ = [
     "Kind",
     "Measurement",
     "Mode",
+    "Outputs",
     "Question",
     "Reading",
     "Stage",
     "Step",
     "Strategy",
     "Training",
+    "agreement",
     "distanced",
+    "doubts",
+    "fidelities",
     "fit_networks",
     "merge_fits",
     "paper_methods",

@@ -7,17 +7,21 @@
 - `home_of`: the device and the precision in which it works.
 """
 
-from sightline.models._asking import ask, evaluating, layer_before, output_of
+from sightline.models._asking import ask, evaluating, layer_before, output_of, same_each_time
+from sightline.models._channels import check_channels, with_channels
+from sightline.models._device import device_named
+from sightline.models._fingerprint import fingerprint
 from sightline.models._home import home_of
 from sightline.models._info import ModelInfo, model_info, own_preprocessing
 from sightline.models._load import load_model
 from sightline.models._output_kind import Kind, OutputKind, as_kind
-from sightline.models._outputs import class_scores
-from sightline.models._preprocessing import Preprocessing, default_preprocessing
+from sightline.models._outputs import NoScoresError, class_scores
+from sightline.models._preprocessing import Box, Number, Preprocessing, default_preprocessing
 from sightline.models._untouched import untouched
 from sightline.models._weights import load_weights
 
 __all__ = [
+    "Box",
     "Kind",
     "ModelInfo",
     "NoScoresError",

@@ -12,18 +12,41 @@ from sightline._common.renderers import render, renders
 
 if TYPE_CHECKING:
     from sightline.rendering._figure import PaperFigure
+    from sightline.rendering._gad_printed import write_tables
+    from sightline.rendering._gad_report import FIT, VERDICTS, titled, write_evaluation
     from sightline.rendering._montage import montage
     from sightline.rendering._paper import bibliography, latex
+    from sightline.rendering._picture import resampled
     from sightline.rendering._writing import write_page
 
-__all__ = ["PaperFigure", "bibliography", "latex", "montage", "render", "renders", "write_page"]
+__all__ = [
+    "FIT",
+    "VERDICTS",
+    "PaperFigure",
+    "bibliography",
+    "latex",
+    "montage",
+    "render",
+    "renders",
+    "resampled",
+    "titled",
+    "write_evaluation",
+    "write_page",
+    "write_tables",
+]
 
 _HOME = {
+    "FIT": "_gad_report",
+    "VERDICTS": "_gad_report",
     "PaperFigure": "_figure",
     "bibliography": "_paper",
     "latex": "_paper",
     "montage": "_montage",
+    "resampled": "_picture",
+    "titled": "_gad_report",
+    "write_evaluation": "_gad_report",
     "write_page": "_writing",
+    "write_tables": "_gad_printed",
 }
 
 if not TYPE_CHECKING:

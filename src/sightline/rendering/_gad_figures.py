@@ -17,9 +17,7 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from sightline.evaluation import Important, hulls
-from sightline.gad._explained import GADExplanation
-from sightline.gad._survey import Outputs
-from sightline.gad._targets import Step
+from sightline.gad import GADExplanation, Outputs, Step
 from sightline.rendering._figure import PaperFigure
 from sightline.rendering._picture import FOR, draw_map, draw_photograph, place_picture
 

@@ -13,9 +13,8 @@ import pandas as pd
 from sightline._common.words import readable
 from sightline._common.written import whole_files
 from sightline.errors import InputError
+from sightline.gad import OWN, PAPER_LIKE
 from sightline.gad import _paper as paper
-from sightline.gad._consistency import PAPER_LIKE
-from sightline.gad._controls import OWN
 from sightline.rendering._paper import latex
 
 HEADINGS = dict(zip(paper.METHODS, ("S", "D", "GxI", "GB", "IG"), strict=True))

@@ -13,14 +13,11 @@ from sightline._common.renderers import renders
 from sightline._common.written import whole_files, write_text
 from sightline.arrays import ImageBatch, first_of_each
 from sightline.errors import InputError
-from sightline.gad._controls import MATCHED, OWN, Control
-from sightline.gad._evaluation import Evaluation
-from sightline.gad._survey import Outputs, agreement, doubts, fidelities
-from sightline.gad._targets import Step
+from sightline.gad import MATCHED, OWN, Control, Evaluation, Outputs, Step, agreement, doubts, fidelities
 from sightline.rendering import _gad_figures as figures
 
 if TYPE_CHECKING:
-    from sightline.gad._distancing import GAD
+    from sightline.gad import GAD
 
 Row = Mapping[Hashable, Any]
 Published = Mapping[tuple[str, int], tuple[tuple[int, int], tuple[float, float]]]

@@ -37,7 +37,7 @@ def local_folder(folder: str | Path) -> Path | None:
     if "://" not in str(folder):
         return Path(folder)
     with _installed():
-        from sightline.runs._place import Place
+        from sightline.runs import Place
     return Place(str(folder)).local
 
 

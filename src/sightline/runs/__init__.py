@@ -11,7 +11,8 @@
 
 from sightline.runs._estimate import Estimate, estimate
 from sightline.runs._opened import Run, open_run
+from sightline.runs._place import Place
 from sightline.runs._recipe import Recipe, read_recipe
 from sightline.runs._running import run
 
-__all__ = ["Estimate", "Recipe", "Run", "estimate", "open_run", "read_recipe", "run"]
+__all__ = ["Estimate", "Place", "Recipe", "Run", "estimate", "open_run", "read_recipe", "run"]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sightline._common.seeds import image_key
 from sightline.arrays import as_images
-from sightline.auditing._pairs import Sample
+from sightline.auditing import Sample
 from sightline.evaluation import Asked, spearman, values_of
 from sightline.explaining import explain
 from sightline.methods import Method, catalogue

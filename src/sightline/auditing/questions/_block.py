@@ -14,8 +14,7 @@ from sightline.arrays import ends_of
 from sightline.auditing.questions._subjects import Answers, Maps, Subjects, Sums
 from sightline.errors import RefusalError
 from sightline.evaluation import MEASURES, Asked, Ranked, likeness, values_of, with_values
-from sightline.models._asking import ask
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind, ask
 
 SLIGHT = 0.01
 """Standard deviation of slight input noise, as a share of each image's own range."""

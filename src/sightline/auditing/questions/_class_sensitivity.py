@@ -12,7 +12,7 @@ from sightline.auditing.questions._question import Question, Setup
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Rule
 from sightline.evaluation import JUDGED
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 
 @dataclass(frozen=True)

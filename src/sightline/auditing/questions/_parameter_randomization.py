@@ -12,8 +12,7 @@ from sightline.auditing.questions._question import Question, Setup
 from sightline.auditing.questions._registry import QUESTIONS
 from sightline.auditing.questions._rule import Rule
 from sightline.evaluation import JUDGED, Explained, Order, Randomisation, Stage, entropy
-from sightline.models._asking import ask
-from sightline.models._home import home_of
+from sightline.models import ask, home_of
 from sightline.operations import Reuse, reusing
 
 

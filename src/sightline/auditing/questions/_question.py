@@ -12,7 +12,7 @@ from sightline.auditing.questions._block import Block, Score
 from sightline.auditing.questions._rule import Finding, Rule
 from sightline.auditing.questions._subjects import Subjects
 from sightline.evaluation import Masks, Randomisation
-from sightline.models._output_kind import OutputKind
+from sightline.models import OutputKind
 
 
 @dataclass(frozen=True, eq=False)
