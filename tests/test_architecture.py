@@ -23,11 +23,7 @@ GUESTS = ("demo", "gad.reproduction")
 HOSTS = ("__main__", "cli")
 MOST_LINES, MOST_PARAMETERS = 400, 8
 
-ALLOWED: dict[str, set[str]] = {
-    "bypassed_faces": {
-        "rendering -> gad",
-    },
-}
+ALLOWED: dict[str, set[str]] = {}
 
 
 @cache

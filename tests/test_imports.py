@@ -29,8 +29,8 @@ def test_public_names_are_listed_once_and_are_all_there():
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'explian'"):
-        sl.explian  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'explains'"):
+        sl.explains  # noqa: B018
 
 
 @pytest.mark.parametrize(

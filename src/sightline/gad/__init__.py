@@ -18,7 +18,7 @@ from sightline.gad._explained import GADExplanation
 from sightline.gad._fit import Fit
 from sightline.gad._fitting import fit_networks
 from sightline.gad._networks import Kind
-from sightline.gad._paper import paper_methods
+from sightline.gad._paper import PAPER_METHODS, paper_methods
 from sightline.gad._record import merge_fits
 from sightline.gad._settings import Measurement, Mode, Question, Strategy, Training
 from sightline.gad._survey import Outputs, agreement, doubts, fidelities
@@ -30,6 +30,7 @@ __all__ = [
     "MATCHED",
     "OWN",
     "PAPER_LIKE",
+    "PAPER_METHODS",
     "Alpha",
     "Consistency",
     "Consistent",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sightline.methods import Method, catalogue
 from sightline.sampling import Path
 
-METHODS = ("saliency", "deconvnet", "input_x_gradient", "guided_backprop", "integrated_gradients")
+PAPER_METHODS = ("saliency", "deconvnet", "input_x_gradient", "guided_backprop", "integrated_gradients")
 """Its S, D, GxI, GB, IG."""
 
 
@@ -17,6 +17,6 @@ def paper_methods() -> list[Method]:
 
     Channels are joined by their mean, for Saliency too; Integrated Gradients goes from a black picture, 50 points.
     """
-    rows = {name: replace(catalogue()[name], reduction="mean") for name in METHODS}
+    rows = {name: replace(catalogue()[name], reduction="mean") for name in PAPER_METHODS}
     rows["integrated_gradients"] = replace(rows["integrated_gradients"], sampling=Path(50, "black"))
     return list(rows.values())

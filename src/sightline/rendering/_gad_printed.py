@@ -13,11 +13,10 @@ import pandas as pd
 from sightline._common.words import readable
 from sightline._common.written import whole_files
 from sightline.errors import InputError
-from sightline.gad import OWN, PAPER_LIKE
-from sightline.gad import _paper as paper
+from sightline.gad import OWN, PAPER_LIKE, PAPER_METHODS
 from sightline.rendering._paper import latex
 
-HEADINGS = dict(zip(paper.METHODS, ("S", "D", "GxI", "GB", "IG"), strict=True))
+HEADINGS = dict(zip(PAPER_METHODS, ("S", "D", "GxI", "GB", "IG"), strict=True))
 _TITLES = {"cats_dogs": "Cat x Dog", "cub": "Birds", "vgg16": "VGG", "resnet18": "ResNet"}
 
 
@@ -179,7 +178,7 @@ def _classes(table: pd.DataFrame, one: Finished, reading: str) -> list[tuple[int
     for c, group in rows[rows["matched"] == OWN].groupby("class"):
         known = list(dict.fromkeys(map(str, group["method"])))
         cells: Cells = {}
-        for name in [*(m for m in paper.METHODS if m in known), *(m for m in known if m not in HEADINGS)]:
+        for name in [*(m for m in PAPER_METHODS if m in known), *(m for m in known if m not in HEADINGS)]:
             own = group[group["method"] == name].to_dict("records")
             cells[HEADINGS.get(name, name)] = {str(row["arm"]): {str(k): v for k, v in row.items()} for row in own}
         found.append((int(str(c)), cells))

@@ -5,11 +5,11 @@ Mazini Rodrigues et al. 2024, arXiv 2401.14434, tables 1 and 2: 512 images, alph
 
 from typing import NamedTuple
 
-from sightline.gad._paper import METHODS
+from sightline.gad._paper import PAPER_METHODS
 
 
 class Row(NamedTuple):
-    """One row of both tables; methods in the order of `METHODS`.
+    """One row of both tables; methods in the order of `PAPER_METHODS`.
 
     Attributes:
         wins: for each method, on how many of 512 images the original's hull is the smaller one, and GAD's.
@@ -67,6 +67,6 @@ def published(dataset: str, architecture: str) -> dict[tuple[str, int], tuple[tu
     return {
         (method, c): (row.wins[place], row.rs[place])
         for (data, network, c), row in TABLES.items()
-        for place, method in enumerate(METHODS)
+        for place, method in enumerate(PAPER_METHODS)
         if (data, network) == (dataset, architecture)
     }
