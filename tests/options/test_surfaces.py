@@ -33,7 +33,7 @@ FLAGS = {
     "app": f"{MODEL} --gad --host --port",
     "demo": "--out --seed",
     "gad fit": f"{MODEL} --classes --labels --alphas --mode --strategy --rate --epochs --steps --batch-size --controls "
-    "--no-controls --out --seed --max-pixels",
+    "--no-controls --tuned --no-tuned --out --seed --max-pixels",
     "gad explain": f"{MODEL} --gad --methods --target --reading --share --question --out --seed --max-pixels --strict "
     "--page-side",
     "gad evaluate": f"{MODEL} --gad --labels --methods --reading --share --question --fill --images --controls --blur "
@@ -105,8 +105,8 @@ PYTHON: list[tuple[type, list[Callable[..., Any]], set[str]]] = [
     (options.ExplainOptions, [sl.explain], set()),
     (options.AuditOptions, [sl.audit, Randomisation], {"fail_on", "allow_undecided", "baseline", "dry_run"}),
     (options.ClaimsOptions, [claims], set()),
-    # None lets a data loader say it, and is 64 for everything else.
-    (options.FitOptions, [GAD, GAD.fit], {"batch_size"}),
+    # None lets a data loader say it, and is 64 for everything else; Python names `tuned` among `controls`.
+    (options.FitOptions, [GAD, GAD.fit], {"batch_size", "tuned"}),
     (options.DistancedOptions, [GAD.explain, Consistency], {"gad"}),
 ]
 
