@@ -3,6 +3,8 @@
 import inspect
 from dataclasses import KW_ONLY, dataclass
 
+import pytest
+
 from sightline._common.options import described, option, takes
 
 SEEN: list[tuple[int, object, bool]] = []
@@ -45,3 +47,8 @@ def test_each_option_is_documented_in_its_place() -> None:
         "    size: How large it is.",
         "    dry: whether to do nothing.",
     ]
+
+
+def test_a_misspelt_option_is_answered_by_the_name_of_the_call() -> None:
+    with pytest.raises(TypeError, match=r"call\(\) got an unexpected keyword argument 'sizes'\..*size"):
+        call(1, sizes=2)

@@ -1,10 +1,13 @@
 """Options of a call as a dataclass: each is described once, for Python, the command line and recipes."""
 
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+
+from sightline.errors import alternatives
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,11 +111,22 @@ def takes(options: type) -> Callable[[F], F]:
         asked = inspect.signature(options).parameters.values()
         parameters = sorted([*own, *asked], key=lambda one: (one.kind, one in own and one.kind is one.KEYWORD_ONLY))
         result = inspect.signature(function).return_annotation
-        function.__signature__ = inspect.Signature(parameters, return_annotation=result)  # type: ignore[attr-defined]
+        known = [one.name for one in parameters]
+
+        @functools.wraps(function)
+        def call(*given: Any, **more: Any) -> Any:
+            # The options' constructor would name itself.
+            for name in more:
+                if name not in known:
+                    message = f"{function.__name__}() got an unexpected keyword argument {name!r}. "
+                    raise TypeError(message + alternatives(name, known))
+            return function(*given, **more)
+
+        call.__signature__ = inspect.Signature(parameters, return_annotation=result)  # type: ignore[attr-defined]
         if function.__doc__ is not None:
             lines = [_line(name, words) for name, words in described(options).items()]
-            function.__doc__ = function.__doc__.replace("{options}", "\n".join(lines).lstrip())
-        return function
+            call.__doc__ = function.__doc__.replace("{options}", "\n".join(lines).lstrip())
+        return cast("F", call)
 
     return decorate
 
