@@ -8,21 +8,19 @@ from rich.text import Text
 
 from sightline._common.words import readable
 from sightline.cli._console import console, say
+from sightline.methods import as_method, card, catalogue, choices, unusable
 from sightline.options import AppOptions, DemoOptions, MethodsOptions, ModelOptions, ReportOptions
+from sightline.rendering import write_page
 
 
 def report(asked: ReportOptions) -> None:
     """Write one HTML page of all that a folder holds."""
-    from sightline.rendering import write_page
-
     page = write_page(asked.folder, asked.out, side=asked.page_side, images=asked.images)
     console.print(f"Wrote {escape(readable(page))}.", soft_wrap=True)
 
 
 def methods(asked: MethodsOptions) -> None:
     """Print the table of methods, or the card of one."""
-    from sightline.methods import as_method, card, catalogue, choices, unusable
-
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0), show_header=asked.name is None)
     if asked.name is not None:
         table.add_column(no_wrap=True, style="bold")
