@@ -827,3 +827,18 @@ def test_a_damaged_support_network_is_trained_anew(data, tmp_path: Path, damage:
     fit()
     for name, tensor in read(file)[0].items():
         assert torch.equal(tensor, before[name])
+
+
+def test_logits_that_happen_to_lie_between_0_and_1_are_distanced():
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(1.0)
+        model[4].weight.copy_(torch.tensor([[0.2, 0.1], [0.1, 0.3]]))
+        model[4].bias.zero_()
+    images = torch.rand(8, 3, 8, 8)
+    assert bool(((model(images) >= 0) & (model(images) <= 1)).all())
+    gad = sl.GAD(model, (0, 1), (1,), steps=1).fit((images, torch.tensor([0, 1]).repeat(4)))
+    assert len(gad.report) > 0
+    with pytest.raises(sl.RefusalError, match="probabilities"):
+        sl.GAD(nn.Sequential(model, nn.Sigmoid()), (0, 1), (1,), steps=1).fit((images, torch.tensor([0, 1]).repeat(4)))

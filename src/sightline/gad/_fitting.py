@@ -58,7 +58,7 @@ def fit_networks(
             fit.training = replace(fit.training, batch_size=samples.batch_size)
         training = fit.training
         original = survey(fit.model, samples, fit.classes, training.batch_size, autocast=training.autocast)
-        check_outputs(original, fit.classes)
+        check_outputs(fit.model, samples, original, fit.classes)
         fit.begin(original.content, names)
         fit.record["doubts"] = doubts(original, fit.classes, fit.titles)
         labels = {kind: _labels(kind, original, training.seed) for kind in kinds}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import InputError, RefusalError
 from sightline.gad._samples import Samples
 from sightline.gad._targets import Step, distanced, told
-from sightline.models import NoScoresError, class_scores, evaluating, home_of, same_each_time, untouched
+from sightline.models import NoScoresError, class_scores, evaluating, home_of, output_of, same_each_time, untouched
 from sightline.operations import wide
 
 Pair = tuple[int, int]
@@ -110,7 +110,7 @@ def _asked(
     return Outputs(torch.cat(numbers), kept, torch.cat(logits), digest.hexdigest())
 
 
-def check_outputs(said: Outputs, classes: Pair) -> None:
+def check_outputs(network: nn.Module, samples: Samples, said: Outputs, classes: Pair) -> None:
     """Refuse outputs that cannot be distanced.
 
     Raises:
@@ -120,12 +120,11 @@ def check_outputs(said: Outputs, classes: Pair) -> None:
     _check_count(said.logits.shape[1], classes)
     if not bool(said.logits.isfinite().all()):
         raise RefusalError("The network itself says NaN or infinity of some images, so there is nothing to distance.")
-    shares = bool(((said.logits >= 0) & (said.logits <= 1)).all())
-    logs = bool((said.logits <= 0).all()) and bool((said.logits.exp().sum(1) - 1).abs().max() < 1e-2)
-    if shares or logs:
+    image, _ = next(samples.batches([[int(said.numbers[0])]]))
+    if (kind := output_of(network, image, said.logits)).scale != "logits":
         raise RefusalError(
-            "The network seems to end in a softmax or a sigmoid: on all images its outputs are shares from 0 to 1, or "
-            "their logarithms, which cannot be lowered by alpha. Take the network without its last step."
+            f"The network ends in a softmax or a sigmoid: its outputs are {kind.scale}, which cannot be lowered by "
+            "alpha. Take the network without its last step."
         )
 
 
