@@ -30,7 +30,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sightline as sl
 from sightline.runs import Recipe
-from sightline.runs._recipe import target_of
 from sightline.runs._source import open_source, read
 from sightline.runs._store import Store
 from sightline.runs._work import Worker
@@ -86,9 +85,7 @@ def bare(asked: Recipe) -> Callable[[], float]:
         start = time.perf_counter()
         for first in range(0, len(batch), size):
             part = batch.tensor[first : first + size]
-            sl.explain(
-                network, part, list(asked.methods), targets=[target_of("predicted", len(part))], on_refusal="record"
-            )
+            sl.explain(network, part, list(asked.methods), on_refusal="record")
         return time.perf_counter() - start
 
     return loop

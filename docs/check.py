@@ -24,7 +24,7 @@ def methods_page() -> str:
     lines = [
         "# Methods",
         "",
-        "Written by `docs/check.py --write` from `src/sightline/catalogue.py`. z is the explained value, x the input,",
+        "Written by `docs/check.py --write` from `src/sightline/methods/rows/`. z is the explained value, x the input,",
         "G the signal arriving at a rectifier, h its input, A^k the k-th channel of a layer.",
         "",
         "Cost: matrix work in forward passes, counted on ResNet-18 at 224 px. `sightline methods NAME` prints a card.",

@@ -1,7 +1,9 @@
 """What is imported, and when: libraries that take seconds only by what needs them."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,16 @@ def test_explaining_an_array_imports_what_it_needs():
         "sl.explain(model, torch.rand(1, 3, 4, 4), ['gradient', 'grad_cam', 'lrp_epsilon', 'smooth_grad'])"
     )
     assert imported_by(program) <= {"torch", "PIL"}
+
+
+def test_commands_import_their_libraries_before_they_begin():
+    """Until a command's module is imported Ctrl-C is a sentence; imports in its functions would come after that."""
+    late = [
+        f"{path.name}: {function.name}"
+        for path in (Path(sl.__file__).parent / "cli").glob("_*.py")
+        if path.stem not in {"_main", "_command"}
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        and any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(function))
+    ]
+    assert late == []

@@ -57,7 +57,9 @@ def test_the_page_is_what_the_code_does() -> None:
     page = outcomes.table()
     assert "WRONG" not in page
     assert "without need" not in page
-    assert outcomes.PAGE.read_text(encoding="utf-8") == page, "run: .venv/bin/python tests/outcomes.py --write"
+    assert outcomes.PAGE.read_text(encoding="utf-8") == page, (
+        "run: PYTHONPATH=tests .venv/bin/python -m helpers.outcomes --write"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -57,13 +57,13 @@ _CORE = {
         "sightline.cli._report:methods", "Print the table of methods, or the card of one.", MethodsOptions
     ),
     "app": command(
-        "sightline.cli._report:app",
+        "sightline.cli._app:app",
         "Serve an app in the browser: drop photographs, choose, look. The password comes from SIGHTLINE_PASSWORD.",
         ModelOptions,
         AppOptions,
     ),
     "demo": command(
-        "sightline.cli._report:demo",
+        "sightline.cli._demo:demo",
         "The whole story on drawn images, where the part that decides the class is known.",
         DemoOptions,
     ),

@@ -1,6 +1,4 @@
-"""The commands `sightline report`, `methods`, `app` and `demo`."""
-
-import os
+"""The commands `sightline report` and `methods`."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -9,7 +7,7 @@ from rich.text import Text
 from sightline._common.words import readable
 from sightline.cli._console import console, say
 from sightline.methods import as_method, card, catalogue, choices, unusable
-from sightline.options import AppOptions, DemoOptions, MethodsOptions, ModelOptions, ReportOptions
+from sightline.options import MethodsOptions, ReportOptions
 from sightline.rendering import write_page
 
 
@@ -38,24 +36,3 @@ def methods(asked: MethodsOptions) -> None:
     if asked.name is None:
         for title, reason in unusable().items():
             say("not usable", f"{title}: {reason}")
-
-
-def app(model: ModelOptions, asked: AppOptions) -> None:
-    """Serve an app in the browser."""
-    from sightline.app import check_host, serve
-    from sightline.cli._model import loaded
-    from sightline.gad import GAD
-
-    network = loaded(model)
-    password = os.environ.get("SIGHTLINE_PASSWORD")
-    check_host(asked.host, password)
-    distanced = None if asked.support is None else GAD.load(asked.support, network)
-    console.print(f"Open http://{asked.host}:{asked.port} in a browser; Ctrl-C stops it.", soft_wrap=True)
-    serve(network, gad=distanced, host=asked.host, port=asked.port, password=password)
-
-
-def demo(asked: DemoOptions) -> None:
-    """The whole story on drawn images."""
-    from sightline.demo import run_demo
-
-    run_demo(asked.out, asked.seed, console)

@@ -12,16 +12,17 @@ from sightline.cli._images import say_skipped
 from sightline.errors import InputError, install
 from sightline.options import RunOptions
 
+try:
+    from sightline.runs import estimate, read_recipe
+    from sightline.runs import run as carry_out
+except ModuleNotFoundError as error:
+    raise InputError(f"Runs need {error.name}: {install('runs')}.") from error
+
 FAILED = 1
 
 
 def run(asked: RunOptions) -> None:
     """Explain a whole data set, or go on where an earlier sitting ended."""
-    try:
-        from sightline.runs import estimate, read_recipe
-        from sightline.runs import run as carry_out
-    except ModuleNotFoundError as error:
-        raise InputError(f"Runs need {error.name}: {install('runs')}.") from error
     read = read_recipe(asked.recipe)
     if asked.engine is not None:
         read = read.model_copy(update={"engine": read.engine.model_copy(update={"name": asked.engine})})
